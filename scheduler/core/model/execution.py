@@ -1,0 +1,108 @@
+"""The execution: the record of carrying out one occurrence (contract, part 5)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+HISTORY_MAX = 50
+
+
+class State(StrEnum):
+    """What an execution can be. Which state can follow which is `core.lifecycle`."""
+
+    CLAIMED = "claimed"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    PAUSED = "paused"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+
+
+class Kind(StrEnum):
+    """Why there is an execution at all."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+
+
+class Failure(Struct, frozen=True):
+    """What went wrong in an attempt, as its worker reported it."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class HistoryEntry(Struct, frozen=True):
+    at: datetime
+    state: State
+    note: str | None = None
+
+
+class Execution(Struct, frozen=True, kw_only=True):
+    """One execution. Frozen: every change is a new value, made by `core.lifecycle` and written by compare-and-set.
+
+    `created_at` is the server's timestamp of the record's first write; the claim floor is counted from it.
+    """
+
+    id: str
+    schedule: str
+    generation: int
+    epoch: int
+    kind: Kind
+    nominal_at: datetime
+    fire_at: datetime
+    queue: str
+    type: str
+    state: State = State.CLAIMED
+    payload: bytes | None = None
+    payload_is_json: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    attempt: int = 0
+    max_tries: int = 3
+    drive: int = 0
+    attempts_before: int = 0
+    worker: str | None = None
+    task_seq: int | None = None
+    claimed_at: datetime | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: bytes | None = None
+    error: Failure | None = None
+    timeout_s: float | None = None
+    retention_s: float = 7 * 86400.0
+    history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the start of the last attempt to the end; None until both are known."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+
+    @property
+    def lateness_s(self) -> float | None:
+        """Seconds from the fire time to the dispatch, judged in server time; None until queued."""
+        if self.queued_at is None:
+            return None
+        return (self.queued_at - self.fire_at).total_seconds()
+
+    @property
+    def verdict(self) -> str:
+        """`fired` if it was ever queued, else the state it ended in."""
+        return "fired" if self.queued_at is not None else str(self.state)

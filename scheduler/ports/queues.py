@@ -1,0 +1,138 @@
+"""The task queues: claim pairs in, worker signals and reports out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from scheduler.core.errors import ScheddError
+
+
+class Pair(Struct, frozen=True):
+    """Claim and task of one drive of one execution, published in one atomic batch."""
+
+    execution_id: str
+    drive: int
+    queue: str
+    body: bytes
+    headers: dict[str, str]
+    claim_ttl_s: int
+
+
+class Queued(Struct, frozen=True):
+    """The pair is in the stream. `already`: it had been there, and `task_seq` is the older one's."""
+
+    task_seq: int
+    at: datetime
+    already: bool = False
+
+
+class Claim(Struct, frozen=True):
+    execution_id: str
+    drive: int
+
+
+class QueueState(Struct, frozen=True):
+    """Of one durable consumer: tasks waiting, and delivered but not acknowledged."""
+
+    queue: str
+    pending: int
+    ack_pending: int
+    ack_wait_s: float
+
+
+class Signal(Struct, frozen=True):
+    """What the server told about a task: kind is ack, nak, term or max_deliveries."""
+
+    kind: str
+    queue: str
+    task_seq: int
+    deliveries: int
+    at: datetime
+    reason: str | None
+    ack: str
+
+
+class ReportMessage(Struct, frozen=True):
+    """One report of a worker: kind is started, progress or finished; `body` its JSON, unread."""
+
+    queue: str
+    execution_id: str
+    attempt: int
+    kind: str
+    body: bytes
+    at: datetime
+    seq: int
+    ack: str
+
+
+class Poison(Struct, frozen=True):
+    """A message on the subject that cannot be read: ack it, count it."""
+
+    subject: str
+    ack: str
+    problem: str
+
+
+class TaskQueues(Protocol):
+    """The tasks stream."""
+
+    async def ensure(self, queue: str) -> None:
+        """Make the durable consumer of the queue if it is missing. Raises Unavailable."""
+
+    async def queues(self) -> list[QueueState]:
+        """All queues and how full they are."""
+
+    async def publish(self, pairs: Sequence[Pair]) -> list[Queued | ScheddError]:
+        """Publish pairs in atomic batches; one existing claim refuses its batch, which is then halved.
+
+        For each pair, in order: `Queued`, or the error that met it (Unsure, Unavailable), never raised.
+        """
+
+    async def claim_at(self, seqs: Sequence[int]) -> list[Claim | None]:
+        """The claims stored at these sequences (None: gone or not a claim), pipelined leader reads."""
+
+    async def claimed_seq(self, execution_id: str, drive: int) -> int | None:
+        """Sequence of an execution's claim, or None."""
+
+    async def present(self, task_seqs: Sequence[int]) -> list[bool]:
+        """Whether these tasks are still in the stream."""
+
+    async def remove(self, task_seq: int) -> bool:
+        """Delete a task; False if it was gone already."""
+
+
+class Reports(Protocol):
+    """The reports stream."""
+
+    async def pull(self, batch: int, expires_s: float) -> list[ReportMessage | Poison]:
+        """Up to `batch` reports for this replica to fold."""
+
+    async def ack(self, tokens: Sequence[str]) -> None: ...
+
+    async def last_started(self, keys: Sequence[tuple[str, str]]) -> list[ReportMessage | None]:
+        """For each (queue, execution id) its newest `started` report (leader reads, pipelined)."""
+
+    async def all_of(self, queue: str, execution_id: str) -> list[ReportMessage]:
+        """Newest started and newest finished report of an execution, in stream order."""
+
+    async def lag(self) -> int:
+        """Reports not yet folded by anybody."""
+
+
+class Signals(Protocol):
+    """The advisories stream."""
+
+    async def pull(self, batch: int, expires_s: float) -> list[Signal | Poison]: ...
+
+    async def ack(self, tokens: Sequence[str]) -> None: ...
+
+
+class Events(Protocol):
+    """The events stream: CloudEvents, at least once, never in the way."""
+
+    async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
+        """Publish one event; raises nothing, failures are counted."""
