@@ -24,3 +24,12 @@ class Telemetry(Protocol):
     def api_request(self, *, endpoint: str, code: str) -> None: ...
     def dropped(self, *, what: str, reason: str) -> None:
         """Something was refused, ignored or thrown away on purpose: poison, an illegal transition, a full buffer."""
+
+    def reconnected(self) -> None:
+        """The connection to NATS was lost and is back."""
+
+    def clock_skew(self, seconds: float) -> None:
+        """Server time minus own wall clock, as last measured."""
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop woke a task that had asked for a certain instant."""
