@@ -1,6 +1,6 @@
 """Telemetry that remembers everything it was told, and lets a test wait for a word instead of sleeping.
 
-    await telemetry.seen("repaired", kind="claimed_not_queued")
+await telemetry.seen("repaired", kind="claimed_not_queued")
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class ServerTime:
         return self._base_s
 
     def add(self, sample: Sample) -> bool:
-        """Take a sample in; False (and nothing changes) if its round trip is impossible or too long to tell anything."""
+        """Take a sample in; False, and nothing changes, if its round trip is impossible or too long to tell."""
         if not 0.0 <= sample.round_trip_s <= MAX_ROUND_TRIP_S:
             return False
         self._samples.append(sample)
