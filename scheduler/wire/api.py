@@ -1,0 +1,280 @@
+"""Request and reply bodies of the API (contract, part 7), and the error body; the same for NATS and HTTP.
+
+Requests refuse unknown fields, so that a typo is an error; replies are read leniently, so that an older client can talk
+to a newer daemon. Instants are text here (`scheduler.wire.instants`), because the contract fixes their spelling. A
+definition, a payload and an execution record stay raw JSON: what was stored is what is sent, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from scheduler.core.errors import Internal, InvalidArgument, ScheddError, error_of
+from scheduler.wire import headers as h
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1000
+COUNT_DEFAULT = 10
+NOTE_MAX = 1024
+NULL = Raw(b"null")
+
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+ScheduleState = Literal["active", "paused", "invalid", "exhausted"]
+
+
+class Request(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all requests. A field left out keeps its default; `null` is the same where the default is None."""
+
+
+class Reply(Struct, kw_only=True):
+    """Base of all replies. Every field is sent, also when it is null."""
+
+
+# --- requests
+
+
+class Nothing(Request):
+    """`status.get`."""
+
+
+class Id(Request):
+    """`schedule.get`, `.delete`, `.resume`, `execution.get`."""
+
+    id: str
+
+
+class PutSchedule(Request):
+    """`schedule.put`. `expected_revision` 0 means: create only."""
+
+    id: str
+    schedule: Raw
+    expected_revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ListSchedules(Request):
+    """`schedule.list`, by id. `labels` must all match."""
+
+    prefix: str | None = None
+    labels: dict[str, str] | None = None
+    state: ScheduleState | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class PauseSchedule(Request):
+    """`schedule.pause`. Without `until` the pause has no end."""
+
+    id: str
+    note: Annotated[str, Meta(max_length=NOTE_MAX)] | None = None
+    until: str | None = None
+
+
+class TriggerSchedule(Request):
+    """`schedule.trigger`. No `payload`: the schedule's own (`null` is one). A repeated `nonce` answers as before."""
+
+    id: str
+    payload: Raw | UnsetType = UNSET
+    nonce: str | None = None
+    overlap: str | None = None
+
+
+class PreviewSchedule(Request):
+    """`schedule.preview` of a stored schedule (`id`) or of a definition (`schedule`, with the id that `H` hashes)."""
+
+    id: str | None = None
+    schedule: Raw | UnsetType = UNSET
+    after: str | None = None
+    count: Limit = COUNT_DEFAULT
+
+
+class ListExecutions(Request):
+    """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times."""
+
+    schedule: str | None = None
+    state: str | None = None
+    queue: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+# --- replies
+
+
+class PutReply(Reply):
+    """The definition is stored as `revision` and applied. `next` are its next fires."""
+
+    id: str
+    revision: int
+    generation: int
+    next: list[str] = []
+    warnings: list[str] = []
+
+
+class Revision(Reply):
+    """The write is stored as `revision` and applied: `schedule.delete`, `.pause`, `.resume`."""
+
+    id: str
+    revision: int
+
+
+class ScheduleStatus(Reply):
+    """What became of a schedule so far; `error` says why an invalid one is."""
+
+    state: str
+    next_at: str | None = None
+    previous_at: str | None = None
+    last_outcome: str | None = None
+    active: list[str] = []
+    error: str | None = None
+
+
+class ScheduleItem(Reply, omit_defaults=True):
+    """`schedule.get`. `raw_base64` is sent, and `schedule` is null, where the stored value is no JSON."""
+
+    id: str
+    revision: int
+    generation: int
+    schedule: Raw
+    status: ScheduleStatus
+    raw_base64: str | None = None
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The schedule JSON as a dictionary; empty where the stored value is no JSON object."""
+        value = msgspec.json.decode(self.schedule)
+        return value if isinstance(value, dict) else {}
+
+
+class ScheduleList(Reply):
+    items: list[ScheduleItem]
+    cursor: str | None = None
+
+
+class TriggerReply(Reply):
+    execution_id: str
+    state: str
+
+
+class Fire(Reply):
+    """One future fire: `local` is the nominal time on the schedule's own clock, `notes` say what is odd about it."""
+
+    nominal_at: str
+    fire_at: str
+    local: str
+    notes: list[str] = []
+
+
+class PreviewReply(Reply):
+    fires: list[Fire]
+
+
+class ExecutionList(Reply):
+    """Items are execution records (contract, part 5), raw."""
+
+    items: list[Raw]
+    cursor: str | None = None
+
+
+class LeaderStatus(Reply):
+    replica: str
+    epoch: int
+    since: str
+
+
+class ReplicaStatus(Reply):
+    replica: str
+    version: str
+    started_at: str
+
+
+class ScheduleCounts(Reply):
+    active: int = 0
+    paused: int = 0
+    invalid: int = 0
+
+
+class StatusReply(Reply):
+    """`status.get`. `leader` is null while there is none, `planned_until` while nothing was ever planned."""
+
+    leader: LeaderStatus | None
+    replicas: list[ReplicaStatus]
+    planned_until: str | None
+    schedules: ScheduleCounts
+    tzdata: str
+    server: str
+    clock_skew_s: float
+
+
+class ErrorBody(Reply):
+    """Body of every error reply; `code` is a word of `core.errors.OUTCOMES`."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+# --- encoding and decoding
+
+T = TypeVar("T", bound=Struct)
+
+
+def encode(body: Struct) -> bytes:
+    return msgspec.json.encode(body)
+
+
+def decode_request(body: bytes, kind: type[T]) -> T:
+    """The request in `body`; an empty body is `{}`. Raises InvalidArgument that names the field."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as problem:
+        raise _invalid(str(problem)) from None
+    except (ValueError, RecursionError) as problem:
+        raise InvalidArgument(f"the request is not JSON: {problem}") from None
+
+
+def decode_reply(body: bytes, kind: type[T]) -> T:
+    """The reply in `body`. Raises Internal where the daemon's answer makes no sense to this client."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as problem:
+        raise Internal(f"the answer is not understood, are client and daemon of one version? {problem}") from None
+
+
+def _invalid(problem: str) -> InvalidArgument:
+    """From msgspec's sentence to one that names the field first."""
+    reason, _, path = problem.partition(" - at `$")
+    quoted = reason.split("`")
+    if "unknown field" in reason:
+        return InvalidArgument(f"{quoted[1]}: no such field in this request", field=quoted[1])
+    if "missing required field" in reason:
+        return InvalidArgument(f"{quoted[1]}: required", field=quoted[1])
+    name = path.rstrip("`").lstrip(".").removesuffix("[...]")
+    sentence = reason[:1].lower() + reason[1:]
+    return InvalidArgument(f"{name}: {sentence}" if name else f"the request: {sentence}", field=name or None)
+
+
+def encode_error(error: ScheddError) -> bytes:
+    return encode(ErrorBody(code=error.code, message=error.message, field=error.field))
+
+
+def error_headers(error: ScheddError) -> dict[str, str]:
+    """Headers of an error reply of the micro service (ADR-32): the number and the code word."""
+    return {h.SERVICE_ERROR_CODE: str(error.status), h.SERVICE_ERROR: error.code}
+
+
+def decode_error(headers: Mapping[str, str] | None, body: bytes) -> ScheddError | None:
+    """The error that a reply stands for; None for a success. The body decides, the headers where there is none."""
+    if not headers or h.SERVICE_ERROR_CODE not in headers:
+        return None
+    try:
+        found = msgspec.json.decode(body, type=ErrorBody)
+    except ValueError:
+        word = headers.get(h.SERVICE_ERROR) or "internal"
+        return error_of(word, f"the daemon answered {word} ({headers[h.SERVICE_ERROR_CODE]})")
+    return error_of(found.code, found.message, found.field)
