@@ -1,0 +1,55 @@
+"""From what NATS says to what services understand, in one place: no nats-py exception leaves this package."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+from nats import errors as nats_errors
+
+from scheduler.core.errors import Conflict, Internal, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
+
+WRONG_LAST_SEQUENCE = 10071  # the expectation failed
+WRONG_LAST_SEQUENCE_IN_FLIGHT = 10164  # another write on that subject is being replicated: ask again
+NO_MESSAGE = 10037
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+MESSAGE_TOO_LARGE = 10054
+_INPUT = frozenset({MESSAGE_TOO_LARGE, 10165, 10166, 10189, 10190, 10191})
+
+
+class ApiError(Struct):
+    """The `error` object of any JetStream reply."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+def from_api(error: ApiError, doing: str) -> ScheddError:
+    """The error for a refusal of JetStream; `doing` tells what was tried, for the message."""
+    text = f"{doing}: NATS refused it: {error.description} ({error.err_code})"
+    if error.err_code == WRONG_LAST_SEQUENCE:
+        return Conflict(text)
+    if error.err_code in {STREAM_NOT_FOUND, CONSUMER_NOT_FOUND}:
+        return Unavailable(f"{doing}: {error.description}; is schedd provisioned?")
+    if error.err_code == NO_MESSAGE:
+        return NotFound(text)
+    if error.err_code in _INPUT:
+        return InvalidArgument(text)
+    if error.err_code == WRONG_LAST_SEQUENCE_IN_FLIGHT or error.code in {503, 500, 408, 429}:
+        return Unavailable(text)
+    return Unavailable(text) if error.code >= 500 else Internal(text)
+
+
+def from_exception(problem: BaseException, doing: str) -> ScheddError:
+    """The error for a failure of the client library or the network."""
+    if isinstance(problem, ScheddError):
+        return problem
+    if isinstance(problem, (asyncio.TimeoutError, TimeoutError, nats_errors.TimeoutError)):
+        return Unsure(f"{doing}: no answer from NATS in time")
+    if isinstance(problem, nats_errors.MaxPayloadError):
+        return InvalidArgument(f"{doing}: larger than the server's max_payload")
+    if isinstance(problem, nats_errors.Error | OSError):
+        return Unavailable(f"{doing}: {str(problem) or type(problem).__name__}")
+    return Internal(f"{doing}: {type(problem).__name__}: {problem}")
