@@ -123,6 +123,8 @@ async def _bind(address: Address, name: str) -> socket.socket:
             family, _, _, _, place = found[0]
             return socket.create_server(place[:2], family=family, backlog=BACKLOG)
         return _bind_everywhere(address.port)
+    except UnicodeError:  # the resolver's answer to names like a..b
+        raise InvalidArgument(f"--{name}: {address.host!r} is not a host name", field=name) from None
     except OSError as problem:
         raise _refusal(problem, address, name) from None
 
