@@ -1,4 +1,4 @@
-"""What every test gets: no task may outlive its test.
+"""What every test gets: no task outlives its test, and no process outlives the run.
 
 Fixtures with servers are in `tests/nats_servers.py`; loaded here when they exist, so that pure tests never need one.
 """
@@ -6,14 +6,49 @@ Fixtures with servers are in `tests/nats_servers.py`; loaded here when they exis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 _SETTLE_TURNS = 20  # turns of the loop that a task just cancelled may still take to end
+_SETTLE_S = 2.0  # how long a process just killed may still take to end
+_MARK = ("TESTS_OF", str(os.getpid()))  # in the environment of whatever this run starts
 pytest_plugins = ["tests.nats_servers"] if Path(__file__).with_name("nats_servers.py").exists() else []
+
+
+def pytest_sessionstart() -> None:
+    """Mark our environment: a server whose parent was killed -9 is known by it at the end."""
+    os.environ.update([_MARK])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if a process that a test started, or any child of one, is still there; and end it."""
+    until_s = time.monotonic() + _SETTLE_S
+    while (left := _running()) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    for pid, command in left.items():
+        print(f"\nprocess left behind: {pid} {command}")
+        os.kill(pid, signal.SIGKILL)
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _running() -> dict[int, str]:
+    """Processes of this run by /proc (Linux; elsewhere none are seen), without those that have ended already."""
+    found, mark = {}, "=".join(_MARK).encode()
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = place.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+            ours = int(parent) == os.getpid() or mark in place.joinpath("environ").read_bytes().split(b"\0")
+            if ours and state != "Z" and int(place.name) != os.getpid():
+                found[int(place.name)] = place.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -65,8 +65,9 @@ def test_published_on_loopback_only(compose: dict[str, Any]) -> None:
 def test_current_server_and_health_check(compose: dict[str, Any]) -> None:
     """The image is at least the 2.14 that schedd needs, and each node is healthy only with JetStream on."""
     for service in compose["services"].values():
-        major, minor = re.fullmatch(r"docker\.io/library/nats:(\d+)\.(\d+)-alpine", service["image"]).groups()
-        assert (int(major), int(minor)) >= (2, 14)
+        image = re.fullmatch(r"docker\.io/library/nats:(\d+)\.(\d+)-alpine", service["image"])
+        assert image, service["image"]
+        assert (int(image[1]), int(image[2])) >= (2, 14)
         assert "http://127.0.0.1:8222/healthz?js-enabled-only=true" in service["healthcheck"]["test"]
 
 

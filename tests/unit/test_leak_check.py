@@ -1,4 +1,4 @@
-"""The leak check of conftest must itself be able to fail."""
+"""The leak checks of conftest must themselves be able to fail."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ import asyncio
 async def test_is_clean():
     task = asyncio.create_task(asyncio.Event().wait())
     task.cancel()
+"""
+ORPHANING = """
+import subprocess
+
+def test_leaves_a_grandchild():
+    subprocess.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 &"], check=True)
 """
 
 
@@ -41,3 +47,12 @@ def test_a_cancelled_task_is_no_leak(project: pytest.Pytester) -> None:
     """A task that was cancelled just before the end of its test is given the turns it needs to end."""
     project.makepyfile(CLEAN)
     project.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_a_forgotten_process_fails_the_run(project: pytest.Pytester) -> None:
+    """A process whose parent has ended is found all the same, named, ended, and the run is no success."""
+    project.makepyfile(ORPHANING)
+    result = project.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["process left behind: * sleep 600 *"])

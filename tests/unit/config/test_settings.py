@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -108,7 +110,8 @@ def test_admin_stays_on_this_machine(address: str) -> None:
 def test_every_refusal_names_flag_and_environment(name: str, text: str) -> None:
     """From a flag and from the environment alike."""
     flag = f"--{name.replace('_', '-')}"
-    for error in (refusal(**{name: text}), refusal(env={env_name(name): text})):
+    given: dict[str, Any] = {name: text}
+    for error in (refusal(**given), refusal(env={env_name(name): text})):
         assert error.field == name
         assert error.message.endswith(f"(set by {flag} or {env_name(name)})")
 
