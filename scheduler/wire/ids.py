@@ -19,6 +19,7 @@ _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", re.ASCII)
+_NOMINAL = re.compile(r"[0-9]{8}T[0-9]{9}Z", re.ASCII)
 _TAIL = re.compile(r"(?P<at>[0-9]{8}T[0-9]{9}Z)(?:-(?P<kind>[mb])(?P<token>[A-Za-z0-9_-]{1,32}))?", re.ASCII)
 _KINDS = {None: "auto", "m": "manual", "b": "backfill"}
 
@@ -58,16 +59,18 @@ def check_type(text: str, *, field: str = "type") -> str:
 
 
 def format_nominal(at: datetime) -> str:
-    """`20261121T080000000Z`: the nominal time as one subject token."""
-    return f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z"
+    """`20261121T080000000Z`: the nominal time as one subject token. The instant must be in UTC."""
+    date = f"{at.year:04d}{at.month:02d}{at.day:02d}"  # strftime would write year 999 with three digits
+    return f"{date}T{at.hour:02d}{at.minute:02d}{at.second:02d}{at.microsecond // 1000:03d}Z"
 
 
 def parse_nominal(text: str) -> datetime:
-    """The inverse of `format_nominal`. Raises ValueError."""
-    head = datetime.strptime(text[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    if len(text) != 19 or text[18] != "Z":
-        raise ValueError(f"not a nominal time: {text!r}")
-    return head.replace(microsecond=int(text[15:18]) * 1000)
+    """The inverse of `format_nominal`. Raises ValueError for anything it cannot have made."""
+    if _NOMINAL.fullmatch(text) is None:
+        raise ValueError(f"not a nominal time: {text!r:.40}")
+    year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
+    hour, minute, second, ms = int(text[9:11]), int(text[11:13]), int(text[13:15]), int(text[15:18])
+    return datetime(year, month, day, hour, minute, second, ms * 1000, tzinfo=UTC)
 
 
 def execution_id(schedule_id: str, nominal_at: datetime) -> str:

@@ -1,0 +1,60 @@
+"""What a schedule will do, told before it does it: the same triggers as the planner, so the two cannot disagree."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from scheduler.core.durations import format_duration
+from scheduler.core.model.schedule import Definition, Schedule
+from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.zones import zone_of
+
+COUNT_MAX = 1000
+
+
+class PreviewedFire(Struct, frozen=True):
+    """One future (or past) occurrence. `local` is the nominal time on the clocks of the schedule's zone, ISO 8601."""
+
+    nominal_at: datetime
+    fire_at: datetime
+    local: str
+    notes: tuple[str, ...]
+
+
+def preview(
+    schedule: Schedule | Definition, trigger: CompiledTrigger, *, after: datetime, count: int = 10
+) -> list[PreviewedFire]:
+    """The first `count` (at most 1000) occurrences strictly after `after`, which may lie in the past.
+
+    It tells what the trigger yields: occurrences in a pause are listed with a note, and when a definition took
+    effect plays no part. Fewer come out when the trigger is exhausted.
+    """
+    subject = schedule.schedule if isinstance(schedule, Definition) else schedule
+    fires: list[PreviewedFire] = []
+    nominal = trigger.next_after(after)
+    while nominal is not None and len(fires) < min(count, COUNT_MAX):
+        fires.append(_fire(subject, trigger, nominal))
+        nominal = trigger.next_after(nominal)
+    return fires
+
+
+def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:
+    local = zone_of(schedule.timezone).local(nominal)
+    precision = "milliseconds" if nominal.microsecond else "seconds"
+    return PreviewedFire(
+        nominal_at=nominal,
+        fire_at=nominal + schedule.start_delay,
+        local=local.isoformat(timespec=precision),
+        notes=(*trigger.notes_at(nominal), *_notes(schedule, nominal)),
+    )
+
+
+def _notes(schedule: Schedule, nominal: datetime) -> list[str]:
+    notes = []
+    if schedule.start_delay:
+        notes.append(f"start_delay {format_duration(schedule.start_delay)}")
+    if schedule.is_paused_at(nominal):
+        notes.append("paused")
+    return notes

@@ -1,0 +1,80 @@
+"""When does it fire? One file per kind of trigger; `compile_trigger` makes a schedule's trigger ready to ask.
+
+Compiled triggers are immutable and shared between schedules that say the same.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+
+from scheduler.core.durations import duration_ms, has_civil_units
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.model.schedule import At, Cron, Every, Manual, Schedule
+from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
+from scheduler.core.triggers.cron import CronTrigger
+from scheduler.core.triggers.cron_text import read_cron, uses_hash
+from scheduler.core.triggers.interval import Interval
+from scheduler.core.triggers.once import Once
+from scheduler.core.triggers.union import Union
+from scheduler.core.zones import zone_of
+
+__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "compile_trigger", "shortest_gap"]
+
+_NEVER = Once(())
+_EVERY_MAX_MS = 3650 * 86_400_000
+
+
+def compile_trigger(schedule: Schedule) -> CompiledTrigger:
+    """The trigger of a schedule. Raises InvalidArgument (fields cron, timezone) for what can never work."""
+    match schedule.trigger:
+        case Cron(expressions):
+            parts = tuple(_compile_cron(text, schedule.timezone, schedule.id) for text in expressions)
+            return parts[0] if len(parts) == 1 else Union(parts)
+        case Every(interval, anchor):
+            return Interval(interval, anchor)
+        case At(instants):
+            return Once(instants)
+        case Manual():
+            return _NEVER
+
+
+def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
+    """The shortest time between two occurrences of a rule that repeats; None for one that does not.
+
+    Of a union: the shortest of its parts. Clock changes and coincidences between parts are left out.
+    """
+    match trigger:
+        case CronTrigger():
+            return timedelta(seconds=trigger.fields.times.shortest_gap_s())
+        case Interval():
+            return trigger.interval
+        case Union():
+            gaps = [gap for part in trigger.parts if (gap := shortest_gap(part)) is not None]
+            return min(gaps, default=None)
+        case _:
+            return None
+
+
+def _compile_cron(expression: str, timezone: str, schedule_id: str) -> CompiledTrigger:
+    zone_of(timezone)  # a wrong zone is named before a wrong expression, also for `@every`
+    return _shared_cron(expression, timezone, schedule_id if uses_hash(expression) else "")
+
+
+@lru_cache(maxsize=16_384)
+def _shared_cron(expression: str, timezone: str, schedule_id: str) -> CompiledTrigger:
+    word, _, rest = expression.strip().partition(" ")
+    if word.lower() == "@every":
+        return Interval(_every(rest.strip().lower()), EPOCH)
+    return CronTrigger(read_cron(expression, schedule_id), zone_of(timezone))
+
+
+def _every(text: str) -> timedelta:
+    count_ms = duration_ms(text)
+    if not count_ms or count_ms > _EVERY_MAX_MS:
+        raise InvalidArgument(f"'@every {text:.60}' needs a duration, as in '@every 10m'", field="cron")
+    if has_civil_units(text):
+        raise InvalidArgument(
+            f"'@every {text:.60}' counts in days, which is not supported yet: use hours", field="cron"
+        )
+    return timedelta(milliseconds=count_ms)

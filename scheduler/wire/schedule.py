@@ -1,0 +1,347 @@
+"""The schedule JSON (contract, part 3): the whole table, parsed and checked; anything unknown is an error.
+
+A typo must not fire, so an unknown field is refused, with the field that was probably meant. A field whose behaviour
+is not built yet is checked all the same and then refused as "not supported yet". What comes out is a
+`core.model.Schedule` whose trigger is known to compile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from dateutil.rrule import rrulestr
+
+from scheduler.core.durations import format_duration
+from scheduler.core.errors import InvalidArgument, PayloadTooLarge
+from scheduler.core.model.schedule import EPOCH, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule, Trigger
+from scheduler.core.triggers import compile_trigger, shortest_gap
+from scheduler.wire import schedule_values as read
+from scheduler.wire.headers import is_reserved
+from scheduler.wire.ids import check_queue, check_schedule_id, check_type
+from scheduler.wire.schedule_json import (
+    STATE_FIELDS,
+    encode_document,
+    encode_value,
+    keep_pause,
+    keep_pause_raw,
+    read_document,
+    same_definition,
+    with_pause,
+)
+from scheduler.wire.schedule_unbuilt import check_built
+
+__all__ = [
+    "FIELDS",
+    "STATE_FIELDS",
+    "ScheduleLimits",
+    "encode_document",
+    "keep_pause",
+    "keep_pause_raw",
+    "parse_document",
+    "parse_schedule",
+    "same_definition",
+    "warnings_for",
+    "with_pause",
+]
+
+TRIGGER_FIELDS: Final = ("cron", "every", "after", "at", "rrule", "manual")
+FIELDS: Final = frozenset(
+    {
+        *("name", "description", "labels"),
+        *TRIGGER_FIELDS,
+        *("anchor", "timezone", "dst", "starts_at", "ends_at", "max_fires", "jitter", "start_delay"),
+        *("exclude", "on_excluded", "queue", "type", "payload", "payload_base64", "headers"),
+        *("overlap", "max_running", "catch_up", "start_deadline", "deadline", "timeout", "max_tries", "backoff"),
+        *STATE_FIELDS,
+        "retention",
+    }
+)
+EXPRESSIONS_MAX: Final = 64
+INSTANTS_MAX: Final = 1000
+HEADERS_MAX: Final = 64
+LABELS_MAX: Final = 64
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleLimits:
+    """What configuration may set. The payload is counted as the worker gets it."""
+
+    payload_bytes_max: int = 65_536
+    minimum_interval: timedelta = timedelta(seconds=1)
+
+    @property
+    def document_bytes_max(self) -> int:
+        """The stored JSON: room for a payload in base64 and 64 KiB for everything else."""
+        return self.payload_bytes_max * 4 // 3 + 65_536
+
+
+_DEFAULT_LIMITS: Final = ScheduleLimits()
+
+
+def parse_schedule(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
+    """The schedule in a stored value, whatever bytes those are.
+
+    Raises InvalidArgument (PayloadTooLarge for size) with `.field`; nothing else.
+    """
+    check_schedule_id(schedule_id)
+    document, payload = read_document(raw, limits.document_bytes_max)
+    return _build(schedule_id, read.fields_of(document, None, FIELDS), payload, limits)
+
+
+def parse_document(schedule_id: str, document: Mapping[str, Any], limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
+    """The schedule in a decoded document. Its payload becomes compact JSON; if it is `msgspec.Raw`, it stays as it is."""
+    check_schedule_id(schedule_id)
+    read.fields_of(document, None, FIELDS)
+    payload = encode_value(document["payload"], "payload") if "payload" in document else None
+    return _build(schedule_id, document, payload, limits)
+
+
+def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None, limits: ScheduleLimits) -> Schedule:
+    get = _Reader(document)
+    trigger = _trigger(document)
+    body, is_json = _payload(document, payload, limits)
+    schedule = Schedule(
+        id=schedule_id,
+        queue=check_queue(_required(document, "queue")),
+        type=check_type(_required(document, "type")),
+        trigger=trigger,
+        timezone=get("timezone", lambda value, field: read.text(value, field, longest=64), "UTC"),
+        start_delay=get("start_delay", read.duration_or_zero, timedelta(0)),
+        payload=body,
+        payload_is_json=is_json,
+        headers=get("headers", _headers, {}),
+        overlap=get("overlap", _overlap, Overlap.SKIP),
+        max_running=get("max_running", lambda value, field: read.integer(value, field, 1, 1000), None),
+        catch_up=get("catch_up", _catch_up, CatchUp()),
+        timeout=get("timeout", read.duration, None),
+        max_tries=get("max_tries", lambda value, field: read.integer(value, field, 1, 100), 3),
+        backoff=get("backoff", _backoff, Backoff()),
+        paused=get("paused", read.flag, False),
+        pause_note=get("pause_note", lambda value, field: read.text(value, field, longest=1024, lines=True), None),
+        paused_until=get("paused_until", read.instant, None),
+        retention_age=get("retention", _retention, timedelta(days=7)),
+        name=get("name", lambda value, field: read.text(value, field, longest=256), None),
+        description=get("description", lambda value, field: read.text(value, field, longest=4096, lines=True), None),
+        labels=get("labels", _labels, {}),
+    )
+    _check_together(document)
+    check_built(document)
+    _check_rate(schedule, limits)
+    return schedule
+
+
+class _Reader:
+    """Reads a field of the document if it is there."""
+
+    __slots__ = ("_document",)
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+
+    def __call__(self, field: str, how: Callable[[Any, str], Any], default: Any) -> Any:
+        return how(self._document[field], field) if field in self._document else default
+
+
+def _required(document: Mapping[str, Any], field: str) -> str:
+    if field not in document:
+        raise InvalidArgument(f"{field} is required", field=field)
+    value = document[field]
+    if not isinstance(value, str):
+        raise read.wrong(value, field, "text")
+    return value
+
+
+# --- when
+def _trigger(document: Mapping[str, Any]) -> Trigger:
+    given = [name for name in TRIGGER_FIELDS if name in document]
+    if len(given) != 1:
+        found = f"this has {' and '.join(given)}" if given else "this has none of them"
+        choices = ", ".join(TRIGGER_FIELDS)
+        raise InvalidArgument(f"say when with exactly one of {choices}; {found}", field=given[1] if given else "cron")
+    kind = given[0]
+    return _TRIGGERS[kind](document[kind], document)
+
+
+def _cron(value: Any, document: Mapping[str, Any]) -> Cron:
+    expressions = read.one_or_more(value, "cron", most=EXPRESSIONS_MAX)
+    return Cron(tuple(read.text(expression, "cron", longest=1024) for expression in expressions))
+
+
+def _every(value: Any, document: Mapping[str, Any]) -> Every:
+    interval = read.duration(value, "every")
+    return Every(interval, read.instant(document["anchor"], "anchor") if "anchor" in document else EPOCH)
+
+
+def _at(value: Any, document: Mapping[str, Any]) -> At:
+    instants = [read.instant(entry, "at") for entry in read.one_or_more(value, "at", most=INSTANTS_MAX)]
+    return At(tuple(sorted(set(instants))))
+
+
+def _manual(value: Any, document: Mapping[str, Any]) -> Manual:
+    if value is not True:
+        raise read.wrong(value, "manual", "true, or left out")
+    return Manual()
+
+
+def _after(value: Any, document: Mapping[str, Any]) -> Manual:
+    read.duration(value, "after")
+    return Manual()  # never reached by anybody: `check_built` refuses it
+
+
+def _rrule(value: Any, document: Mapping[str, Any]) -> Manual:
+    for rule in read.one_or_more(value, "rrule", most=EXPRESSIONS_MAX):
+        line = read.text(rule, "rrule", longest=1024, lines=True)
+        try:
+            rrulestr(line)
+        except Exception:  # the library raises whatever it trips over
+            raise InvalidArgument(f"rrule {line[:60]!r} is not a rule of RFC 5545", field="rrule") from None
+    if "anchor" in document:
+        read.instant(document["anchor"], "anchor")
+    return Manual()  # never reached by anybody: `check_built` refuses it
+
+
+_TRIGGERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Trigger]]] = {
+    "cron": _cron,
+    "every": _every,
+    "after": _after,
+    "at": _at,
+    "rrule": _rrule,
+    "manual": _manual,
+}
+
+
+# --- what
+def _payload(document: Mapping[str, Any], payload: bytes | None, limits: ScheduleLimits) -> tuple[bytes | None, bool]:
+    """The body a worker gets, and whether it is JSON."""
+    if "payload_base64" not in document:
+        return _within(payload, limits, "payload"), True
+    if payload is not None:
+        raise InvalidArgument("give payload or payload_base64, not both", field="payload_base64")
+    value = document["payload_base64"]
+    if not isinstance(value, str):
+        raise read.wrong(value, "payload_base64", "text in base64")
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidArgument("payload_base64 is not base64", field="payload_base64") from None
+    return _within(decoded, limits, "payload_base64"), False
+
+
+def _within(body: bytes | None, limits: ScheduleLimits, field: str) -> bytes | None:
+    if body is not None and len(body) > limits.payload_bytes_max:
+        message = f"the payload has {len(body)} bytes, more than {limits.payload_bytes_max}: pass a reference instead"
+        raise PayloadTooLarge(message, field=field)
+    return body
+
+
+def _headers(value: Any, field: str) -> dict[str, str]:
+    headers = read.text_map(value, field, most=HEADERS_MAX)
+    return {_header_name(name): _header_value(name, entry) for name, entry in headers.items()}
+
+
+def _header_name(name: Any) -> str:
+    if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+        rule = "1 to 64 letters, digits and '-'"
+        raise InvalidArgument(f"headers has the name {read.shown(name)}: use {rule}", field="headers")
+    if is_reserved(name):
+        raise InvalidArgument(f"headers has {name!r}, which is reserved for NATS or schedd", field=f"headers.{name}")
+    return name
+
+
+def _header_value(name: str, value: Any) -> str:
+    header = read.text(value, f"headers.{name}", longest=1024)
+    if len(header.encode("utf-8")) > 1024:
+        raise InvalidArgument(f"headers.{name} has more than 1024 bytes", field=f"headers.{name}")
+    return header
+
+
+def _labels(value: Any, field: str) -> dict[str, str]:
+    labels = read.text_map(value, field, most=LABELS_MAX)
+    found = {}
+    for name, entry in labels.items():
+        read.text(name, field, longest=128)
+        found[name] = read.text(entry, f"labels.{name}", longest=256)
+    return found
+
+
+# --- how
+def _overlap(value: Any, field: str) -> Overlap:
+    return Overlap(read.choice(value, field, list(Overlap)))
+
+
+def _catch_up(value: Any, field: str) -> CatchUp:
+    given = read.fields_of(value, field, ("mode", "after", "window", "max"))
+    plain = CatchUp()
+    return CatchUp(
+        mode=read.choice(given.get("mode", plain.mode), "catch_up.mode", ("latest", "none", "earliest", "all")),
+        after=read.duration_or_zero(given["after"], "catch_up.after") if "after" in given else plain.after,
+        window=read.duration_or_zero(given["window"], "catch_up.window") if "window" in given else plain.window,
+        max=read.integer(given.get("max", plain.max), "catch_up.max", 1, 10_000),
+    )
+
+
+def _backoff(value: Any, field: str) -> Backoff:
+    given = read.fields_of(value, field, ("initial", "max", "factor", "jitter"))
+    plain = Backoff()
+    initial = read.duration_or_zero(given["initial"], "backoff.initial") if "initial" in given else plain.initial
+    most = read.duration_or_zero(given["max"], "backoff.max") if "max" in given else max(plain.max, initial)
+    if "initial" not in given:
+        initial = min(initial, most)
+    if most < initial:
+        raise InvalidArgument("backoff.max is shorter than backoff.initial", field="backoff.max")
+    return Backoff(
+        initial=initial,
+        max=most,
+        factor=read.number(given.get("factor", plain.factor), "backoff.factor", 1, 1000),
+        jitter=read.number(given.get("jitter", plain.jitter), "backoff.jitter", 0, 1),
+    )
+
+
+def _retention(value: Any, field: str) -> timedelta:
+    given = read.fields_of(value, field, ("age",))
+    return read.duration_or_zero(given["age"], "retention.age") if "age" in given else timedelta(days=7)
+
+
+# --- checks across fields
+def _check_together(document: Mapping[str, Any]) -> None:
+    if "anchor" in document and "every" not in document and "rrule" not in document:
+        raise InvalidArgument("anchor belongs to every or rrule", field="anchor")
+    if "paused_until" in document and "paused" not in document:
+        raise InvalidArgument("paused_until needs paused: true beside it", field="paused_until")
+
+
+def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
+    """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
+    gap = shortest_gap(compile_trigger(schedule))
+    if gap is not None and gap < limits.minimum_interval:
+        field = "every" if isinstance(schedule.trigger, Every) else "cron"
+        least = format_duration(limits.minimum_interval)
+        raise InvalidArgument(f"{field} fires every {format_duration(gap)}, more often than every {least}", field=field)
+
+
+def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None = None) -> list[str]:
+    """What is valid and probably not meant, one sentence each. With `now`, whether it will ever fire again too."""
+    warnings = []
+    if schedule.timeout is not None and schedule.timeout > timedelta(seconds=ack_wait_s):
+        wait = f"{ack_wait_s:g}s"
+        warnings.append(
+            f"timeout {format_duration(schedule.timeout)} is above the queue's ack_wait of {wait}: "
+            "a plain worker must send in-progress meanwhile, or the task is delivered again"
+        )
+    if schedule.max_running is not None and schedule.overlap is Overlap.SKIP:
+        warnings.append("max_running has no effect with overlap skip, which allows one run: use overlap allow")
+    if now is not None and not isinstance(schedule.trigger, Manual) and _is_over(schedule, now):
+        warnings.append("this schedule will never fire again: every instant it names is past")
+    return warnings
+
+
+def _is_over(schedule: Schedule, now: datetime) -> bool:
+    late = isinstance(schedule.trigger, At) and schedule.trigger.instants[-1] >= now - schedule.catch_up.window
+    return not late and compile_trigger(schedule).next_after(now) is None
