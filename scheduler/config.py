@@ -6,7 +6,7 @@ that names the flag and the environment name.
 
 Flags (contract, part 8):
     --nats (environment: NATS_URL), --context (NATS_CONTEXT), --namespace, --monitor, --admin, --stream-replicas,
-    --replica, --horizon, --log-format, --log-level
+    --replica, --horizon, --log-format
 
 Tunables, environment only:
     SCHEDD_LEASE  SCHEDD_LEASE_RENEW_DEADLINE  SCHEDD_LEASE_RETRY     who leads: give SCHEDD_LEASE, the others follow it
@@ -15,6 +15,7 @@ Tunables, environment only:
     SCHEDD_ACK_WAIT  SCHEDD_MAX_DELIVER  SCHEDD_MAX_ACK_PENDING  SCHEDD_MAX_PENDING             new queues
     SCHEDD_RECONCILE_EVERY  SCHEDD_RECONCILE_GRACE                    repair
     SCHEDD_CLOCK_SKEW_MAX  SCHEDD_START_TIMEOUT  SCHEDD_SHUTDOWN  SCHEDD_APPLY_WAIT  SCHEDD_RECENT_EXECUTIONS
+    SCHEDD_LOG_LEVEL
 """
 
 from __future__ import annotations
@@ -35,10 +36,7 @@ from scheduler.wire.names import DEFAULT_NAMESPACE
 
 PREFIX = "SCHEDD_"
 ADMIN = Address("127.0.0.1", 8088)
-FLAGS = (
-    "nats", "context", "namespace", "monitor", "admin", "stream_replicas", "replica", "horizon", "log_format",
-    "log_level",
-)  # fmt: skip
+FLAGS = ("nats", "context", "namespace", "monitor", "admin", "stream_replicas", "replica", "horizon", "log_format")
 _OWN_ENV = {"nats": "NATS_URL", "context": "NATS_CONTEXT"}
 _REPLICA = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)", re.ASCII)
