@@ -1,0 +1,173 @@
+"""What an execution can become: one table decides, and an event that the table does not know changes nothing.
+
+Theory of operation. An execution is created `claimed` by the one write that makes its occurrence ours. It leaves that
+state either towards work (`queued`, or `waiting` for a slot) or to an end. Workers move it on: an SDK worker through
+reports (`Start`, `Retry`, `Finish`, each naming its attempt), a plain worker through the server's signals, which name
+no attempt. Reports may arrive twice, late or out of order, from a process that was thought dead; therefore
+
+- an event that names an attempt older than the record's is stale and changes nothing;
+- a terminal state is final; the first terminal event wins, whoever sends the second;
+- `Queue` on a record that a fast worker already moved on only fills in what the dispatcher knew (`task_seq`).
+
+Everything that affects transitions lives in this file; `diagram()` draws the docs' picture from the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct, structs
+
+from scheduler.core.model.execution import HISTORY_MAX, Execution, Failure, HistoryEntry, State
+
+TERMINAL: frozenset[State] = frozenset(
+    {
+        State.SUCCEEDED,
+        State.FAILED,
+        State.CANCELLED,
+        State.TIMED_OUT,
+        State.LOST,
+        State.SKIPPED,
+        State.MISSED,
+        State.PAUSED,
+        State.SUPERSEDED,
+        State.EXPIRED,
+    }
+)
+OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.LOST)
+NEVER_QUEUED = (State.SKIPPED, State.MISSED, State.PAUSED, State.SUPERSEDED, State.EXPIRED)
+
+# From each state, the states that may follow it. A missing pair is an illegal event.
+FOLLOWERS: Mapping[State, frozenset[State]] = {
+    State.CLAIMED: frozenset({State.QUEUED, State.WAITING, State.LOST, *NEVER_QUEUED}),
+    State.WAITING: frozenset({State.QUEUED, State.SKIPPED, State.CANCELLED, State.EXPIRED, State.LOST}),
+    State.QUEUED: frozenset({State.RUNNING, State.RETRYING, State.EXPIRED, *OUTCOMES}),
+    State.RUNNING: frozenset({State.RUNNING, State.RETRYING, *OUTCOMES}),
+    State.RETRYING: frozenset({State.RUNNING, State.RETRYING, State.EXPIRED, *OUTCOMES}),
+}
+
+
+class Queue(Struct, frozen=True):
+    """Claim and task are in the stream at `task_seq`."""
+
+    at: datetime
+    task_seq: int
+
+
+class Wait(Struct, frozen=True):
+    """The overlap policy keeps it for later."""
+
+    at: datetime
+
+
+class Start(Struct, frozen=True):
+    """A worker won the claim of this attempt."""
+
+    at: datetime
+    attempt: int
+    worker: str | None = None
+
+
+class Retry(Struct, frozen=True):
+    """An attempt failed and another will come. `attempt` None: a plain worker's NAK, which names none."""
+
+    at: datetime
+    attempt: int | None = None
+    error: Failure | None = None
+    note: str | None = None
+
+
+class Finish(Struct, frozen=True, kw_only=True):
+    """The end, or a verdict without a run. `attempt` None: nobody named one."""
+
+    at: datetime
+    state: State
+    attempt: int | None = None
+    reason: str | None = None
+    result: bytes | None = None
+    error: Failure | None = None
+
+
+Event = Queue | Wait | Start | Retry | Finish
+
+
+def is_terminal(execution: Execution) -> bool:
+    return execution.state in TERMINAL
+
+
+def advance(execution: Execution, event: Event) -> Execution | None:
+    """The execution after the event, or None where the table forbids it (the caller counts that and goes on)."""
+    match event:
+        case Queue():
+            return _queue(execution, event)
+        case Wait():
+            return _move(execution, State.WAITING, event.at)
+        case Start():
+            return _start(execution, event)
+        case Retry():
+            return _retry(execution, event)
+        case Finish():
+            return _finish(execution, event)
+
+
+def _queue(execution: Execution, event: Queue) -> Execution | None:
+    if execution.queued_at is not None:
+        return structs.replace(execution, task_seq=event.task_seq) if execution.task_seq is None else None
+    return _move(execution, State.QUEUED, event.at, queued_at=event.at, task_seq=event.task_seq)
+
+
+def _start(execution: Execution, event: Start) -> Execution | None:
+    if event.attempt <= execution.attempt:
+        return None
+    note = None
+    if execution.state is State.RUNNING:
+        note = f"attempt {execution.attempt} went silent"
+    started = {"attempt": event.attempt, "worker": event.worker, "started_at": event.at}
+    return _move(execution, State.RUNNING, event.at, note=note or f"attempt {event.attempt}", **started)
+
+
+def _retry(execution: Execution, event: Retry) -> Execution | None:
+    if _is_stale(execution, event.attempt):
+        return None
+    attempt = execution.attempt + 1 if event.attempt is None else event.attempt
+    error = event.error or execution.error
+    return _move(execution, State.RETRYING, event.at, note=event.note, attempt=attempt, error=error)
+
+
+def _finish(execution: Execution, event: Finish) -> Execution | None:
+    if _is_stale(execution, event.attempt):
+        return None
+    changes: dict[str, object] = {"finished_at": event.at, "reason": event.reason, "result": event.result}
+    if event.attempt is not None:
+        changes["attempt"] = event.attempt
+    elif event.state in (State.SUCCEEDED, State.FAILED) and execution.state in (State.QUEUED, State.RETRYING):
+        changes["attempt"] = execution.attempt + 1  # a plain worker's signal stands for the try it ends
+    changes["error"] = None if event.state is State.SUCCEEDED else event.error or execution.error
+    return _move(execution, event.state, event.at, note=event.reason, **changes)
+
+
+def _is_stale(execution: Execution, attempt: int | None) -> bool:
+    if attempt is None:
+        return False
+    return attempt < execution.attempt or (attempt == execution.attempt and execution.state is State.RETRYING)
+
+
+def _move(
+    execution: Execution, state: State, at: datetime, *, note: str | None = None, **changes: object
+) -> Execution | None:
+    if state not in FOLLOWERS.get(execution.state, frozenset()):
+        return None
+    history = execution.history
+    if len(history) >= HISTORY_MAX:  # keep how it began and what happened last
+        history = (history[0], *history[-(HISTORY_MAX - 2) :])
+    entry = HistoryEntry(at, state, note)
+    return structs.replace(execution, state=state, history=(*history, entry), **changes)
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> claimed"]
+    for state, followers in FOLLOWERS.items():
+        lines += [f"    {state} --> {follower}" for follower in sorted(followers)]
+    return "\n".join([*lines, *(f"    {state} --> [*]" for state in sorted(TERMINAL))])

@@ -1,0 +1,89 @@
+"""The status row and the lease as JSON (contract, part 6)."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.leadership import LeaseRecord
+from scheduler.core.model.status import ScheduleState, StatusRow
+from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
+
+
+class _Row(Struct, kw_only=True):
+    state: ScheduleState = ScheduleState.ACTIVE
+    error: str | None = None
+    active: list[str] = []
+    waiting: list[str] = []
+    last_outcome: str | None = None
+    previous_at: str | None = None
+    next_nominal: str | None = None
+    late_from: str | None = None
+    decided: str | None = None
+    fires: int = 0
+
+
+class _Lease(Struct):
+    holder: str = ""
+    nonce: str = ""
+    replica: str = ""
+    version: str = ""
+    lease_s: float = 0.0
+    since: str = "1970-01-01T00:00:00Z"
+
+
+_ROW, _LEASE = msgspec.json.Decoder(_Row), msgspec.json.Decoder(_Lease)
+
+
+def encode_status(row: StatusRow) -> bytes:
+    return msgspec.json.encode(
+        _Row(
+            state=row.state,
+            error=row.error,
+            active=list(row.active),
+            waiting=list(row.waiting),
+            last_outcome=row.last_outcome,
+            previous_at=format_optional(row.previous_at),
+            next_nominal=format_optional(row.next_nominal),
+            late_from=format_optional(row.late_from),
+            decided=format_optional(row.decided),
+            fires=row.fires,
+        )
+    )
+
+
+def decode_status(raw: bytes) -> StatusRow:
+    """The row; a missing or unreadable one is an empty one, for it is ours to rebuild."""
+    try:
+        row = _ROW.decode(raw)
+        return StatusRow(
+            state=row.state,
+            error=row.error,
+            active=tuple(row.active),
+            waiting=tuple(row.waiting),
+            last_outcome=row.last_outcome,
+            previous_at=parse_optional(row.previous_at),
+            next_nominal=parse_optional(row.next_nominal),
+            late_from=parse_optional(row.late_from),
+            decided=parse_optional(row.decided),
+            fires=row.fires,
+        )
+    except (msgspec.DecodeError, ValueError, InvalidArgument):
+        return StatusRow()
+
+
+def encode_lease(lease: LeaseRecord) -> bytes:
+    return msgspec.json.encode(
+        _Lease(lease.holder, lease.nonce, lease.replica, lease.version, lease.lease_s, format_instant(lease.since))
+    )
+
+
+def decode_lease(raw: bytes) -> LeaseRecord:
+    """The lease; an unreadable one reads as released, so that a foreign value cannot block the election for ever."""
+    try:
+        lease = _LEASE.decode(raw)
+        since = parse_instant(lease.since)
+    except (msgspec.DecodeError, ValueError, InvalidArgument):
+        lease, since = _Lease(), parse_instant("1970-01-01T00:00:00Z")
+    return LeaseRecord(lease.holder, lease.nonce, lease.replica, lease.version, lease.lease_s, since)
