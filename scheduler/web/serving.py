@@ -94,7 +94,8 @@ async def _wait_until_serving(server: _Embedded, task: asyncio.Task[None], liste
             await asyncio.wait({task}, timeout=1.0)
             listener.close()
     if task.done():
-        raise Internal(f"the {name} HTTP server did not start")
+        problem = None if task.cancelled() else task.exception()
+        raise Internal(f"the {name} HTTP server did not start") from problem
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:

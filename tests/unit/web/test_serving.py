@@ -8,12 +8,13 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from scheduler.core.errors import InvalidArgument, Unavailable
+from scheduler.core.errors import Internal, InvalidArgument, Unavailable
 from scheduler.web.serving import Serving, serve
 from scheduler.wire.addresses import Address
 
@@ -129,3 +130,15 @@ async def test_a_request_that_never_ends_is_cut() -> None:
         await serving.stop(grace_s=1)
     request.cancel()
     await asyncio.wait({request})
+
+
+async def test_a_server_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error inside uvicorn's start is ours to report, with its cause, and the port is free again."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("no protocol")
+
+    monkeypatch.setattr(uvicorn.Server, "startup", broken)
+    with pytest.raises(Internal, match="did not start") as failed:
+        await serve(app(), ANY, name="monitor")
+    assert str(failed.value.__cause__) == "no protocol"
