@@ -1,0 +1,128 @@
+"""What happens at the instant: a due message is decided again, against the schedule as it is now.
+
+A generation mismatch alone is no verdict. If the definition in force still yields the nominal time, it fires, whoever
+armed it; otherwise the occurrence is superseded. How late it is makes no difference here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct, structs
+
+from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
+from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.model.schedule import Definition, Schedule
+from scheduler.core.triggers import CompiledTrigger
+
+EARLY_MAX = timedelta(seconds=1)  # a due message this much ahead of our clock waits: some server's clock jumped
+
+
+class InForce(Struct, frozen=True):
+    """The definition in force and its trigger, compiled once."""
+
+    definition: Definition
+    trigger: CompiledTrigger
+
+
+class Fire(Struct, frozen=True):
+    """Carry it out. The execution is new, `claimed`, and not stored yet."""
+
+    execution: Execution
+    schedule: Schedule
+
+
+class Close(Struct, frozen=True):
+    """Nothing runs: store this terminal record as the verdict."""
+
+    execution: Execution
+
+
+class TooEarly(Struct, frozen=True):
+    """Hand the message back for this long."""
+
+    delay: timedelta
+
+
+Decision = Fire | Close | TooEarly
+
+
+def decide_dispatch(
+    occurrence: Occurrence,
+    in_force: InForce | None,
+    *,
+    execution_id: str,
+    epoch: int,
+    now: datetime,
+    absent_reason: str = "deleted",
+) -> Decision:
+    """Decide about one due occurrence. `in_force` None: deleted or invalid now (`absent_reason` says which)."""
+    early = occurrence.fire_at - now
+    if early > EARLY_MAX:
+        return TooEarly(early)
+    if in_force is None:
+        return Close(_closed(_orphan(occurrence, execution_id, epoch), State.SUPERSEDED, absent_reason, now))
+    schedule = in_force.definition.schedule
+    execution = claim(in_force.definition, execution_id, occurrence, epoch=epoch, now=now)
+    if not in_force.trigger.yields(occurrence.nominal_at):
+        return Close(_closed(execution, State.SUPERSEDED, "edited", now))
+    if schedule.is_paused_at(occurrence.nominal_at):
+        return Close(_closed(execution, State.PAUSED, "paused", now))
+    return Fire(execution, schedule)
+
+
+def claim(
+    definition: Definition,
+    execution_id: str,
+    occurrence: Occurrence,
+    *,
+    epoch: int,
+    now: datetime,
+    kind: Kind = Kind.AUTO,
+) -> Execution:
+    """A new execution of a definition, in state `claimed`: everything a repeat needs to come to the same task."""
+    schedule = definition.schedule
+    return Execution(
+        id=execution_id,
+        schedule=schedule.id,
+        generation=definition.generation,
+        epoch=epoch,
+        kind=kind,
+        nominal_at=occurrence.nominal_at,
+        fire_at=occurrence.fire_at,
+        queue=schedule.queue,
+        type=schedule.type,
+        payload=schedule.payload,
+        payload_is_json=schedule.payload_is_json,
+        headers=schedule.headers,
+        max_tries=schedule.max_tries,
+        timeout_s=None if schedule.timeout is None else schedule.timeout.total_seconds(),
+        retention_s=schedule.retention_age.total_seconds(),
+        claimed_at=now,
+        history=(HistoryEntry(now, State.CLAIMED),),
+    )
+
+
+def _orphan(occurrence: Occurrence, execution_id: str, epoch: int) -> Execution:
+    """The record of an occurrence whose schedule is gone: it names no queue, for it never gets one."""
+    return Execution(
+        id=execution_id,
+        schedule=occurrence.schedule_id,
+        generation=occurrence.generation,
+        epoch=epoch,
+        kind=Kind.AUTO,
+        nominal_at=occurrence.nominal_at,
+        fire_at=occurrence.fire_at,
+        queue="",
+        type="",
+    )
+
+
+def _closed(execution: Execution, state: State, reason: str, now: datetime) -> Execution:
+    history = (HistoryEntry(now, state, reason),)
+    return structs.replace(execution, state=state, reason=reason, finished_at=now, history=history)
+
+
+def skipped(execution: Execution, reason: str, now: datetime) -> Execution:
+    """A claimed execution whose slot was refused, before it was ever stored."""
+    return _closed(execution, State.SKIPPED, reason, now)

@@ -1,0 +1,72 @@
+"""A mirror of one bucket in memory that can prove it is fresh.
+
+The watch is a hint: it may stall or drop without telling anybody. So whoever relies on the mirror calls `fresh()`,
+which asks the bucket's leader for the newest revision and reads what the watch has not delivered yet. Entries reach
+`apply` in ascending order of revision, each once, whichever way they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from scheduler.ports.clock import Clock
+from scheduler.ports.stores import Bucket, Entry, Watch
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 0.05  # how long `fresh` lets the watch deliver before it reads by itself
+
+
+class Mirror:
+    """`apply` is called with each entry, markers included; it must not raise for bad values."""
+
+    def __init__(self, bucket: Bucket, clock: Clock, apply: Callable[[Entry], None]) -> None:
+        self.bucket = bucket
+        self.applied = 0
+        self.changed = asyncio.Event()
+        self._clock = clock
+        self._apply = apply
+        self._watch: Watch | None = None
+
+    async def start(self, revision: int = 0) -> None:
+        """Read everything written after `revision`, then keep up. Raises Unavailable."""
+        self.applied = revision
+        await self._catch_up()
+        self._watch = self.bucket.watch(self.applied, self._deliver)
+
+    async def stop(self) -> None:
+        if self._watch is not None:
+            await self._watch.stop()
+
+    async def fresh(self) -> int:
+        """Make sure that everything written before this call is applied; the newest revision at that moment.
+
+        Raises Unsure, Unavailable.
+        """
+        newest = await self.bucket.last_revision()
+        if self.applied >= newest:
+            return newest
+        await self._clock.sleep(PATIENCE_S)
+        if self.applied < newest:
+            behind = self.applied
+            await self._read_to(newest)
+            if self._watch is not None:
+                log.info("read past a slow watch", extra={"event": "watch_behind", "from": behind, "to": newest})
+                self._watch.restart(self.applied)
+        return newest
+
+    async def _catch_up(self) -> None:
+        await self._read_to(await self.bucket.last_revision())
+
+    async def _read_to(self, newest: int) -> None:
+        self._deliver(await self.bucket.changes_since(self.applied))
+        self.applied = max(self.applied, newest)
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.revision > self.applied:
+                self._apply(entry)
+                self.applied = entry.revision
+        self.changed.set()
