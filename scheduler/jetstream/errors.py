@@ -11,10 +11,12 @@ from scheduler.core.errors import Conflict, Internal, InvalidArgument, NotFound,
 
 WRONG_LAST_SEQUENCE = 10071  # the expectation failed
 WRONG_LAST_SEQUENCE_IN_FLIGHT = 10164  # another write on that subject is being replicated: ask again
+BATCH_INCOMPLETE = 10176  # part of an atomic batch got lost on its way or with a stream leader: nothing is stored
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_TOO_LARGE = 10054
+_FOR_NOW = frozenset({WRONG_LAST_SEQUENCE_IN_FLIGHT, BATCH_INCOMPLETE})
 _INPUT = frozenset({MESSAGE_TOO_LARGE, 10165, 10166, 10189, 10190, 10191})
 
 
@@ -37,7 +39,7 @@ def from_api(error: ApiError, doing: str) -> ScheddError:
         return NotFound(text)
     if error.err_code in _INPUT:
         return InvalidArgument(text)
-    if error.err_code == WRONG_LAST_SEQUENCE_IN_FLIGHT or error.code in {503, 500, 408, 429}:
+    if error.err_code in _FOR_NOW or error.code in {503, 500, 408, 429}:
         return Unavailable(text)
     return Unavailable(text) if error.code >= 500 else Internal(text)
 
