@@ -1,1 +1,394 @@
-"""Being written."""
+"""The client of the API for Python programs: `async with Client.connect() as client: ...`.
+
+    client.schedules.put, get, list, delete, pause, resume, trigger, preview
+    client.executions.get, list
+    client.status
+
+Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
+`scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`,
+however often it is repeated. Repeated
+is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
+once, and an expected revision is read back), a `trigger` (its nonce names the execution). After `Unsure` the others
+(`delete`, `pause`, `resume`) may or may not have happened: look before you repeat them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, NamedTuple, Self, TypeVar, cast, get_args
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+from nats.aio.client import Client as NatsClient
+from nats.errors import NoRespondersError
+
+from scheduler.core.errors import Conflict, Internal, InvalidArgument, Unavailable, Unsure
+from scheduler.core.model.execution import State
+from scheduler.jetstream.connection import ConnectionSettings, connect
+from scheduler.jetstream.errors import from_exception
+from scheduler.wire import api
+from scheduler.wire.ids import check_nonce, check_queue, check_schedule_id, parse_execution_id
+from scheduler.wire.instants import cut, format_instant, parse_instant
+from scheduler.wire.names import DEFAULT_NAMESPACE, Names
+from scheduler.wire.record import Record
+from scheduler.wire.schedule_json import encode_document, encode_value, keep_pause_raw, same_definition
+
+TIMEOUT_S = 20.0
+NOBODY_S = 1.0  # how long "no responders" is taken for a replica that is just being replaced
+COUNT_DEFAULT = api.COUNT_DEFAULT
+PAGE = 250  # items per page
+PAUSES_S = (0.1, 0.2, 0.4, 0.8)  # between repeats; the last one for ever
+
+T = TypeVar("T", bound=Struct)
+T_co = TypeVar("T_co", covariant=True)
+Instant = datetime | str
+Definition = Mapping[str, Any]
+
+
+class Patience(NamedTuple):
+    """How long one try may take, and until when a call whose outcome is unknown may be tried again."""
+
+    try_s: float
+    repeat_s: float
+
+
+READ = Patience(3.0, 6.0)
+ONCE = Patience(8.0, 0.0)  # the daemon waits up to 5 s until a write is applied
+REPEATED = Patience(8.0, 15.0)
+
+
+class Nobody(Unavailable):
+    """No responders: the request reached nobody, so repeating it is always safe."""
+
+
+class Calls:
+    """Requests to the micro service, repeated where that is safe, errors raised as classes."""
+
+    def __init__(self, connection: NatsClient, namespace: str, timeout_s: float) -> None:
+        self._connection = connection
+        self._names = Names(namespace)
+        self._timeout_s = timeout_s
+
+    def deadline(self) -> float:
+        """The loop time at which a call that begins now has to be over."""
+        return asyncio.get_running_loop().time() + self._timeout_s
+
+    async def fetch(
+        self, endpoint: str, request: api.Request, patience: Patience = READ, deadline: float | None = None
+    ) -> bytes:
+        """The reply's body as it came. Raises ScheddError, Unsure if it may have happened without our knowing."""
+        clock = asyncio.get_running_loop().time
+        start, body = clock(), api.encode(request)
+        deadline = deadline or self.deadline()
+        for pause_s in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
+            try:
+                return await self._once(endpoint, body, max(0.05, min(patience.try_s, deadline - clock())))
+            except Unavailable as problem:
+                repeat_s = max(NOBODY_S, patience.repeat_s) if isinstance(problem, Nobody) else patience.repeat_s
+                if clock() + pause_s >= min(start + repeat_s, deadline):
+                    raise
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the pauses never end")
+
+    async def _once(self, endpoint: str, body: bytes, timeout_s: float) -> bytes:
+        try:
+            reply = await self._connection.request(self._names.api(endpoint), body, timeout=timeout_s)
+        except NoRespondersError:
+            fix = "start one with `schedd run`, or check --nats and --namespace"
+            raise Nobody(f"no schedd daemon answers {self._where()}: {fix}") from None
+        except TimeoutError:
+            raise Unsure(f"{endpoint}: the schedd daemon {self._where()} did not answer in time") from None
+        except Exception as problem:
+            raise from_exception(problem, endpoint) from None
+        error = api.decode_error(reply.headers, reply.data)
+        if error is not None:
+            raise error
+        return reply.data
+
+    def _where(self) -> str:
+        url = self._connection.connected_url
+        server = f" at {url.hostname}:{url.port}" if url is not None else ""
+        return f"for namespace {self._names.namespace!r}{server}"
+
+    async def call(
+        self,
+        endpoint: str,
+        request: api.Request,
+        kind: type[T],
+        patience: Patience = READ,
+        deadline: float | None = None,
+    ) -> T:
+        return api.decode_reply(await self.fetch(endpoint, request, patience, deadline), kind)
+
+    async def pages(self, endpoint: str, request: Any) -> AsyncIterator[Raw]:
+        """Every item of every page, as raw JSON."""
+        while True:
+            page = await self.call(endpoint, request, _Page)
+            for item in page.items:
+                yield item
+            if page.cursor is None:
+                return
+            if page.cursor == request.cursor:
+                raise Internal(f"{endpoint}: the daemon gave the same cursor twice")
+            request = msgspec.structs.replace(request, cursor=page.cursor)
+
+
+class _Page(api.Reply):
+    items: list[Raw]
+    cursor: str | None = None
+
+
+class Schedules:
+    """What can be done with schedules."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def put(
+        self, schedule_id: str, schedule: Definition, *, expected_revision: int | None = None
+    ) -> api.PutReply:
+        """Store a definition and wait until it is applied. `expected_revision` 0: create only, else Conflict."""
+        request = api.PutSchedule(
+            id=check_schedule_id(schedule_id),
+            schedule=Raw(encode_document(schedule)),
+            expected_revision=expected_revision,
+        )
+        deadline = self._calls.deadline()
+        if expected_revision is None:
+            return await self._put(request, REPEATED, deadline)
+        try:
+            return await self._put(request, ONCE, deadline)
+        except Nobody:
+            raise
+        except Unavailable:
+            return await self._put_again(request, deadline)
+
+    async def _put_again(self, request: api.PutSchedule, deadline: float) -> api.PutReply:
+        """The first put may have landed: then the expectation fails, and what is stored tells whether it was ours."""
+        try:
+            return await self._put(request, REPEATED, deadline)
+        except Conflict:
+            stored = await self.get(request.id)
+            if not is_stored(bytes(request.schedule), bytes(stored.schedule)):
+                raise
+        request = msgspec.structs.replace(request, expected_revision=stored.revision)
+        return await self._put(request, REPEATED, deadline)
+
+    async def _put(self, request: api.PutSchedule, patience: Patience, deadline: float) -> api.PutReply:
+        return await self._calls.call("schedule.put", request, api.PutReply, patience, deadline)
+
+    async def get(self, schedule_id: str) -> api.ScheduleItem:
+        """Raises NotFound."""
+        return await self._calls.call("schedule.get", api.Id(id=check_schedule_id(schedule_id)), api.ScheduleItem)
+
+    async def list(
+        self, *, prefix: str | None = None, labels: Mapping[str, str] | None = None, state: str | None = None
+    ) -> AsyncIterator[api.ScheduleItem]:
+        """All schedules that match, by id, page after page."""
+        request = schedules_request(prefix=prefix, labels=labels, state=state)
+        async for item in self._calls.pages("schedule.list", request):
+            yield api.decode_reply(bytes(item), api.ScheduleItem)
+
+    async def delete(self, schedule_id: str) -> api.Revision:
+        """Raises NotFound."""
+        request = api.Id(id=check_schedule_id(schedule_id))
+        return await self._calls.call("schedule.delete", request, api.Revision, ONCE)
+
+    async def pause(self, schedule_id: str, *, note: str | None = None, until: Instant | None = None) -> api.Revision:
+        """Nothing fires from now on, until `until` if it is given. Raises NotFound."""
+        request = api.PauseSchedule(id=check_schedule_id(schedule_id), note=note, until=_instant(until, "until"))
+        return await self._calls.call("schedule.pause", request, api.Revision, ONCE)
+
+    async def resume(self, schedule_id: str) -> api.Revision:
+        """Raises NotFound."""
+        request = api.Id(id=check_schedule_id(schedule_id))
+        return await self._calls.call("schedule.resume", request, api.Revision, ONCE)
+
+    async def trigger(
+        self,
+        schedule_id: str,
+        *,
+        payload: Any | UnsetType = UNSET,
+        nonce: str | None = None,
+        overlap: str | None = None,
+    ) -> api.TriggerReply:
+        """Run it now. The same `nonce` (one is made up if none is given) answers with the same execution again."""
+        request = trigger_request(schedule_id, payload=payload, nonce=nonce, overlap=overlap)
+        return await self._calls.call("schedule.trigger", request, api.TriggerReply, REPEATED)
+
+    async def preview(
+        self,
+        schedule_id: str | None = None,
+        schedule: Definition | None = None,
+        *,
+        after: Instant | None = None,
+        count: int = COUNT_DEFAULT,
+    ) -> Sequence[api.Fire]:
+        """The next fires of a stored schedule, or of a definition, after an instant (exclusive; default now)."""
+        request = preview_request(schedule_id, schedule, after=after, count=count)
+        return (await self._calls.call("schedule.preview", request, api.PreviewReply)).fires
+
+
+class Executions:
+    """What can be done with executions."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def get(self, execution_id: str) -> Record:
+        """Raises NotFound."""
+        return await self._calls.call("execution.get", execution_request(execution_id), Record)
+
+    async def list(
+        self,
+        *,
+        schedule: str | None = None,
+        state: str | None = None,
+        queue: str | None = None,
+        since: Instant | None = None,
+        until: Instant | None = None,
+    ) -> AsyncIterator[Record]:
+        """Executions that match, newest first; nominal times from `since` up to before `until`."""
+        request = executions_request(schedule=schedule, state=state, queue=queue, since=since, until=until)
+        async for item in self._calls.pages("execution.list", request):
+            yield api.decode_reply(bytes(item), Record)
+
+
+class Client:
+    """The API over one NATS connection, which may be shared; `namespace` as the daemon's."""
+
+    def __init__(
+        self, connection: NatsClient, *, namespace: str = DEFAULT_NAMESPACE, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self.connection = connection
+        self.calls = Calls(connection, namespace, timeout_s)
+        self.schedules = Schedules(self.calls)
+        self.executions = Executions(self.calls)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        nats: str | None = None,
+        context: str | None = None,
+        namespace: str | None = None,
+        *,
+        name: str = "schedd-client",
+        timeout_s: float = TIMEOUT_S,
+    ) -> AsyncIterator[Self]:
+        """Connect as the commands do: what is given, then NATS_URL, NATS_CONTEXT, SCHEDD_NAMESPACE, then defaults.
+
+        Raises Unavailable if no server answers within about five seconds.
+        """
+        settings = ConnectionSettings.from_environment(nats, context, namespace)
+        connection = await connect(settings, name=name)
+        try:
+            yield cls(connection, namespace=settings.namespace, timeout_s=timeout_s)
+        finally:
+            await connection.close()
+
+    async def status(self) -> api.StatusReply:
+        """Leader, replicas, watermark, counts."""
+        return await self.calls.call("status.get", api.Nothing(), api.StatusReply)
+
+
+async def first(items: AsyncIterator[T_co], count: int | None) -> AsyncIterator[T_co]:
+    """At most `count` of the items; None: all."""
+    async for item in items:
+        if count is not None:
+            count -= 1
+        yield item
+        if count == 0:
+            return
+
+
+# --- requests, checked: what the methods above and the commands send
+
+
+def schedules_request(
+    *, prefix: str | None = None, labels: Mapping[str, str] | None = None, state: str | None = None, limit: int = PAGE
+) -> api.ListSchedules:
+    """A page of `schedule.list`. Raises InvalidArgument for an unknown state."""
+    states = get_args(api.ScheduleState)
+    if state is not None and state not in states:
+        raise InvalidArgument(f"{state!r:.40} is no state of a schedule: use {', '.join(states)}", field="state")
+    known = cast("api.ScheduleState | None", state)
+    return api.ListSchedules(prefix=prefix, labels=dict(labels) if labels else None, state=known, limit=limit)
+
+
+def executions_request(
+    *,
+    schedule: str | None = None,
+    state: str | None = None,
+    queue: str | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
+    limit: int = PAGE,
+) -> api.ListExecutions:
+    """A page of `execution.list`. Raises InvalidArgument that names the field."""
+    if state is not None and state not in list(State):
+        raise InvalidArgument(f"{state!r:.40} is no state of an execution: use {', '.join(State)}", field="state")
+    return api.ListExecutions(
+        schedule=None if schedule is None else check_schedule_id(schedule, field="schedule"),
+        state=state,
+        queue=None if queue is None else check_queue(queue),
+        since=_instant(since, "since"),
+        until=_instant(until, "until"),
+        limit=limit,
+    )
+
+
+def execution_request(execution_id: str) -> api.Id:
+    parse_execution_id(execution_id)
+    return api.Id(id=execution_id)
+
+
+def trigger_request(
+    schedule_id: str, *, payload: Any | UnsetType = UNSET, nonce: str | None = None, overlap: str | None = None
+) -> api.TriggerSchedule:
+    return api.TriggerSchedule(
+        id=check_schedule_id(schedule_id),
+        payload=UNSET if payload is UNSET else Raw(encode_value(payload, "payload")),
+        nonce=secrets.token_hex(8) if nonce is None else check_nonce(nonce),
+        overlap=overlap,
+    )
+
+
+def preview_request(
+    schedule_id: str | None, schedule: Definition | None, *, after: Instant | None = None, count: int = COUNT_DEFAULT
+) -> api.PreviewSchedule:
+    """A stored schedule, or a definition (then the id is what `H` hashes). Raises InvalidArgument."""
+    if schedule_id is None and schedule is None:
+        raise InvalidArgument("give the id of a schedule or a definition", field="id")
+    if not 1 <= count <= api.LIMIT_MAX:
+        raise InvalidArgument(f"count: {count} is out of range: use 1 to {api.LIMIT_MAX}", field="count")
+    return api.PreviewSchedule(
+        id=None if schedule_id is None else check_schedule_id(schedule_id),
+        schedule=UNSET if schedule is None else Raw(encode_document(schedule)),
+        after=_instant(after, "after"),
+        count=count,
+    )
+
+
+def is_stored(sent: bytes, stored: bytes) -> bool:
+    """Whether what is stored is what was sent; a put without state fields keeps the pause that was stored before."""
+    try:
+        return same_definition(keep_pause_raw(sent, stored), stored)
+    except InvalidArgument:
+        return False
+
+
+def _instant(given: Instant | None, field: str) -> str | None:
+    """As the wire spells it; a naive datetime is refused, it could mean any zone."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return format_instant(parse_instant(given, field=field))
+    if given.tzinfo is None:
+        raise InvalidArgument(f"{field}: the datetime needs a time zone", field=field)
+    return format_instant(cut(given))

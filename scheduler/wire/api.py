@@ -175,7 +175,7 @@ class PreviewReply(Reply):
 
 
 class ExecutionList(Reply):
-    """Items are execution records (contract, part 5), raw."""
+    """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
 
     items: list[Raw]
     cursor: str | None = None

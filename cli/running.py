@@ -1,0 +1,74 @@
+"""From whatever happens in a command to one sentence on stderr and an exit code; no traceback reaches a user.
+
+Exit codes (contract, part 8): 0 ok, 1 failure, 2 usage, 3 not found, 4 conflict, 5 unavailable; 130 for Ctrl-C.
+A reader that closed the pipe (`schedctl list | head`) has seen enough: that is no failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli.errors import ReaderGone
+from cli.output import clean, warn
+from scheduler.core.errors import ScheddError
+
+INTERRUPTED = 130
+
+
+def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code. What libraries log is not for whoever types a command."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        code = _run(app, name, arguments)
+        sys.stdout.flush()
+    except (ReaderGone, BrokenPipeError):
+        _close_quietly()
+        return 0
+    return code
+
+
+def _run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(args=arguments, prog_name=name, standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except (ReaderGone, BrokenPipeError):
+        raise
+    except ScheddError as error:
+        warn(f"{name}: {sentence(error)}")
+        return error.exit_code
+    except Exception as problem:
+        return _report(name, problem)
+    return code if isinstance(code, int) else 0
+
+
+def sentence(error: ScheddError) -> str:
+    """The message, with the field in front if it does not tell it itself."""
+    text = clean(error.message)
+    return f"{error.field}: {text}" if error.field and error.field not in text else text
+
+
+def _report(name: str, problem: Exception) -> int:
+    """A usage error of typer, or something nobody thought of. SCHEDD_DEBUG=1 shows where the latter came from."""
+    usage = getattr(problem, "format_message", None)
+    if usage is not None:
+        context = getattr(problem, "ctx", None)
+        command = context.command_path if context is not None else name
+        warn(f"{name}: {clean(str(usage()))}\nTry `{command} --help`.")
+        return int(getattr(problem, "exit_code", 2))
+    if os.environ.get("SCHEDD_DEBUG"):
+        raise problem
+    warn(f"{name}: unexpected {type(problem).__name__}: {clean(str(problem))} (SCHEDD_DEBUG=1 shows more)")
+    return 1
+
+
+def _close_quietly() -> None:
+    """Python flushes stdout once more at exit; give it somewhere to go."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,54 @@
+"""`schedctl`: look at schedules and executions, and change them. Talks to the daemon's API over NATS."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli import executions, schedules, status
+from cli.connecting import Connection, group
+from cli.running import run
+
+NAME = "schedctl"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"{NAME} {version('schedd')}")
+        raise typer.Exit
+
+
+@app.callback()
+@group
+def schedctl(
+    connection: Connection,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Look at schedules and executions, and change them."""
+
+
+schedules.register(app)
+app.command("status")(status.status)
+app.add_typer(executions.app, name="executions")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    sys.exit(run(app, NAME, arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""`schedctl` as a user meets it: a real process, a real NATS server, a stand-in for the daemon's API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from scheduler.core.errors import Unavailable
+from tests.integration.fake_daemon import LATER, FakeDaemon, connected, execution, nats_server
+
+HELLO = {"every": "10s", "queue": "default", "type": "hello", "payload": {"n": 1}}
+ROOT = Path(__file__).parents[2]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Awaitable[Result]]
+
+
+async def start(*arguments: str, **env: str) -> asyncio.subprocess.Process:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NATS_", "SCHEDD_", "COLUMNS"))}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli.schedctl", *arguments, cwd=ROOT, env={**clean, "XDG_CONFIG_HOME": "/nowhere", **env},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def run(*arguments: str, stdin: str = "", **env: str) -> Result:
+    process = await start(*arguments, **env)
+    out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    assert b"Traceback" not in err
+    return Result(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    async with nats_server(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def daemon(url: str) -> AsyncIterator[FakeDaemon]:
+    async with connected(url) as client:
+        daemon = FakeDaemon()
+        await daemon.serve(client)
+        yield daemon
+
+
+@pytest.fixture
+def cli(url: str, daemon: FakeDaemon) -> Cli:
+    async def call(*arguments: str, **more: str) -> Result:
+        return await run(*arguments, **{"NATS_URL": url, **more})
+
+    return call
+
+
+# --- add
+
+
+async def test_add_by_flags(cli: Cli, daemon: FakeDaemon) -> None:
+    """Flags named as the fields make the definition, and adding creates only."""
+    result = await cli(
+        "add", "hello", "--cron", "0 9 * * 1-5", "--timezone", "Europe/Berlin", "--queue", "EMAIL", "--type", "email:m",
+        "--payload", '{"any": 1}', "--header", "A-B=c=d", "--label", "team=x", "--max-tries", "5",
+        "--backoff-factor", "1.5", "--catch-up", "all",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "hello stored as revision 1, next 2026-11-21 08:10:00.500Z" in result.out
+    assert "warning: w" in result.err
+    (_, request), *_ = daemon.requests
+    assert request == {
+        "id": "hello",
+        "expected_revision": 0,
+        "schedule": {
+            "cron": "0 9 * * 1-5", "timezone": "Europe/Berlin", "queue": "EMAIL", "type": "email:m",
+            "payload": {"any": 1}, "headers": {"A-B": "c=d"}, "labels": {"team": "x"}, "max_tries": 5,
+            "backoff": {"factor": 1.5}, "catch_up": {"mode": "all"},
+        },
+    }  # fmt: skip
+
+
+async def test_add_leaves_what_exists_alone(cli: Cli, daemon: FakeDaemon) -> None:
+    """A second `add` of one id is a conflict (exit 4) that names the way out; --replace takes it."""
+    daemon.put("hello", HELLO)
+    arguments = ("add", "hello", "--every", "5s", "--queue", "q", "--type", "t")
+    refused = await cli(*arguments)
+    assert refused.code == 4
+    assert "--replace" in refused.err
+    assert daemon.schedules["hello"][1] == HELLO
+    assert (await cli(*arguments, "--replace")).code == 0
+    assert daemon.schedules["hello"][1]["every"] == "5s"
+
+
+async def test_add_from_a_file(cli: Cli, daemon: FakeDaemon, tmp_path: Path) -> None:
+    """A file of YAML documents adds each; an instant needs no quotes; the JSON answer is an array."""
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "id: one\nat: 2026-11-21T08:00:00Z\nqueue: q\ntype: t\n---\n- {id: two, every: 10m, queue: q, type: t}\n"
+    )
+    result = await cli("add", "-f", str(file), "--json")
+    assert result.code == 0, result.err
+    assert [reply["id"] for reply in result.json] == ["one", "two"]
+    assert daemon.schedules["one"][1] == {"at": "2026-11-21T08:00:00Z", "queue": "q", "type": "t"}
+
+
+async def test_add_from_stdin_goes_on_after_a_refusal(cli: Cli, daemon: FakeDaemon) -> None:
+    """One bad definition of a file does not keep the others out; it decides the exit code."""
+    text = json.dumps([{"id": "bad", "cron": "never"}, {"id": "good", **HELLO}])
+    result = await cli("add", "-f", "-", stdin=text)
+    assert result.code == 2
+    assert "bad: cron: 'never'" in result.err
+    assert "1 of 2" in result.err
+    assert list(daemon.schedules) == ["good"]
+
+
+# --- reads
+
+
+async def test_list_json_is_one_array_of_all_pages(cli: Cli, daemon: FakeDaemon) -> None:
+    """`list --json` holds every schedule exactly as the API gives it, however many pages that takes."""
+    for number in range(5):
+        daemon.put(f"s{number}", HELLO)
+    result = await cli("list", "--json")
+    assert result.code == 0
+    assert result.json == [daemon._item(f"s{number}") for number in range(5)]
+    assert len([name for name, _ in daemon.requests if name == "schedule.list"]) == 3
+
+
+async def test_list_names(cli: Cli, daemon: FakeDaemon) -> None:
+    """`--names` prints ids, one a line; `--limit` ends it early."""
+    for number in range(5):
+        daemon.put(f"s{number}", HELLO)
+    assert (await cli("list", "--names")).out == "s0\ns1\ns2\ns3\ns4\n"
+    assert (await cli("list", "--names", "--limit", "3")).out == "s0\ns1\ns2\n"
+
+
+async def test_list_filters_reach_the_daemon(cli: Cli, daemon: FakeDaemon) -> None:
+    """Prefix, labels and state are asked of the daemon, not sieved here."""
+    daemon.put("a1", HELLO)
+    result = await cli("list", "--prefix", "a", "--label", "x=y", "--state", "active", "--names")
+    assert result.out == "a1\n"
+    assert daemon.requests[0][1] | {"limit": 0} == {
+        "prefix": "a", "labels": {"x": "y"}, "state": "active", "limit": 0,
+    }  # fmt: skip
+
+
+async def test_list_table_at_80_columns(cli: Cli, daemon: FakeDaemon) -> None:
+    """At 80 columns no line is longer, states and instants are whole, long ids wrap without loss."""
+    name = "a-rather-long-schedule-id-with-many-words-in-it"
+    daemon.put(name, {**HELLO, "paused": True})
+    daemon.put("b", {"cron": "never"})
+    result = await cli("list", COLUMNS="80")
+    assert all(len(line) <= 80 for line in result.out.splitlines())
+    for word in ("paused", "invalid", "timed_out", "2026-11-21 08:10:00.500Z", "every 10s"):
+        assert word in result.out
+    assert name in "".join(line.split(" ")[0] for line in result.out.splitlines())
+    assert "\x1b" not in result.out
+
+
+async def test_a_pipe_cuts_nothing(cli: Cli, daemon: FakeDaemon) -> None:
+    """Into a pipe every row is one line, whole, with the wide columns."""
+    name = "x" * 128
+    daemon.put(name, {**HELLO, "type": "t" * 128})
+    lines = (await cli("list")).out.splitlines()
+    assert len(lines) == 2
+    assert name in lines[1]
+    assert "t" * 128 in lines[1]
+
+
+@pytest.mark.parametrize("noun", [("list",), ("executions", "list")])
+async def test_empty_lists_tell_what_to_do(cli: Cli, noun: tuple[str, ...]) -> None:
+    """An empty table is a hint on stderr; an empty array stays an array; no names are no lines."""
+    table = await cli(*noun)
+    assert table.code == 0
+    assert table.out == ""
+    assert table.err.startswith("No ")
+    assert (await cli(*noun, "--json")).json == []
+    assert (await cli(*noun, "--names")).out == ""
+
+
+async def test_get(cli: Cli, daemon: FakeDaemon) -> None:
+    """`get` shows definition, state, next fires; with --json the API's body."""
+    daemon.put("hello", HELLO)
+    shown = (await cli("get", "hello")).out
+    for word in ("active", "every 10s", '"queue": "default"', "2026-11-21 09:00:00 CET", "after a gap"):
+        assert word in shown
+    assert (await cli("get", "hello", "--json")).json == daemon._item("hello")
+
+
+async def test_get_shows_what_is_wrong(cli: Cli, daemon: FakeDaemon) -> None:
+    """An invalid schedule shows its error; a value that is no JSON shows in base64."""
+    daemon.put("bad", {"cron": "never"})
+    daemon.put("binary", None)
+    daemon.raw["binary"] = b"\x00\xff"
+    shown = (await cli("get", "bad")).out
+    assert "invalid" in shown
+    assert "'never' is no cron expression" in shown
+    assert "AP8=" in (await cli("get", "binary")).out
+
+
+async def test_control_characters_never_reach_the_terminal(cli: Cli, daemon: FakeDaemon) -> None:
+    """An escape sequence somebody put into a definition is spelled out."""
+    daemon.put("evil", {**HELLO, "name": "\x1b[2Jboo", "type": "t\nx"})
+    result = await cli("get", "evil")
+    assert "\x1b" not in result.out
+    assert "\\x1b[2Jboo" in result.out
+    assert "\x1b" not in (await cli("list")).out
+
+
+async def test_executions_list(cli: Cli, daemon: FakeDaemon) -> None:
+    """Every state is whole at 80 columns, with lateness, duration and reason; --json is the records, raw."""
+    states = ["succeeded", "superseded", "timed_out", "cancelled"]
+    daemon.executions = [execution(number=place, state=state) for place, state in enumerate(states)]
+    daemon.executions.append(execution(number=9, state="failed", error={"type": "ValueError", "message": "no \x1b"}))
+    table = await cli("executions", "list", COLUMNS="80")
+    assert table.code == 0, table.err
+    for word in (*states, "hello.20261121T080000000Z", "12ms", "250ms", "1/3", "ValueError"):
+        assert word in table.out
+    assert all(len(line) <= 80 for line in table.out.splitlines())
+    assert (await cli("executions", "list", "--json")).json == daemon.executions
+    one = await cli("executions", "list", "--schedule", "hello", "--state", "failed", "--names")
+    assert one.out == "hello.20261121T080009000Z\n"
+
+
+async def test_executions_show(cli: Cli, daemon: FakeDaemon) -> None:
+    """`show` has history, error with traceback, result."""
+    failure = {"type": "ValueError", "message": "no", "traceback": "File x\n  raise ValueError"}
+    daemon.executions = [execution(state="failed", error=failure, result={"answer": 42})]
+    name = daemon.executions[0]["id"]
+    shown = (await cli("executions", "show", name)).out
+    for word in ("failed", "  raise ValueError", '"answer": 42', "History", "queued", "took 250ms"):
+        assert word in shown
+    assert (await cli("executions", "show", name, "--json")).json == daemon.executions[0]
+
+
+async def test_status(cli: Cli, daemon: FakeDaemon) -> None:
+    """`status` names leader, epoch, replicas, watermark, counts, tzdata, server, clock skew."""
+    shown = (await cli("status")).out
+    for word in ("a, epoch 7", "2026-11-21 08:10:00.500Z", "3 active, 1 paused, 0 invalid", "2026a", "2.15.1", "-4 ms"):
+        assert word in shown
+    assert (await cli("status", "--json")).json == daemon._status_get({})
+    daemon.leader = None
+    assert "none" in (await cli("status")).out
+
+
+async def test_preview(cli: Cli, daemon: FakeDaemon) -> None:
+    """`preview` takes an id or the flags; queue and type are not needed to ask when something fires."""
+    assert (await cli("preview", "hello", "--count", "3", "--json")).json == daemon._schedule_preview({"count": 3})
+    assert daemon.requests[-1][1] == {"id": "hello", "count": 3}
+    result = await cli("preview", "--cron", "0 9 * * *", "--after", "2026-11-21T09:00:00+01:00")
+    assert "2026-11-21 09:00:00 CET" in result.out
+    assert daemon.requests[-1][1] == {
+        "schedule": {"queue": "default", "type": "preview", "cron": "0 9 * * *"}, "after": "2026-11-21T08:00:00.000Z",
+    }  # fmt: skip
+
+
+# --- changes
+
+
+async def test_pause_resume_delete(cli: Cli, daemon: FakeDaemon) -> None:
+    """Each verb does its work, takes several ids, and answers with the API's body if asked."""
+    for name in ("a", "b"):
+        daemon.put(name, HELLO)
+    paused = await cli("pause", "a", "--note", "why", "--until", "2026-11-21T09:00:00+01:00", "--json")
+    assert paused.json == {"id": "a", "revision": 3}
+    assert daemon.schedules["a"][1]["paused_until"] == "2026-11-21T08:00:00.000Z"
+    assert (await cli("resume", "a", "b")).out == "a resumed\nb resumed\n"
+    assert (await cli("delete", "a", "b")).code == 0, "a script is not asked"
+    assert daemon.schedules == {}
+
+
+async def test_trigger(cli: Cli, daemon: FakeDaemon) -> None:
+    """`trigger` says which execution it made; the payload goes as it was typed."""
+    daemon.put("hello", HELLO)
+    result = await cli("trigger", "hello", "--nonce", "n1", "--payload", "null")
+    assert result.out == "hello.20261121T080000000Z-mn1 queued\n"
+    assert daemon.requests[-1][1] == {"id": "hello", "nonce": "n1", "payload": None}
+    assert (await cli("trigger", "hello", "--json")).json["state"] == "queued"
+
+
+async def test_not_found_is_3(cli: Cli) -> None:
+    """What is not there is exit code 3, and one sentence."""
+    for arguments in (("get", "x"), ("delete", "x"), ("pause", "x"), ("trigger", "x")):
+        result = await cli(*arguments)
+        assert result.code == 3, arguments
+        assert result.err == "schedctl: id: there is no schedule 'x'\n"
+
+
+# --- connection
+
+
+async def test_connection_options_before_and_after(url: str, daemon: FakeDaemon) -> None:
+    """--nats and --namespace work before or after the subcommand, at a noun too, and beat the environment."""
+    elsewhere = {"NATS_URL": "nats://127.0.0.1:1", "SCHEDD_NAMESPACE": "other"}
+    options = ("--nats", url, "--namespace", "schedd")
+    for arguments in (
+        (*options, "list"),
+        ("list", *options),
+        (*options, "executions", "list"),
+        ("executions", *options, "list"),
+        ("executions", "list", *options),
+        ("--nats", "nats://127.0.0.1:1", "executions", "list", *options),
+    ):
+        result = await run(*arguments, "--json", **elsewhere)
+        assert result.code == 0, (arguments, result.err)
+
+
+async def test_nats_away_is_5_in_one_sentence() -> None:
+    """Without a server: one sentence that names the URL, exit 5, within about five seconds."""
+    start_at = asyncio.get_running_loop().time()
+    result = await run("list", "--nats", "nats://127.0.0.1:1")
+    assert result.code == 5
+    assert result.err.count("\n") == 1
+    assert "127.0.0.1:1" in result.err
+    assert asyncio.get_running_loop().time() - start_at < 8
+
+
+async def test_no_daemon_is_5_in_one_sentence(url: str) -> None:
+    """With a server and nobody on it: one sentence that says what to start, exit 5."""
+    result = await run("status", "--nats", url)
+    assert result.code == 5
+    assert result.err.count("\n") == 1
+    assert "schedd run" in result.err
+    assert "'schedd'" in result.err
+
+
+async def test_other_namespace_is_another_daemon(url: str, daemon: FakeDaemon) -> None:
+    """--namespace decides whom is asked."""
+    assert (await run("list", "--nats", url, "--namespace", "team1")).code == 5
+
+
+async def test_unavailable_reads_are_repeated(cli: Cli, daemon: FakeDaemon) -> None:
+    """A daemon that is busy electing is asked again; the user notices nothing."""
+    daemon.put("hello", HELLO)
+    daemon.faults = [lambda: Unavailable("electing"), lambda: Unavailable("electing")]
+    assert (await cli("get", "hello", "--json")).code == 0
+
+
+async def test_ctrl_c_is_130_and_quiet(url: str, daemon: FakeDaemon) -> None:
+    """Ctrl-C while waiting for an answer: exit 130, nothing on stderr."""
+    daemon.faults = [lambda: None] * 10
+    process = await start("status", "--nats", url)
+    await daemon.asked.wait()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert err == b""
+
+
+async def test_a_closed_pipe_is_quiet(url: str, daemon: FakeDaemon) -> None:
+    """`schedctl list --json | head -1`: no message, no failure."""
+    for number in range(2000):
+        daemon.put(f"s{number:04}", {**HELLO, "payload": "x" * 200})
+    daemon._page = 100
+    process = await start("list", "--json", "--nats", url)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]  # the only way to close the reading end early
+    err = await process.stderr.read()
+    assert await process.wait() == 0
+    assert err == b""
+
+
+async def test_add_json(cli: Cli, daemon: FakeDaemon) -> None:
+    """What `add --json` answers is the API's body."""
+    result = await cli("add", "x", "--every", "1m", "--queue", "q", "--type", "t", "--json")
+    assert result.json == {"id": "x", "revision": 1, "generation": 1, "next": [LATER], "warnings": ["w"]}
