@@ -1,0 +1,194 @@
+"""The dispatcher, on every replica: due messages in, decisions made anew, tasks out.
+
+Batches of due messages are worked on side by side (at most `BATCHES_MAX`). Each is decided only after the schedule
+cache is proven fresh by a leader read made *after* the batch arrived: a paused or deleted schedule is never decided
+from yesterday's cache. A message is acknowledged when its verdict is stored, and handed back otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from scheduler.core.dispatching import Close, Fire, TooEarly, decide_dispatch
+from scheduler.core.errors import Conflict, ScheddError
+from scheduler.core.model.execution import Execution
+from scheduler.core.model.occurrence import Occurrence
+from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
+from scheduler.ports.clock import Clock
+from scheduler.ports.telemetry import Telemetry
+from scheduler.ports.timeline import Due, Poison, Timeline
+from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.records import Records, Stored
+from scheduler.services.schedules import ScheduleCache
+from scheduler.services.settlement import Settlement
+from scheduler.wire.ids import execution_id
+
+log = logging.getLogger(__name__)
+BATCHES_MAX = 4
+PULL_EXPIRES_S = 2.0
+WORKING_EVERY_S = 2.0  # in-progress, well inside the consumer's ack_wait of 5 s
+RETRY_DELAY_S = 1.0
+
+
+class Dispatcher:
+    """Pulls and dispatches until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        timeline: Timeline,
+        schedules: ScheduleCache,
+        records: Records,
+        launcher: Launcher,
+        settlement: Settlement,
+        clock: Clock,
+        telemetry: Telemetry,
+        batch: int = 256,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self._timeline, self._schedules, self._records = timeline, schedules, records
+        self._launcher, self._settlement = launcher, settlement
+        self._clock, self._telemetry = clock, telemetry
+        self._batch = batch
+        self._checkpoints = checkpoints or NoCheckpoints()
+
+    async def run(self) -> None:
+        """Pull for ever. On cancellation the batches under way are finished first."""
+        room = asyncio.Semaphore(BATCHES_MAX)
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await room.acquire()
+                batch = await self._pull()
+                if not batch:
+                    room.release()
+                    continue
+                task = asyncio.create_task(self._work(batch, room))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+        finally:
+            if under_way:
+                await asyncio.wait(under_way, timeout=5.0)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _pull(self) -> list[Due | Poison]:
+        try:
+            return await self._timeline.pull_due(self._batch, PULL_EXPIRES_S)
+        except ScheddError as problem:
+            log.warning("cannot pull due messages", extra={"event": "pull_failed", "error": problem.message})
+            await self._clock.sleep(RETRY_DELAY_S)
+            return []
+
+    async def _work(self, batch: Sequence[Due | Poison], room: asyncio.Semaphore) -> None:
+        tokens = [each.ack for each in batch]
+        alive = asyncio.create_task(self._keep_alive(tokens))
+        try:
+            await self.dispatch(batch)
+        except ScheddError as problem:  # redelivered after ack_wait, and then decided again from the top
+            log.warning("a batch is handed back", extra={"event": "batch_failed", "error": problem.message})
+        except Exception:
+            log.exception("a batch broke", extra={"event": "batch_broke"})
+        finally:
+            alive.cancel()
+            await asyncio.gather(alive, return_exceptions=True)
+            room.release()
+
+    async def _keep_alive(self, tokens: Sequence[str]) -> None:
+        while True:
+            await self._clock.sleep(WORKING_EVERY_S)
+            await self._timeline.working(tokens)
+
+    async def dispatch(self, batch: Sequence[Due | Poison]) -> None:
+        """Decide and carry out one batch. Raises Unsure, Unavailable; what was not acknowledged comes again."""
+        await self._checkpoints.reached("dispatch.pulled")
+        await self._schedules.fresh()
+        self._telemetry.dispatched(batch=len(batch))
+        now = self._clock.now()
+        fires: dict[str, Candidate] = {}
+        closes: dict[str, Execution] = {}
+        tokens: dict[str, list[str]] = {}
+        early: dict[float, list[str]] = {}
+        for due in batch:
+            if isinstance(due, Poison):
+                await self._drop(due)
+                continue
+            found = self._decide(due, now, fires, closes)
+            if isinstance(found, TooEarly):
+                early.setdefault(round(found.delay.total_seconds(), 1), []).append(due.ack)
+            else:
+                tokens.setdefault(found, []).append(due.ack)
+        for delay_s, held in early.items():
+            self._telemetry.dropped(what="due", reason="early")
+            await self._timeline.later(held, delay_s)
+        done = await self._close(list(closes.values())) + await self._fire(list(fires.values()))
+        await self._timeline.ack([token for each in done for token in tokens[each]])
+        failed = tokens.keys() - set(done)
+        if failed:
+            await self._timeline.later([token for each in failed for token in tokens[each]], RETRY_DELAY_S)
+
+    def _decide(
+        self, due: Due, now: datetime, fires: dict[str, Candidate], closes: dict[str, Execution]
+    ) -> TooEarly | str:
+        """Sort one due message; returns its execution id, or how long it has to wait."""
+        known = self._schedules.get(due.schedule_id)
+        in_force = None if known is None else known.in_force
+        decision = decide_dispatch(
+            Occurrence(due.schedule_id, due.nominal_at, due.fire_at, due.generation),
+            in_force,
+            execution_id=execution_id(due.schedule_id, due.nominal_at),
+            epoch=due.epoch,
+            now=now,
+            absent_reason="deleted" if known is None else known.absent_reason,
+        )
+        match decision:
+            case Fire(execution, schedule):
+                assert in_force is not None
+                fires[execution.id] = Candidate(execution, schedule, in_force.trigger)
+                return execution.id
+            case Close(execution):
+                closes[execution.id] = execution
+                return execution.id
+            case _:
+                return decision
+
+    async def _drop(self, poison: Poison) -> None:
+        log.error(
+            "unreadable due message",
+            extra={"event": "due_poison", "subject": poison.subject, "error": poison.problem},
+        )
+        self._telemetry.dropped(what="due", reason="poison")
+        await self._timeline.ack([poison.ack])
+
+    async def _close(self, executions: list[Execution]) -> list[str]:
+        """Store verdicts without a run. An existing record keeps what it says; a `claimed` one is repaired later."""
+        if not executions:
+            return []
+        results = await self._records.create_many(executions)
+        done: list[str] = []
+        ended: list[Execution] = []
+        for execution, result in zip(executions, results, strict=True):
+            if isinstance(result, Stored):
+                ended.append(execution)
+                self._telemetry.verdict(verdict=execution.state.value, reason=execution.reason or "")
+            if isinstance(result, Stored | Conflict):
+                done.append(execution.id)
+        await self._settlement.settle(ended)
+        return done
+
+    async def _fire(self, candidates: list[Candidate]) -> list[str]:
+        if not candidates:
+            return []
+        results = await self._launcher.launch(candidates)
+        done: list[str] = []
+        for candidate, result in zip(candidates, results, strict=True):
+            if isinstance(result, ScheddError):
+                extra = {"event": "launch_failed", "execution": candidate.execution.id, "error": result.message}
+                log.warning("a launch will be repeated", extra=extra)
+            else:
+                done.append(candidate.execution.id)
+        return done
