@@ -13,11 +13,15 @@ WRONG_LAST_SEQUENCE = 10071  # the expectation failed
 WRONG_LAST_SEQUENCE_IN_FLIGHT = 10164  # another write on that subject is being replicated: ask again
 BATCH_INCOMPLETE = 10176  # part of an atomic batch got lost on its way or with a stream leader: nothing is stored
 NO_MESSAGE = 10037
+SEQUENCE_NOT_FOUND = 10043
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_TOO_LARGE = 10054
-_FOR_NOW = frozenset({WRONG_LAST_SEQUENCE_IN_FLIGHT, BATCH_INCOMPLETE})
 _INPUT = frozenset({MESSAGE_TOO_LARGE, 10165, 10166, 10189, 10190, 10191})
+
+
+class InFlight(Unavailable):
+    """A write on the same subject is still being replicated: whether it will stand is not known yet; ask again."""
 
 
 class ApiError(Struct):
@@ -35,11 +39,13 @@ def from_api(error: ApiError, doing: str) -> ScheddError:
         return Conflict(text)
     if error.err_code in {STREAM_NOT_FOUND, CONSUMER_NOT_FOUND}:
         return Unavailable(f"{doing}: {error.description}; is schedd provisioned?")
-    if error.err_code == NO_MESSAGE:
+    if error.err_code in {NO_MESSAGE, SEQUENCE_NOT_FOUND}:
         return NotFound(text)
     if error.err_code in _INPUT:
         return InvalidArgument(text)
-    if error.err_code in _FOR_NOW or error.code in {503, 500, 408, 429}:
+    if error.err_code == WRONG_LAST_SEQUENCE_IN_FLIGHT:
+        return InFlight(text)
+    if error.err_code == BATCH_INCOMPLETE or error.code in {503, 500, 408, 429}:
         return Unavailable(text)
     return Unavailable(text) if error.code >= 500 else Internal(text)
 
