@@ -1,0 +1,161 @@
+"""Taking an attempt, so that one worker alone runs it (mechanisms.md, part 7).
+
+The claim is the `started` report, published with expected last sequence 0: the stream lets one in. A claim without an
+answer may have landed, and a repeat of it is then refused by our own; so every refusal is read back, and a report that
+names this worker is ours. That is sound because a worker has at most one delivery of a task in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from datetime import datetime
+
+from msgspec import Struct
+
+from scheduler.core.errors import Conflict, InvalidArgument, Unavailable
+from scheduler.jetstream.requests import Message, StoredMessage
+from scheduler.wire import headers as h
+from scheduler.wire.instants import cut, parse_instant
+from scheduler.wire.reports import (
+    FINISHED,
+    STARTED,
+    Finished,
+    Outcome,
+    Started,
+    WorkerRow,
+    decode,
+    encode,
+    parse_report_subject,
+)
+from scheduler.worker.deciding import Bury, Done, Forfeit, Past, Start, Wait, decide_delivery, last_heard
+from scheduler.worker.link import Binding, Link
+from scheduler.worker.task import Task
+
+REPEAT_S = 0.25
+ROUNDS_MAX = 5
+_KEY = re.compile(r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*", re.ASCII)
+
+
+class Claimed(Struct, frozen=True):
+    """The attempt is ours; `seq` is the sequence of its `started` report, the fence of its `finished`.
+
+    `finished`: do not run it, this is its end already.
+    """
+
+    attempt: int
+    seq: int
+    finished: Finished | None = None
+
+
+async def settle(
+    link: Link, task: Task, binding: Binding, *, deliveries: int, max_tries: int
+) -> Claimed | Wait | Done | Bury:
+    """Come to one of four ends for a delivered task. Raises Unavailable: let the delivery run out."""
+    past = await look_up(link, task) if deliveries > 1 else None
+    for _ in range(ROUNDS_MAX):
+        heard_at, now = await _evidence(link, task, past)
+        step = decide_delivery(
+            past,
+            attempts_before=task.attempts_before,
+            max_tries=max_tries,
+            deliveries=deliveries,
+            ack_wait_s=binding.ack_wait_s,
+            heard_at=heard_at,
+            now=now,
+        )
+        if not isinstance(step, Start | Forfeit):
+            return step
+        seq = await claim(link, task, step.attempt, within_s=binding.ack_wait_s)
+        if seq is not None:
+            return Claimed(step.attempt, seq, step.finished if isinstance(step, Forfeit) else None)
+        past = await look_up(link, task)
+    return Wait(binding.ack_wait_s)
+
+
+async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> int | None:
+    """The sequence of our `started` report, or None where another holds the attempt. Raises Unavailable."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + within_s
+    subject = link.names.report(task.queue, task.execution_id, attempt, STARTED)
+    body = encode(Started(worker=link.worker_id, at=link.clock.now()))
+    message = Message(subject, body, {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"})
+    while True:
+        try:
+            return (await link.requests.publish(message)).seq
+        except (Conflict, Unavailable) as problem:
+            if loop.time() > give_up_at:
+                raise Unavailable(f"no claim of {task.execution_id} within {within_s:g} s: {problem}") from None
+        with contextlib.suppress(Unavailable):
+            stored = await link.requests.stored(link.names.reports, {"last_by_subj": subject})
+            if stored is not None:
+                return stored.seq if _worker_of(stored.data).worker == link.worker_id else None
+        await asyncio.sleep(REPEAT_S)
+
+
+async def look_up(link: Link, task: Task) -> Past | None:
+    """The newest attempt of the execution, from the leader of the reports stream; None before the first."""
+    pattern = link.names.reports_of(task.queue, task.execution_id, STARTED)
+    started = await link.requests.stored(link.names.reports, {"last_by_subj": pattern})
+    if started is None:
+        return None
+    attempt = parse_report_subject(link.names, started.subject).attempt
+    subject = link.names.report(task.queue, task.execution_id, attempt, FINISHED)
+    finished = await link.requests.stored(link.names.reports, {"last_by_subj": subject})
+    body = _worker_of(started.data)
+    return Past(
+        attempt=attempt,
+        started_seq=started.seq,
+        started_at=cut(started.at),
+        worker=body.worker,
+        by=body.by,
+        finished=None if finished is None else _finished_of(finished),
+        finished_at=None if finished is None else cut(finished.at),
+    )
+
+
+async def bind(link: Link, queue: str) -> Binding:
+    """The queue's consumer as it is now. Raises Unavailable while it does not exist."""
+    info = await link.requests.api(f"CONSUMER.INFO.{link.names.tasks}.{queue}")
+    config = info["config"]
+    at = parse_instant(info["ts"]) if "ts" in info else link.clock.now()
+    return Binding(queue, config["ack_wait"] / 1e9, config.get("max_deliver", -1), at)
+
+
+async def _evidence(link: Link, task: Task, past: Past | None) -> tuple[datetime | None, datetime]:
+    """When an unfinished attempt was last heard of, and the server's time now; both judged by the server's clock."""
+    if past is None or past.finished is not None:
+        return None, link.clock.now()
+    row, row_at = await _row_of(link, past.worker)
+    now = (await bind(link, task.queue)).at
+    return last_heard(past, task.execution_id, row, row_at), now
+
+
+async def _row_of(link: Link, worker: str) -> tuple[WorkerRow | None, datetime | None]:
+    bucket = link.names.workers
+    if not _KEY.fullmatch(worker):
+        return None, None
+    found = await link.requests.stored(f"KV_{bucket}", {"last_by_subj": f"$KV.{bucket}.{worker}"})
+    if found is None or not found.data:
+        return None, None
+    try:
+        return decode(found.data, WorkerRow), cut(found.at)
+    except InvalidArgument:
+        return None, None
+
+
+def _worker_of(body: bytes) -> Started:
+    """The `started` report; a body that nobody can read is somebody else's claim all the same."""
+    try:
+        return decode(body, Started)
+    except InvalidArgument:
+        return Started(worker="_")
+
+
+def _finished_of(stored: StoredMessage) -> Finished:
+    """The `finished` report; one that nobody can read is final: rather not again than twice."""
+    try:
+        return decode(stored.data, Finished)
+    except InvalidArgument as problem:
+        return Finished(outcome=Outcome.FAILED, note=problem.message)

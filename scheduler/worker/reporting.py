@@ -1,0 +1,119 @@
+"""Telling how an attempt goes: `finished`, confirmed before the task is acknowledged; progress and log lines, bounded.
+
+A `finished` is fenced: it expects that the newest `started` of the execution is still its own. So an attempt that was
+taken for lost (a stopped process, a partition) and comes back cannot end the execution under its successor, and leaves
+the task alone. It is repeated until the stream answers; a repeat that had landed is known by its message id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+
+import msgspec
+from msgspec import Raw
+
+from scheduler.core.errors import Conflict, InvalidArgument, ScheddError
+from scheduler.core.model.execution import Failure
+from scheduler.jetstream.requests import Message
+from scheduler.wire import headers as h
+from scheduler.wire.reports import FINISHED, NO_RESULT, RESULT_MAX, STARTED, Finished, encode
+from scheduler.worker.link import Link, log
+from scheduler.worker.task import Task
+
+REPEAT_MAX_S = 5.0
+OUTBOX_MAX = 10_000
+
+
+async def report_finished(link: Link, task: Task, attempt: int, started_seq: int, finished: Finished) -> bool:
+    """File the end of an attempt. True once the stream confirmed it; False if a newer attempt has begun.
+
+    Never gives up by itself: an end that is not on record must not be acknowledged.
+    """
+    pause_s = 0.1
+    while True:
+        try:
+            await link.requests.publish(_finished_message(link, task, attempt, started_seq, finished))
+            return True
+        except Conflict:
+            return False
+        except InvalidArgument as problem:
+            finished = _shortened(finished, problem)
+        except ScheddError as problem:
+            log.warning(
+                "the end of %s is not on record yet, trying again: %s", task.execution_id, problem,
+                extra={"event": "worker.report_delayed"},
+            )  # fmt: skip
+        await asyncio.sleep(pause_s * (0.8 + 0.4 * random.random()))  # noqa: S311 - spreads repeats, no secret
+        pause_s = min(2 * pause_s, REPEAT_MAX_S)
+
+
+def _finished_message(link: Link, task: Task, attempt: int, started_seq: int, finished: Finished) -> Message:
+    """The message id tells a repeat from the final report that may follow a `retry` nobody can act on."""
+    subject = link.names.report(task.queue, task.execution_id, attempt, FINISHED)
+    kind = "final" if finished.is_final else "retry"
+    headers = {
+        h.MSG_ID: f"{task.execution_id}.{attempt}.{kind}",
+        h.EXPECTED_LAST_SUBJECT_SEQUENCE: str(started_seq),
+        h.EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT: link.names.reports_of(task.queue, task.execution_id, STARTED),
+    }
+    return Message(subject, encode(finished), headers)
+
+
+def _shortened(finished: Finished, problem: InvalidArgument) -> Finished:
+    """The report without what may be large: the server refused it as it was."""
+    error = finished.error and Failure(finished.error.type, finished.error.message[:200])
+    note = f"shortened, the server refused the full report: {problem.message:.200}"
+    return msgspec.structs.replace(finished, result=NO_RESULT, error=error, note=note)
+
+
+def encode_result(value: object) -> tuple[Raw, str | None]:
+    """The result as JSON, and a note where it had to be dropped: its work is done, so that is no failure."""
+    try:
+        body = msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError) as problem:
+        return NO_RESULT, f"result dropped, it is not JSON: {problem}"[:1000]
+    if len(body) > RESULT_MAX:
+        return NO_RESULT, f"result dropped, its {len(body)} bytes are more than {RESULT_MAX}"
+    return Raw(body), None
+
+
+class Outbox:
+    """Progress and log lines on their way out: in order, never in the way, at most `OUTBOX_MAX` waiting.
+
+    Nothing is confirmed here: such a line is worth less than the work that it tells of.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, subject: str, body: bytes) -> None:
+        """From the event loop only. Above the limit the oldest line is dropped and counted."""
+        if len(self._waiting) >= OUTBOX_MAX:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append((subject, body))
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what waits. What cannot be sent now is dropped and counted."""
+        while self._waiting:
+            subject, body = self._waiting.popleft()
+            try:
+                await self._link.client.publish(subject, body)
+            except Exception:
+                self.dropped += 1
+        if self.dropped:
+            log.warning("%d progress or log lines dropped", self.dropped, extra={"event": "worker.lines_dropped"})
+            self.dropped = 0

@@ -1,0 +1,147 @@
+"""`Worker`: what users import. Options and functions come in here; `session` does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from scheduler.core.errors import Conflict, InvalidArgument, ScheddError
+from scheduler.core.model.schedule import Backoff
+from scheduler.jetstream.requests import Requests
+from scheduler.system.clock import SystemClock
+from scheduler.wire.ids import check_queue
+from scheduler.wire.names import Names
+from scheduler.worker.connecting import connect_when_there, host_label, read_settings
+from scheduler.worker.handlers import Handler, Span, make_handler, span_s
+from scheduler.worker.link import Link, log
+from scheduler.worker.session import Session
+
+CONCURRENCY_MAX = 10_000
+STOP_GRACE = "30s"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Worker:
+    """Runs functions for the tasks of one or more queues.
+
+    Args:
+        queues: names of queues; they need not exist yet.
+        concurrency: functions running at once, over all queues.
+        nats: server URLs, one text (with commas) or several; default: NATS_URL, then this machine.
+        context: name of a context of the NATS CLI; default: NATS_CONTEXT, then the selected one.
+        namespace: of the daemon; default: SCHEDD_NAMESPACE, then `schedd`.
+        stop_grace: how long what runs may take to end when the worker stops.
+
+    Raises:
+        InvalidArgument: names the option and the fix.
+    """
+
+    def __init__(
+        self, *queues: str, concurrency: int = 10, nats: str | Sequence[str] | None = None, context: str | None = None,
+        namespace: str | None = None, stop_grace: Span = STOP_GRACE,
+    ) -> None:  # fmt: skip
+        if not queues:
+            raise InvalidArgument('name at least one queue, as in Worker("EMAIL")', field="queues")
+        if isinstance(concurrency, bool) or not 1 <= concurrency <= CONCURRENCY_MAX:
+            raise InvalidArgument(f"concurrency: use 1 to {CONCURRENCY_MAX}", field="concurrency")
+        self.queues = tuple(dict.fromkeys(check_queue(queue) for queue in queues))
+        self.concurrency = concurrency
+        self.id = f"{host_label()}-{secrets.token_hex(6)}"
+        self._nats, self._context, self._namespace = nats, context, namespace
+        self._grace_s = span_s(stop_grace, field="stop_grace")
+        self._handlers: dict[str, Handler] = {}
+        self._stop: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._over: asyncio.Event | None = None
+
+    @property
+    def types(self) -> list[str]:
+        """The types that this worker has functions for."""
+        return sorted(self._handlers)
+
+    def task(
+        self, type: str, *, max_tries: int | None = None, timeout: Span | None = None,  # noqa: A002 - the contract's word
+        backoff: Backoff | Mapping[str, Any] | None = None,
+    ) -> Callable[[Function], Function]:  # fmt: skip
+        """Register the function below for a type: `f(payload)` or `f(payload, ctx)`, async or not.
+
+        The smaller `max_tries` and the shorter `timeout` of these and the schedule's win. `backoff` is the pause before
+        the next try: {"initial": "1s", "max": "5m", "factor": 2, "jitter": 0.2}, which is the default. A sync function
+        runs in a thread of its own. A payload parameter annotated `bytes` gets the body as it is, JSON or not.
+        Raises InvalidArgument, and Conflict for a second function of one type.
+        """
+
+        def register(function: Function) -> Function:
+            if type in self._handlers:
+                raise Conflict(f"there is a function for type {type!r} already", field="type")
+            self._handlers[type] = make_handler(type, function, max_tries=max_tries, timeout=timeout, backoff=backoff)
+            return function
+
+        return register
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then as `stop`, and return.
+
+        A second signal ends the waiting. An error leaves the process with one sentence and its exit code.
+        """
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        try:
+            asyncio.run(self._run())
+        except ScheddError as problem:
+            print(f"worker: {problem.message}", file=sys.stderr)  # noqa: T201 - the last words of a process
+            raise SystemExit(problem.exit_code) from None
+
+    async def serve(self) -> None:
+        """Serve until `stop`, in a running event loop. Waits for NATS and for queues that do not exist yet.
+
+        Raises Unavailable when NATS closes the connection for good, Conflict when it is serving already. If the task
+        that serves is cancelled, what runs is handed back at once.
+        """
+        if self._over is not None:
+            raise Conflict("this worker is serving already")
+        stop, hurry, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._stop, self._hurry, self._over = stop, hurry, over
+        try:
+            await self._serve(stop, hurry)
+        finally:
+            self._stop = self._hurry = self._over = None
+            over.set()
+
+    async def stop(self) -> None:
+        """Stop pulling, let what runs end within `stop_grace`, hand back the rest; returns when all is over."""
+        over = self._over
+        if over is not None and self._stop is not None:
+            self._stop.set()
+            await over.wait()
+
+    async def _serve(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        settings = read_settings(self._nats, self._context, self._namespace)
+        client = await connect_when_there(settings, name=f"schedd worker {self.id}", stop=stop)
+        if client is None:
+            return
+        try:
+            link = Link(client, Requests(client), Names(settings.namespace), SystemClock(), self.id)
+            about = ", ".join(self.queues)
+            log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
+            await Session(link, self.queues, self._handlers, self.concurrency).run(stop, hurry, self._grace_s)
+            log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped"})
+        finally:
+            await client.close()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        await self.serve()
+
+    def _on_signal(self) -> None:
+        if self._stop is None or self._hurry is None:
+            return
+        (self._hurry if self._stop.is_set() else self._stop).set()
