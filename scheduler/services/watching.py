@@ -1,0 +1,73 @@
+"""What every replica looks at every few seconds: how full the queues are, and how the schedules stand."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from scheduler.core.arming import state_of
+from scheduler.core.errors import ScheddError
+from scheduler.core.model.schedule import At
+from scheduler.core.model.status import ScheduleState
+from scheduler.ports.clock import Clock
+from scheduler.ports.queues import TaskQueues
+from scheduler.ports.telemetry import Telemetry
+from scheduler.services.schedules import Known, ScheduleCache
+
+log = logging.getLogger(__name__)
+EVERY_S = 5.0
+
+
+class QueueWatch:
+    """Knows, as of a few seconds ago, which queues hold more than `max_pending` tasks."""
+
+    def __init__(self, queues: TaskQueues, clock: Clock, telemetry: Telemetry, *, max_pending: int) -> None:
+        self._queues, self._clock, self._telemetry = queues, clock, telemetry
+        self._max_pending = max_pending
+        self._full: frozenset[str] = frozenset()
+
+    def is_full(self, queue: str) -> bool:
+        return queue in self._full
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except ScheddError as problem:
+                log.debug("queues unknown", extra={"event": "queues_unknown", "error": problem.message})
+            await self._clock.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        states = await self._queues.queues()
+        self._full = frozenset(each.queue for each in states if each.pending >= self._max_pending)
+        for each in states:
+            self._telemetry.queue(queue=each.queue, pending=each.pending, ack_pending=each.ack_pending)
+
+
+class Census:
+    """Counts the schedules by state for the metrics."""
+
+    def __init__(self, schedules: ScheduleCache, clock: Clock, telemetry: Telemetry) -> None:
+        self._schedules, self._clock, self._telemetry = schedules, clock, telemetry
+
+    async def run(self) -> None:
+        while True:
+            self._telemetry.schedules(self.counts())
+            await self._clock.sleep(EVERY_S)
+
+    def counts(self) -> dict[str, int]:
+        """Number of schedules per state; keys that are no schedule ids count as invalid."""
+        now = self._clock.now()
+        counts = dict.fromkeys((state.value for state in ScheduleState), 0)
+        counts[ScheduleState.INVALID] += len(self._schedules.invalid_keys)
+        for known in self._schedules:
+            if not known.deleted:
+                counts[_state_of(known, now)] += 1
+        return counts
+
+
+def _state_of(known: Known, now: datetime) -> ScheduleState:
+    """As `state_of`, but a cron or interval always counts as going on: asking each trigger would take seconds."""
+    if known.in_force is not None and not isinstance(known.in_force.definition.schedule.trigger, At):
+        return ScheduleState.PAUSED if known.in_force.definition.schedule.is_paused_at(now) else ScheduleState.ACTIVE
+    return state_of(known.in_force, now)
