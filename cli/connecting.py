@@ -42,12 +42,9 @@ class Connection(Struct, frozen=True):
     namespace: str | None = None
 
     def over(self, outer: Connection) -> Connection:
-        """This one, completed by what was given further left. A server named here beats a context named there."""
+        """This one, completed by what was given further left."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        inherited = asdict(outer)
-        if given.keys() & {"nats", "context"}:
-            inherited.update(nats=None, context=None)
-        return Connection(**{**inherited, **given})
+        return Connection(**{**asdict(outer), **given})
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:
@@ -67,6 +64,11 @@ def _collect(values: Mapping[str, Any]) -> Connection:
 
 def group(function: Command) -> Command:
     """A callback of an app or of a noun: it takes the options and remembers them for the subcommand."""
+    return placed(function)
+
+
+def placed(function: Command) -> Command:
+    """A command that takes the options, and connects (or not) by itself."""
     return expand(function, "connection", (_CONTEXT, *OPTIONS), _collect)
 
 
@@ -80,4 +82,4 @@ def connected(function: Command) -> Command:
         except BrokenPipeError:
             raise ReaderGone from None
 
-    return expand(run, "connection", (_CONTEXT, *OPTIONS), _collect)
+    return placed(run)

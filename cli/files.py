@@ -60,23 +60,24 @@ def _read(path: Path, name: str) -> str:
 
 
 def _parse(text: str, name: str) -> list[Any]:
-    """The documents in it."""
+    """The documents in it. What begins like JSON is read as JSON, unless it turns out to be YAML's own brackets."""
     if name.endswith(".json") or text.lstrip()[:1] in {"{", "["}:
-        return [_parse_json(text, name)]
+        try:
+            return [json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)]
+        except (ValueError, RecursionError) as problem:
+            if name.endswith(".json") or not isinstance(problem, json.JSONDecodeError):
+                raise InvalidArgument(f"{name}: not JSON: {problem}", field="file") from None
+    return _parse_yaml(text, name)
+
+
+def _parse_yaml(text: str, name: str) -> list[Any]:
     try:
         _scan(text, name)
         return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.MarkedYAMLError as problem:
         raise InvalidArgument(_located(problem, name), field="file") from None
     except (yaml.YAMLError, ValueError) as problem:
-        raise InvalidArgument(f"{name}: not YAML: {problem}", field="file") from None
-
-
-def _parse_json(text: str, name: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as problem:
-        raise InvalidArgument(f"{name}: not JSON: {problem}", field="file") from None
+        raise InvalidArgument(f"{name}: not YAML: {' '.join(str(problem).split())}", field="file") from None
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import executions, schedules, status
+from cli import executions, schedules, status, workers
 from cli.connecting import Connection, group
 from cli.running import run
 
@@ -44,6 +44,7 @@ def schedctl(
 schedules.register(app)
 app.command("status")(status.status)
 app.add_typer(executions.app, name="executions")
+app.add_typer(workers.app, name="worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

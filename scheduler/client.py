@@ -79,11 +79,12 @@ class Calls:
         return asyncio.get_running_loop().time() + self._timeout_s
 
     async def fetch(
-        self, endpoint: str, request: api.Request, patience: Patience = READ, deadline: float | None = None
+        self, endpoint: str, request: api.Request, patience: Patience | None = None, deadline: float | None = None
     ) -> bytes:
         """The reply's body as it came. Raises ScheddError, Unsure if it may have happened without our knowing."""
         clock = asyncio.get_running_loop().time
         start, body = clock(), api.encode(request)
+        patience = patience or READ
         deadline = deadline or self.deadline()
         for pause_s in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
             try:
@@ -120,7 +121,7 @@ class Calls:
         endpoint: str,
         request: api.Request,
         kind: type[T],
-        patience: Patience = READ,
+        patience: Patience | None = None,
         deadline: float | None = None,
     ) -> T:
         return api.decode_reply(await self.fetch(endpoint, request, patience, deadline), kind)
