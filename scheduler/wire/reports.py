@@ -164,6 +164,16 @@ def decode(body: bytes, kind: type[Body]) -> Body:
     return msgspec.structs.replace(found, **instants) if instants else found
 
 
+def check_report(kind: str, body: bytes) -> None:
+    """Raises InvalidArgument, which names the field, for a body that is none of a report of that kind."""
+    if kind == STARTED:
+        decode(body, Started)
+    elif kind == PROGRESS:
+        decode(body, Progress)
+    else:
+        decode(body, Finished)
+
+
 class ReportKey(NamedTuple):
     """Which report a subject of the reports stream names."""
 

@@ -1,0 +1,51 @@
+"""The advisories stream: what the server told about tasks, kept for 24 h, so that no replica need be there to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+
+from scheduler.core.errors import InvalidArgument
+from scheduler.jetstream.delivery import ACK, answer
+from scheduler.jetstream.pulling import Puller
+from scheduler.ports.queues import Poison, Signal
+from scheduler.wire.advisories import decode_advisory
+from scheduler.wire.names import TRACKER, Names
+
+
+class NatsSignals:
+    """Implements `ports.queues.Signals`. `open` before pulling, `close` after."""
+
+    def __init__(self, client: NatsClient, names: Names) -> None:
+        self._client = client
+        self._names = names
+        self._puller = Puller(client, names.advisories, TRACKER)
+
+    async def open(self) -> None:
+        await self._puller.open()
+
+    async def close(self) -> None:
+        await self._puller.close()
+
+    async def pull(self, batch: int, expires_s: float) -> list[Signal | Poison]:
+        return [self._read(message) for message in await self._puller.pull(batch, expires_s)]
+
+    async def ack(self, tokens: Sequence[str]) -> None:
+        await answer(self._client, tokens, ACK)
+
+    def _read(self, message: Msg) -> Signal | Poison:
+        try:
+            found = decode_advisory(self._names, message.data)
+        except InvalidArgument as problem:
+            return Poison(subject=message.subject, ack=message.reply, problem=problem.message)
+        return Signal(
+            kind=found.kind,
+            queue=found.queue,
+            task_seq=found.task_seq,
+            deliveries=found.deliveries,
+            at=found.at,
+            reason=found.reason,
+            ack=message.reply,
+        )
