@@ -12,6 +12,7 @@ from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Manual
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.planning import plan_edit, plan_window
+from scheduler.core.triggers import EPOCH
 
 
 class Arming(Struct, frozen=True):
@@ -22,10 +23,13 @@ class Arming(Struct, frozen=True):
     next_nominal: datetime | None = None
 
 
-def plan_arming(in_force: InForce | None, armed: Sequence[datetime], reach: datetime) -> Arming:
+def plan_arming(
+    in_force: InForce | None, armed: Sequence[datetime], reach: datetime, *, not_before: datetime = EPOCH
+) -> Arming:
     """The edit of one schedule, for a timeline that is planned up to `reach`. None: deleted or invalid.
 
     What is armed and still matches stays, even at or before the edit: it belongs to the definition that armed it.
+    `not_before`: the first start of schedd; what was put earlier owes nothing for the time before (one-shots excepted).
     """
     if in_force is None:
         return Arming(disarms=tuple(sorted(armed)))
@@ -36,6 +40,8 @@ def plan_arming(in_force: InForce | None, armed: Sequence[datetime], reach: date
         plan = plan_window(definition, trigger, after=plan.dealt_until, until=reach)
         arms += plan.occurrences
     schedule = definition.schedule
+    if not isinstance(schedule.trigger, At):
+        arms = [each for each in arms if each.nominal_at > not_before]
     kept = (at for at in armed if trigger.yields(at) and not schedule.is_paused_at(at))
     disarms = sorted(set(armed).difference(kept))
     return Arming(tuple(arms), tuple(disarms), plan.next_nominal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,6 +78,7 @@ class Requests:
     def __init__(self, client: NatsClient, *, timeout_s: float = TIMEOUT_S) -> None:
         self.client = client
         self.timeout_s = timeout_s
+        self.before_commit: Callable[[], Awaitable[None]] | None = None  # a test's stop point
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._numbers = itertools.count(1)
         self._inbox = ""
@@ -196,6 +197,7 @@ class Requests:
         for number, message in enumerate(messages, start=1):
             headers = {**(message.headers or {}), h.BATCH_ID: batch_id, h.BATCH_SEQUENCE: str(number)}
             if number == last:
+                await self._staged()
                 headers[h.BATCH_COMMIT] = "1"
                 commit = await self.send(message.subject, message.payload, headers)
             elif number == 1:
@@ -203,6 +205,12 @@ class Requests:
             else:
                 await self._publish_plain(message.subject, message.payload, headers)
         return PendingBatch(self, messages[-1].subject, first_reply, commit)
+
+    async def _staged(self) -> None:
+        """Between the last staged message and the commit: where a test stops a leader, with all of it sent."""
+        if self.before_commit is not None:
+            await self.client.flush()
+            await self.before_commit()
 
     async def _publish_plain(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
         try:

@@ -71,6 +71,7 @@ class Planner:
         self._span = timedelta(seconds=1)
         self._tenure: Tenure | None = None
         self._reach = EPOCH
+        self.not_before = EPOCH  # on a first start: nothing earlier was ever promised
         self._rearms: list[tuple[list[Occurrence], asyncio.Future[None]]] = []
 
     # --- the loop
@@ -217,7 +218,10 @@ class Planner:
 
     async def _apply(self, edits: Sequence[Known], applied: int) -> None:
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
-        plans = [plan_arming(known.in_force, at, self._reach) for known, at in zip(edits, armed, strict=True)]
+        plans = [
+            plan_arming(known.in_force, at, self._reach, not_before=self.not_before)
+            for known, at in zip(edits, armed, strict=True)
+        ]
         await self._ensure_queues(edits)
         await self._note(edits, plans)
         arms = [each for plan in plans for each in plan.arms]

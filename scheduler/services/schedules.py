@@ -12,6 +12,7 @@ from msgspec import Struct
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound, ScheddError
 from scheduler.core.model.schedule import Definition
+from scheduler.core.overlap import takes_slot
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -69,6 +70,14 @@ class ScheduleCache:
     def live_ids(self) -> list[str]:
         """Ids of the schedules that exist, valid or not, sorted."""
         return sorted(known.id for known in self._known.values() if not known.deleted)
+
+    def holds_slot(self, schedule_id: str) -> bool:
+        """Whether runs of the schedule take slots now; of an unknown one they may."""
+        known = self._known.get(schedule_id)
+        if known is None or known.in_force is None:
+            return True
+        schedule = known.in_force.definition.schedule
+        return takes_slot(schedule.overlap, schedule.max_running)
 
     @property
     def invalid_keys(self) -> frozenset[str]:
