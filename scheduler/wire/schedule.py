@@ -96,7 +96,7 @@ def parse_schedule(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAU
 
 
 def parse_document(schedule_id: str, document: Mapping[str, Any], limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
-    """The schedule in a decoded document. Its payload becomes compact JSON; if it is `msgspec.Raw`, it stays as it is."""
+    """The schedule in a decoded document. A payload that is `msgspec.Raw` stays as it is."""
     check_schedule_id(schedule_id)
     read.fields_of(document, None, FIELDS)
     payload = encode_value(document["payload"], "payload") if "payload" in document else None

@@ -155,7 +155,7 @@ def hint(given: object, known: Iterable[str]) -> str:
     """`; did you mean 'timezone'?`, or nothing."""
     if not isinstance(given, str) or len(given) > 64:
         return ""
-    close = difflib.get_close_matches(given.lower(), sorted(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(given.lower(), [str(name) for name in sorted(known)], n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -27,6 +27,7 @@ _EVERY_MAX_MS = 3650 * 86_400_000
 
 def compile_trigger(schedule: Schedule) -> CompiledTrigger:
     """The trigger of a schedule. Raises InvalidArgument (fields cron, timezone) for what can never work."""
+    zone_of(schedule.timezone)  # every schedule is shown on these clocks, so a wrong zone is refused everywhere
     match schedule.trigger:
         case Cron(expressions):
             parts = tuple(_compile_cron(text, schedule.timezone, schedule.id) for text in expressions)
@@ -57,7 +58,6 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
 
 
 def _compile_cron(expression: str, timezone: str, schedule_id: str) -> CompiledTrigger:
-    zone_of(timezone)  # a wrong zone is named before a wrong expression, also for `@every`
     return _shared_cron(expression, timezone, schedule_id if uses_hash(expression) else "")
 
 

@@ -103,7 +103,9 @@ def _split(expression: str) -> list[str]:
 def _read(parts: list[str], schedule_id: str) -> CronFields:
     plain = [_plain(text, field, schedule_id) for text, field in zip(parts, _FIELDS, strict=False)]
     read = _croniter(plain)
-    minutes, hours, days, months, weekdays, seconds = (_numbers(values) for values in read.expanded[:6])
+    kinds = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND)
+    found = (_numbers(values, kind) for values, kind in zip(read.expanded, kinds, strict=False))
+    minutes, hours, days, months, weekdays, seconds = found
     rule = DayRule(
         days=None if _is_any(parts[3]) else (frozenset() if read.nearest_weekday else frozenset(days)),
         last="l" in read.expanded[2],
@@ -111,14 +113,15 @@ def _read(parts: list[str], schedule_id: str) -> CronFields:
         weekdays=None if _is_any(parts[5]) else frozenset(weekdays) - frozenset(read.nth_weekday_of_month),
         nth=_nth(read.nth_weekday_of_month),
         both=_begins_with_star(parts[3]) or _begins_with_star(parts[5]),
-        months=frozenset(months or range(1, 13)),
+        months=frozenset(months),
         years=_years(read),
     )
-    found = days_of(rule)
-    if found.at_or_after(0) is None:
+    chosen = days_of(rule)
+    if chosen.at_or_after(0) is None:
         raise _Refused("never fires: there is no such day")
-    times = Times(hours or tuple(range(24)), minutes or tuple(range(60)), seconds or tuple(range(60)))
-    return CronFields(times, found, fixed=not (parts[1].startswith("*") or parts[2].startswith("*")))
+    return CronFields(
+        Times(hours, minutes, seconds), chosen, fixed=not (parts[1].startswith("*") or parts[2].startswith("*"))
+    )
 
 
 def _is_any(text: str) -> bool:
@@ -130,9 +133,11 @@ def _begins_with_star(text: str) -> bool:
     return text.startswith(("*", "?"))
 
 
-def _numbers(values: list[Any]) -> tuple[int, ...]:
-    """The numbers croniter found, sorted; empty for `*`."""
-    return () if "*" in values else tuple(sorted(value for value in values if isinstance(value, int)))
+def _numbers(values: list[Any], field: _Field) -> tuple[int, ...]:
+    """The numbers croniter found, sorted; all of them for `*`, to which it also shortens `*/1` and `0-59`."""
+    if "*" in values:
+        return tuple(range(field.lowest, field.highest + 1))
+    return tuple(sorted(value for value in values if isinstance(value, int)))
 
 
 def _nth(found: dict[Any, set[Any]]) -> frozenset[tuple[int, int]]:
@@ -140,7 +145,9 @@ def _nth(found: dict[Any, set[Any]]) -> frozenset[tuple[int, int]]:
 
 
 def _years(read: croniter) -> frozenset[int] | None:
-    return frozenset(_numbers(read.expanded[6])) or None if len(read.expanded) == 7 else None
+    if len(read.expanded) < 7 or "*" in read.expanded[6]:
+        return None
+    return frozenset(_numbers(read.expanded[6], _YEAR))
 
 
 def _croniter(plain: list[str]) -> croniter:

@@ -1,0 +1,308 @@
+"""Cron expressions: what they mean, what is refused and with which words, and that the hash never changes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+
+import pytest
+from croniter import croniter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.model.schedule import Cron, Schedule
+from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
+from scheduler.core.triggers.cron_text import SHORTCUTS, read_cron
+from scheduler.core.triggers.hashed import expand_h, hash_of
+from scheduler.core.triggers.union import Union
+
+NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def compiled(*expressions: str, zone: str = "UTC", schedule_id: str = "s") -> CompiledTrigger:
+    return compile_trigger(Schedule(id=schedule_id, queue="q", type="t", trigger=Cron(expressions), timezone=zone))
+
+
+def first(trigger: CompiledTrigger, count: int, after: datetime = NEW_YEAR) -> list[str]:
+    found: list[str] = []
+    at: datetime | None = after
+    while len(found) < count and (at := trigger.next_after(at)) is not None:
+        found.append(f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03d}" if at.microsecond else ""))
+    return found
+
+
+MEANINGS = {
+    "five fields": ("30 9 * * *", ["2027-01-01 09:30:00", "2027-01-02 09:30:00"]),
+    "six fields begin with seconds": ("15 30 9 * * *", ["2027-01-01 09:30:15", "2027-01-02 09:30:15"]),
+    "seven fields end with the year": ("0 30 9 1 1 * 2028,2030", ["2028-01-01 09:30:00", "2030-01-01 09:30:00"]),
+    "every second": ("* * * * * *", ["2027-01-01 00:00:01", "2027-01-01 00:00:02"]),
+    "weekday 0 is Sunday": ("0 0 * * 0", ["2027-01-03 00:00:00", "2027-01-10 00:00:00"]),
+    "weekday 7 is Sunday": ("0 0 * * 7", ["2027-01-03 00:00:00", "2027-01-10 00:00:00"]),
+    "weekday 7 in six fields": ("0 0 0 * * 7", ["2027-01-03 00:00:00", "2027-01-10 00:00:00"]),
+    "weekdays by name": ("0 0 * * sat,SUN", ["2027-01-02 00:00:00", "2027-01-03 00:00:00"]),
+    "weekdays to 7": ("0 0 * * 6-7", ["2027-01-02 00:00:00", "2027-01-03 00:00:00", "2027-01-09 00:00:00"]),
+    "weekdays over the weekend": (
+        "0 0 * * fri-mon",
+        ["2027-01-02 00:00:00", "2027-01-03 00:00:00", "2027-01-04 00:00:00", "2027-01-08 00:00:00"],
+    ),
+    "an equal range is one value": ("0 0 * * 5-5", ["2027-01-08 00:00:00", "2027-01-15 00:00:00"]),
+    "0-7 is every weekday": ("0 0 * * 0-7", ["2027-01-02 00:00:00", "2027-01-03 00:00:00"]),
+    "hours over midnight": ("0 22-1 * * *", ["2027-01-01 01:00:00", "2027-01-01 22:00:00", "2027-01-01 23:00:00"]),
+    "a wrapping range with a step": (
+        "50-10/7 0 * * *",
+        ["2027-01-01 00:04:00", "2027-01-01 00:50:00", "2027-01-01 00:57:00"],
+    ),
+    "months by name": ("0 0 1 FEB-apr/2 *", ["2027-02-01 00:00:00", "2027-04-01 00:00:00"]),
+    "a step from a number": ("50/5 * * * *", ["2027-01-01 00:50:00", "2027-01-01 00:55:00", "2027-01-01 01:50:00"]),
+    "a step at the top of the field": ("59/15 * * * *", ["2027-01-01 00:59:00", "2027-01-01 01:59:00"]),
+    "the last day": ("0 0 L * *", ["2027-01-31 00:00:00", "2027-02-28 00:00:00"]),
+    "a day and the last day": ("0 0 15,L 2 *", ["2027-02-15 00:00:00", "2027-02-28 00:00:00"]),
+    "the last Friday": ("0 0 * * L5", ["2027-01-29 00:00:00", "2027-02-26 00:00:00"]),
+    "the second Friday": ("0 0 * * 5#2", ["2027-01-08 00:00:00", "2027-02-12 00:00:00"]),
+    "the fifth Friday": ("0 0 * * fri#5", ["2027-01-29 00:00:00", "2027-04-30 00:00:00"]),
+    "nearest working day": ("0 0 16W * *", ["2027-01-15 00:00:00", "2027-02-16 00:00:00"]),
+    "nearest working day stays in its month": ("0 0 1W 5 *", ["2027-05-03 00:00:00", "2028-05-01 00:00:00"]),
+    "day or weekday": ("0 0 13 * 5", ["2027-01-08 00:00:00", "2027-01-13 00:00:00", "2027-01-15 00:00:00"]),
+    "day or second Friday": ("0 0 13 * 5#2", ["2027-01-08 00:00:00", "2027-01-13 00:00:00", "2027-02-12 00:00:00"]),
+    "a starred day field means both": ("0 0 */10 * 1", ["2027-01-11 00:00:00", "2027-02-01 00:00:00"]),
+    "a full step is any": ("0 0 */1 * 1", ["2027-01-04 00:00:00", "2027-01-11 00:00:00"]),
+    "question mark is any": ("0 0 0 ? * 1", ["2027-01-04 00:00:00", "2027-01-11 00:00:00"]),
+    "leap day": ("0 0 29 2 *", ["2028-02-29 00:00:00", "2032-02-29 00:00:00"]),
+    "leap day over 2100": ("0 0 0 29 2 * 2096-2099", ["2096-02-29 00:00:00"]),
+    "spaces and tabs": ("  0\t0   1 1 *  ", ["2028-01-01 00:00:00"]),
+    "@yearly": ("@yearly", ["2028-01-01 00:00:00"]),
+    "@monthly": ("@Monthly", ["2027-02-01 00:00:00"]),
+    "@weekly": ("@weekly", ["2027-01-03 00:00:00"]),
+    "@daily": ("@daily", ["2027-01-02 00:00:00"]),
+    "@hourly": ("@hourly", ["2027-01-01 01:00:00"]),
+    "@every": ("@every 10m", ["2027-01-01 00:10:00", "2027-01-01 00:20:00"]),
+    "@every in milliseconds": ("@every 1s500ms", ["2027-01-01 00:00:01.500", "2027-01-01 00:00:03"]),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_meaning(case: str) -> None:
+    """Each form of an expression fires when cron users expect it to."""
+    expression, expected = MEANINGS[case]
+    assert first(compiled(expression), len(expected)) == expected
+
+
+REFUSALS = {
+    "no such day": ("0 0 30 2 *", "never fires"),
+    "no such day, by range": ("0 0 31 2,4,6,9,11 *", "never fires"),
+    "no such leap day": ("0 0 0 29 2 * 2027", "never fires"),
+    "minute too large": ("61 * * * *", "'61' is no minute"),
+    "hour too large": ("0 24 * * *", "'24' is no hour"),
+    "day zero": ("0 0 0 * *", "'0' is no day"),
+    "month zero": ("0 0 1 0 *", "'0' is no month"),
+    "weekday too large": ("0 0 * * 8", "'8' is no weekday"),
+    "second too large": ("60 0 0 * * *", "'60' is no second"),
+    "year too early": ("0 0 0 1 1 * 1969", "'1969' is no year"),
+    "step of zero": ("*/0 * * * *", "'*/0' is no minute"),
+    "negative": ("-1 * * * *", "no minute"),
+    "name in the wrong field": ("mon * * * *", "'mon' is no minute"),
+    "unknown name": ("0 0 * * mondag", "no weekday"),
+    "too few fields": ("* * * *", "has 4 fields"),
+    "too many fields": ("* * * * * * * *", "has 8 fields"),
+    "empty": ("", "has 0 fields"),
+    "unknown shortcut": ("@fortnightly", "not a known shortcut"),
+    "at reboot": ("@reboot", "not a known shortcut"),
+    "every without a duration": ("@every", "needs a duration"),
+    "every nothing": ("@every 0s", "needs a duration"),
+    "every day": ("@every 1d", "not supported yet"),
+    "zone inside": ("CRON_TZ=Europe/Berlin 0 0 * * *", "timezone"),
+    "random": ("R R * * *", "random"),
+    "last working day": ("0 0 LW * *", "not supported yet"),
+    "third last day": ("0 0 L-3 * *", "not supported yet"),
+    "quartz last Friday": ("0 0 * * 5L", "write L5"),
+    "mixed weekdays": ("0 0 * * 1,5#2", "not supported yet"),
+    "sixth Friday": ("0 0 * * 5#6", "no weekday"),
+    "starred nth": ("0 0 * * *#2", "name the weekday"),
+    "question mark in minutes": ("? * * * *", "no minute"),
+    "years that descend": ("0 0 0 1 1 * 2030-2026", "descend"),
+    "hash out of range": ("H(0-99) * * * *", "range within 0-59"),
+    "hash of the year": ("0 0 0 1 1 * H", "write the years"),
+    "hash, misspelled": ("Hx * * * *", "not a hash"),
+    "not ASCII": ("\uff10 0 * * *", "plain characters"),
+    "no-break space": ("0\xa00 * * *", "plain characters"),
+    "line break": ("0 0 * * *\n", "plain characters"),
+    "very long": ("0," * 200 + "0 0 * * *", "at most 256"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusal(case: str) -> None:
+    """What cannot work is refused when it is saved, with the reason, and the field named."""
+    expression, reason = REFUSALS[case]
+    with pytest.raises(InvalidArgument) as refused:
+        compiled(expression)
+    assert reason in refused.value.message
+    assert refused.value.field == "cron"
+    assert "\n" not in refused.value.message
+
+
+@given(expression=st.one_of(st.text(max_size=40), st.text("0123456789*/,-#?LWHRlwhr@ jfmsdo", max_size=40)))
+@settings(max_examples=500, deadline=None)
+def test_any_text_compiles_or_is_refused(expression: str) -> None:
+    """No text makes anything but a trigger or an InvalidArgument, and no trigger takes long to answer."""
+    try:
+        trigger = compiled(expression)
+    except InvalidArgument:
+        return
+    at = trigger.next_after(NEW_YEAR)
+    assert at is None or at > NEW_YEAR
+
+
+CRONITER_AGREES = (
+    "0 0 15W * *",
+    "0 0 W1 * *",
+    "30 12 31W * *",
+    "0 0 L * *",
+    "0 0 * * L0",
+    "0 0 * * L5,L1",
+    "0 0 * * 1#1,3#3",
+    "0 22-2 * * *",
+    "0 0 25-5 * *",
+    "0 0 1 nov-feb *",
+    "0 0 * * fri-mon",
+    "7-50/11 3 * * *",
+    "0 0 1 1-12/5 *",
+)
+
+
+@pytest.mark.parametrize("expression", CRONITER_AGREES)
+def test_agrees_with_croniter_where_cronsim_cannot_tell(expression: str) -> None:
+    """W, L, # and wrapping ranges, which only croniter knows as well, fire as croniter says."""
+    theirs = croniter(expression, NEW_YEAR, ret_type=datetime)
+    trigger = compiled(expression)
+    at: datetime | None = NEW_YEAR
+    for expected in islice((theirs.get_next() for _ in range(60)), 60):
+        assert at is not None
+        at = trigger.next_after(at)
+        assert at == expected
+
+
+def test_shortcuts_are_what_they_stand_for() -> None:
+    """A shortcut and its long form have the same fields; none of them is hashed."""
+    for shortcut, expression in SHORTCUTS.items():
+        one, other = read_cron(shortcut, "any"), read_cron(expression, "other")
+        assert one.days is other.days
+        assert (one.times.hours, one.times.minutes, one.fixed) == (other.times.hours, other.times.minutes, other.fixed)
+
+
+def test_years_run_out() -> None:
+    """An expression whose years are over has no next instant, but has a previous one."""
+    trigger = compiled("0 0 0 1 1 * 2020")
+    assert trigger.next_after(NEW_YEAR) is None
+    assert trigger.previous_before(NEW_YEAR) == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_nothing_before_1970_and_nothing_after_2199() -> None:
+    """At the ends of time a trigger says None; it never raises."""
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        trigger = compiled("0 0 * * *", zone=zone)
+        assert trigger.previous_before(datetime(1970, 1, 1, tzinfo=UTC)) is None
+        assert trigger.next_after(LAST) is None
+        assert trigger.next_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)) is None
+        assert trigger.previous_before(datetime(1, 1, 2, tzinfo=UTC)) is None
+        earliest = trigger.next_after(datetime(1, 1, 2, tzinfo=UTC))
+        assert earliest is not None
+        assert datetime(1970, 1, 1, tzinfo=UTC) <= earliest < datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def test_a_list_of_expressions_is_their_union() -> None:
+    """Several expressions fire at the instants of any of them, and once where they meet."""
+    trigger = compiled("0 9 * * *", "0 9,12 * * *", "@every 12h")
+    assert isinstance(trigger, Union)
+    expected = ["2027-01-01 09:00:00", "2027-01-01 12:00:00", "2027-01-02 00:00:00", "2027-01-02 09:00:00"]
+    assert first(trigger, 4) == expected
+    assert trigger.previous_before(datetime(2027, 1, 1, 10, tzinfo=UTC)) == datetime(2027, 1, 1, 9, tzinfo=UTC)
+    assert trigger.yields(datetime(2027, 1, 1, 12, tzinfo=UTC))
+    assert not trigger.yields(datetime(2027, 1, 1, 13, tzinfo=UTC))
+
+
+def test_compiled_expressions_are_shared() -> None:
+    """Schedules that say the same have one compiled trigger; those that hash their id have their own."""
+    assert compiled("0 9 * * *", schedule_id="a") is compiled("0 9 * * *", schedule_id="b")
+    assert compiled("H 9 * * *", schedule_id="a") is not compiled("H 9 * * *", schedule_id="b")
+    assert compiled("0 9 1 MAR *", schedule_id="a") is compiled("0 9 1 MAR *", schedule_id="b")
+
+
+# --- H
+GOLDEN_HASHES = {
+    ("nightly-report", "minute"): 2277777005714250344,
+    ("nightly-report", "hour"): 7305537117689434580,
+    ("a", "minute"): 14754079795349133822,
+    ("a.b", "weekday"): 12950456906475514161,
+}
+
+
+@pytest.mark.parametrize(("schedule_id", "field"), GOLDEN_HASHES)
+def test_hash_is_frozen(schedule_id: str, field: str) -> None:
+    """The hash behind H never changes: that would move every schedule that uses it."""
+    assert hash_of(schedule_id, field) == GOLDEN_HASHES[schedule_id, field]
+
+
+def test_hashed_schedules_spread() -> None:
+    """`H H * * *` puts a thousand schedules on very many different minutes of the day, not all on a few."""
+    minutes = {first(compiled("H H * * *", schedule_id=f"job-{n}"), 1)[0][-8:] for n in range(1000)}
+    assert len(minutes) > 650  # 1440 minutes and 1000 balls: about 720 are hit
+
+
+@given(schedule_id=st.from_regex(r"[a-z]{1,12}", fullmatch=True), step=st.integers(1, 90))
+def test_hash_stays_in_its_range(schedule_id: str, step: int) -> None:
+    """H, H/n, H(a-b) and H(a-b)/n keep to their ranges; days to 1-28, which every month has."""
+    assert 0 <= int(expand_h("h", "minute", 0, 59, schedule_id)) <= 59
+    assert 10 <= int(expand_h("h(10-20)", "minute", 0, 59, schedule_id)) <= 20
+    start = int(expand_h(f"h/{step}", "minute", 0, 59, schedule_id).split("-")[0])
+    assert 0 <= start < min(step, 60)
+    days = read_cron("0 0 H * *", schedule_id).days.rule.days
+    assert days is not None
+    assert max(days) <= 28
+
+
+def test_hashed_expression_fires_each_period() -> None:
+    """`H/15` fires four times an hour, fifteen minutes apart."""
+    trigger = compiled("H/15 * * * *", schedule_id="nightly-report")
+    at: datetime | None = NEW_YEAR
+    found = [at := trigger.next_after(at) for _ in range(9) if at is not None]
+    assert {later - earlier for earlier, later in pairwise(found) if later and earlier} == {timedelta(minutes=15)}
+
+
+# --- the shortest gap
+GAPS = {
+    "0 9 * * *": 86_400,
+    "*/15 * * * *": 900,
+    "* * * * * *": 1,
+    "0,50 0 9 * * *": 50,
+    "10,50 * * * * *": 20,
+    "0 9,17 * * *": 28_800,
+    "59,0 * * * *": 60,
+    "5-50/45 * * * *": 900,
+    "@every 90s": 90,
+}
+
+
+@pytest.mark.parametrize("expression", GAPS)
+def test_shortest_gap(expression: str) -> None:
+    """The shortest gap is what the closest two neighbours of a week really have."""
+    trigger = compiled(expression)
+    assert shortest_gap(trigger) == timedelta(seconds=GAPS[expression])
+
+
+@given(
+    minutes=st.sets(st.integers(0, 59), min_size=1, max_size=3),
+    hours=st.sets(st.integers(0, 23), min_size=1, max_size=3),
+    seconds=st.sets(st.integers(0, 59), min_size=1, max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_shortest_gap_is_never_above_a_real_one(minutes: set[int], hours: set[int], seconds: set[int]) -> None:
+    """Over three days no two neighbours are closer than the shortest gap, and some are that close."""
+    lists = (",".join(str(number) for number in sorted(numbers)) for numbers in (seconds, minutes, hours))
+    trigger = compiled(" ".join(lists) + " * * *")
+    found, at = [], trigger.next_after(NEW_YEAR)
+    while at is not None and at < NEW_YEAR + timedelta(days=3):
+        found.append(at)
+        at = trigger.next_after(at)
+    assert min(later - earlier for earlier, later in pairwise(found)) == shortest_gap(trigger)

@@ -1,0 +1,402 @@
+"""The schedule JSON: every field of the contract's table, its default, its limits, and the words of each refusal."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from scheduler.core.errors import InvalidArgument, PayloadTooLarge
+from scheduler.core.model.schedule import EPOCH, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
+from scheduler.wire.schedule import FIELDS, ScheduleLimits, parse_document, parse_schedule, warnings_for
+
+BASE: dict[str, Any] = {"every": "1m", "queue": "EMAIL", "type": "email:monthly"}
+NO_TRIGGER = {"queue": "EMAIL", "type": "email:monthly"}
+
+
+def parse(document: Any, limits: ScheduleLimits | None = None) -> Schedule:
+    return parse_schedule("mail", json.dumps(document).encode(), limits or ScheduleLimits())
+
+
+def refusal(document: Any, limits: ScheduleLimits | None = None) -> InvalidArgument:
+    with pytest.raises(InvalidArgument) as refused:
+        parse(document, limits)
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 400
+    return refused.value
+
+
+def test_the_least_schedule_has_all_defaults() -> None:
+    """Trigger, queue and type are enough; the rest is as the contract's defaults say."""
+    assert parse(BASE) == Schedule(
+        id="mail",
+        queue="EMAIL",
+        type="email:monthly",
+        trigger=Every(timedelta(minutes=1), EPOCH),
+        timezone="UTC",
+        start_delay=timedelta(0),
+        payload=None,
+        payload_is_json=True,
+        headers={},
+        overlap=Overlap.SKIP,
+        max_running=None,
+        catch_up=CatchUp(mode="latest", after=timedelta(seconds=10), window=timedelta(hours=24), max=100),
+        timeout=None,
+        max_tries=3,
+        backoff=Backoff(initial=timedelta(seconds=1), max=timedelta(minutes=5), factor=2.0, jitter=0.2),
+        paused=False,
+        pause_note=None,
+        paused_until=None,
+        retention_age=timedelta(days=7),
+        name=None,
+        description=None,
+        labels={},
+    )
+
+
+def test_the_example_of_the_contract() -> None:
+    """The example everybody copies is valid."""
+    raw = (
+        b'{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin", "queue": "EMAIL", "type": "email:monthly", '
+        b'"payload": {"any": "json"}}'
+    )
+    schedule = parse_schedule("mail", raw)
+    assert schedule.trigger == Cron(("0 9 * * 1-5",))
+    assert schedule.payload == b'{"any": "json"}'
+
+
+ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
+    "cron": ({**NO_TRIGGER, "cron": "0 9 * * *"}, "trigger", Cron(("0 9 * * *",))),
+    "cron list": ({**NO_TRIGGER, "cron": ["0 9 * * *", "@daily"]}, "trigger", Cron(("0 9 * * *", "@daily"))),
+    "every": ({**BASE, "every": "1h30m"}, "trigger", Every(timedelta(minutes=90))),
+    "every, anchored": (
+        {**BASE, "anchor": "2026-01-01T00:07:00+01:00"},
+        "trigger",
+        Every(timedelta(minutes=1), datetime(2025, 12, 31, 23, 7, tzinfo=UTC)),
+    ),
+    "at": ({**NO_TRIGGER, "at": "2026-11-21T08:00:00Z"}, "trigger", At((datetime(2026, 11, 21, 8, tzinfo=UTC),))),
+    "at list, sorted, once": (
+        {**NO_TRIGGER, "at": ["2026-11-22T08:00:00Z", "2026-11-21T08:00:00Z", "2026-11-22T09:00:00+01:00"]},
+        "trigger",
+        At((datetime(2026, 11, 21, 8, tzinfo=UTC), datetime(2026, 11, 22, 8, tzinfo=UTC))),
+    ),
+    "manual": ({**NO_TRIGGER, "manual": True}, "trigger", Manual()),
+    "timezone": ({**BASE, "timezone": "Asia/Kathmandu"}, "timezone", "Asia/Kathmandu"),
+    "dst default": ({**BASE, "dst": {"gap": "next", "overlap": "first"}}, "timezone", "UTC"),
+    "jitter of nothing": ({**BASE, "jitter": "0s"}, "timezone", "UTC"),
+    "exclude nothing": ({**BASE, "exclude": [], "on_excluded": "skip"}, "timezone", "UTC"),
+    "start_delay": ({**BASE, "start_delay": "5s"}, "start_delay", timedelta(seconds=5)),
+    "start_delay of nothing": ({**BASE, "start_delay": "0s"}, "start_delay", timedelta(0)),
+    "headers": ({**BASE, "headers": {"X-Team": "größe 1"}}, "headers", {"X-Team": "größe 1"}),
+    "overlap allow": ({**BASE, "overlap": "allow"}, "overlap", Overlap.ALLOW),
+    "max_running": ({**BASE, "overlap": "allow", "max_running": 1000}, "max_running", 1000),
+    "catch_up in full": (
+        {**BASE, "catch_up": {"mode": "all", "after": "1s", "window": "48h", "max": 10_000}},
+        "catch_up",
+        CatchUp(mode="all", after=timedelta(seconds=1), window=timedelta(hours=48), max=10_000),
+    ),
+    "catch_up in part": ({**BASE, "catch_up": {"mode": "none"}}, "catch_up", CatchUp(mode="none")),
+    "timeout": ({**BASE, "timeout": "30s"}, "timeout", timedelta(seconds=30)),
+    "max_tries": ({**BASE, "max_tries": 100}, "max_tries", 100),
+    "backoff in part": ({**BASE, "backoff": {"factor": 1}}, "backoff", Backoff(factor=1.0)),
+    "backoff beyond the default max": (
+        {**BASE, "backoff": {"initial": "10m"}},
+        "backoff",
+        Backoff(initial=timedelta(minutes=10), max=timedelta(minutes=10)),
+    ),
+    "backoff below the default initial": (
+        {**BASE, "backoff": {"max": "100ms"}},
+        "backoff",
+        Backoff(initial=timedelta(milliseconds=100), max=timedelta(milliseconds=100)),
+    ),
+    "paused": ({**BASE, "paused": True}, "paused", True),
+    "pause_note": ({**BASE, "paused": True, "pause_note": "until\nMonday"}, "pause_note", "until\nMonday"),
+    "paused_until": (
+        {**BASE, "paused": True, "paused_until": "2026-11-21T08:00:00Z"},
+        "paused_until",
+        datetime(2026, 11, 21, 8, tzinfo=UTC),
+    ),
+    "retention": ({**BASE, "retention": {"age": "2d"}}, "retention_age", timedelta(days=2)),
+    "name": ({**BASE, "name": "Monthly mail"}, "name", "Monthly mail"),
+    "description": ({**BASE, "description": "two\nlines"}, "description", "two\nlines"),
+    "labels": ({**BASE, "labels": {"team": "mail"}}, "labels", {"team": "mail"}),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_accepted(case: str) -> None:
+    """Every field whose behaviour exists is read into the model, from KV and from the API alike."""
+    document, attribute, expected = ACCEPTED[case]
+    assert getattr(parse(document), attribute) == expected
+    assert parse_document("mail", document) == parse(document)
+
+
+NOT_YET: dict[str, dict[str, Any]] = {
+    "after": {**NO_TRIGGER, "after": "5m"},
+    "rrule": {**NO_TRIGGER, "rrule": "FREQ=DAILY;COUNT=3"},
+    "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
+    "every": {**BASE, "every": "1d"},
+    "every in weeks": {**BASE, "every": "1w12h"},
+    "dst": {**BASE, "dst": {"gap": "skip"}},
+    "dst overlap": {**BASE, "dst": {"overlap": "both"}},
+    "starts_at": {**BASE, "starts_at": "2026-11-21T08:00:00Z"},
+    "ends_at": {**BASE, "ends_at": "2026-11-21T08:00:00Z"},
+    "max_fires": {**BASE, "max_fires": 3},
+    "jitter": {**BASE, "jitter": "10s"},
+    "exclude": {**BASE, "exclude": ["holidays"]},
+    "on_excluded": {**BASE, "on_excluded": "next_business_day"},
+    "overlap": {**BASE, "overlap": "buffer_one"},
+    "overlap latest": {**BASE, "overlap": "latest"},
+    "start_deadline": {**BASE, "start_deadline": "1m"},
+    "deadline": {**BASE, "deadline": "1h"},
+}
+
+
+@pytest.mark.parametrize("case", NOT_YET)
+def test_not_supported_yet(case: str) -> None:
+    """A valid value of a field that is not built yet is refused as such: it must not run as if it were not there."""
+    refused = refusal(NOT_YET[case])
+    assert "not supported yet" in refused.message
+    assert refused.field == case.split(maxsplit=1)[0]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no trigger": (NO_TRIGGER, "cron", "exactly one of"),
+    "two triggers": ({**BASE, "cron": "* * * * *"}, "every", "cron and every"),
+    "unknown field": ({**BASE, "timezome": "UTC"}, "timezome", "did you mean 'timezone'"),
+    "unknown field, no idea": ({**BASE, "zzzzzz": 1}, "zzzzzz", "no field 'zzzzzz'"),
+    "wrong case": ({**BASE, "Payload": 1}, "Payload", "did you mean 'payload'"),
+    "id inside": ({**BASE, "id": "mail"}, "id", "no field 'id'"),
+    "no queue": ({"every": "1m", "type": "t"}, "queue", "queue is required"),
+    "no type": ({"every": "1m", "queue": "q"}, "type", "type is required"),
+    "queue with a dot": ({**BASE, "queue": "a.b"}, "queue", "not a queue"),
+    "queue of null": ({**BASE, "queue": None}, "queue", "not null"),
+    "type with a space": ({**BASE, "type": "a b"}, "type", "not a type"),
+    "cron as number": ({**NO_TRIGGER, "cron": 5}, "cron", "must be text"),
+    "cron of nothing": ({**NO_TRIGGER, "cron": []}, "cron", "1 to 64"),
+    "too many crons": ({**NO_TRIGGER, "cron": ["* * * * *"] * 65}, "cron", "1 to 64"),
+    "impossible cron": ({**NO_TRIGGER, "cron": "0 0 30 2 *"}, "cron", "never fires"),
+    "one impossible cron of two": ({**NO_TRIGGER, "cron": ["@daily", "0 0 30 2 *"]}, "cron", "never fires"),
+    "bad cron": ({**NO_TRIGGER, "cron": "a b c d e"}, "cron", "no minute"),
+    "every as number": ({**BASE, "every": 60}, "every", "duration in text"),
+    "every too often": ({**BASE, "every": "999ms"}, "every", "more often than every 1s"),
+    "every zero": ({**BASE, "every": "0s"}, "every", "at least"),
+    "every for eleven years": ({**BASE, "every": "99999h"}, "every", "longer than ten years"),
+    "@every too often": ({**NO_TRIGGER, "cron": "@every 10ms"}, "cron", "more often than every 1s"),
+    "anchor without every": (
+        {**NO_TRIGGER, "cron": "@daily", "anchor": "2026-01-01T00:00:00Z"},
+        "anchor",
+        "belongs to",
+    ),
+    "at without offset": ({**NO_TRIGGER, "at": "2026-11-21T08:00:00"}, "at", "with an offset"),
+    "at far away": ({**NO_TRIGGER, "at": "2200-01-01T00:00:00Z"}, "at", "1970 and 2199"),
+    "at of nothing": ({**NO_TRIGGER, "at": []}, "at", "1 to 1000"),
+    "at nested": ({**NO_TRIGGER, "at": [["2026-11-21T08:00:00Z"]]}, "at", "must be an instant"),
+    "manual false": ({**NO_TRIGGER, "manual": False}, "manual", "must be true"),
+    "manual 1": ({**NO_TRIGGER, "manual": 1}, "manual", "must be true"),
+    "bad rrule": ({**NO_TRIGGER, "rrule": "FREQ=SOMETIMES"}, "rrule", "RFC 5545"),
+    "bad after": ({**NO_TRIGGER, "after": "soon"}, "after", "not a duration"),
+    "unknown zone": ({**BASE, "timezone": "Europe/Berln"}, "timezone", "did you mean 'Europe/Berlin'"),
+    "zone as a path": ({**BASE, "timezone": "../../etc/passwd"}, "timezone", "not a time zone"),
+    "bad dst": ({**BASE, "dst": {"gap": "jump"}}, "dst.gap", "one of next, skip"),
+    "unknown dst": ({**BASE, "dst": {"gaps": "next"}}, "dst.gaps", "did you mean 'gap'"),
+    "bad starts_at": ({**BASE, "starts_at": "tomorrow"}, "starts_at", "not an instant"),
+    "bad max_fires": ({**BASE, "max_fires": 0}, "max_fires", "whole number"),
+    "bad jitter": ({**BASE, "jitter": -1}, "jitter", "duration"),
+    "bad exclude": ({**BASE, "exclude": "holidays"}, "exclude", "a list"),
+    "empty exclude": ({**BASE, "exclude": [" "]}, "exclude", "empty text"),
+    "bad on_excluded": ({**BASE, "on_excluded": "never"}, "on_excluded", "one of"),
+    "bad overlap": ({**BASE, "overlap": "skipp"}, "overlap", "did you mean 'skip'"),
+    "max_running zero": ({**BASE, "max_running": 0}, "max_running", "from 1 to 1000"),
+    "max_running true": ({**BASE, "max_running": True}, "max_running", "not true"),
+    "max_running null": ({**BASE, "max_running": None}, "max_running", "not null"),
+    "bad start_deadline": ({**BASE, "start_deadline": "0s"}, "start_deadline", "at least"),
+    "start_delay negative": ({**BASE, "start_delay": "-5s"}, "start_delay", "not a duration"),
+    "timeout zero": ({**BASE, "timeout": "0s"}, "timeout", "at least"),
+    "max_tries zero": ({**BASE, "max_tries": 0}, "max_tries", "from 1 to 100"),
+    "max_tries half": ({**BASE, "max_tries": 1.5}, "max_tries", "whole number"),
+    "max_tries enormous": ({**BASE, "max_tries": 10**400}, "max_tries", "that number"),
+    "catch_up as text": ({**BASE, "catch_up": "latest"}, "catch_up", "must be a JSON object"),
+    "catch_up mode": ({**BASE, "catch_up": {"mode": "oldest"}}, "catch_up.mode", "one of latest"),
+    "catch_up max": ({**BASE, "catch_up": {"max": 10_001}}, "catch_up.max", "from 1 to 10000"),
+    "catch_up unknown": ({**BASE, "catch_up": {"modus": "all"}}, "catch_up.modus", "did you mean 'mode'"),
+    "backoff factor": ({**BASE, "backoff": {"factor": 0.5}}, "backoff.factor", "from 1 to 1000"),
+    "backoff jitter": ({**BASE, "backoff": {"jitter": 2}}, "backoff.jitter", "from 0 to 1"),
+    "backoff upside down": ({**BASE, "backoff": {"initial": "10s", "max": "1s"}}, "backoff.max", "shorter than"),
+    "paused as text": ({**BASE, "paused": "yes"}, "paused", "true or false"),
+    "paused_until alone": ({**BASE, "paused_until": "2026-11-21T08:00:00Z"}, "paused_until", "paused: true"),
+    "long note": ({**BASE, "pause_note": "x" * 1025}, "pause_note", "more than 1024"),
+    "retention unknown": ({**BASE, "retention": {"count": 5}}, "retention.count", "no field"),
+    "name with a line": ({**BASE, "name": "a\nb"}, "name", "cannot be printed"),
+    "name too long": ({**BASE, "name": "x" * 257}, "name", "more than 256"),
+    "labels as list": ({**BASE, "labels": ["a"]}, "labels", "an object of texts"),
+    "label as number": ({**BASE, "labels": {"a": 1}}, "labels.a", "must be text"),
+    "too many labels": ({**BASE, "labels": {str(n): "" for n in range(65)}}, "labels", "more than 64"),
+    "header name": ({**BASE, "headers": {"X_Team": "a"}}, "headers", "letters, digits and '-'"),
+    "header of NATS": ({**BASE, "headers": {"nats-msg-id": "a"}}, "headers.nats-msg-id", "reserved"),
+    "header of KV": ({**BASE, "headers": {"KV-Operation": "DEL"}}, "headers.KV-Operation", "reserved"),
+    "header of schedd": ({**BASE, "headers": {"SCHEDD-Type": "a"}}, "headers.SCHEDD-Type", "reserved"),
+    "header Status": ({**BASE, "headers": {"sTaTuS": "a"}}, "headers.sTaTuS", "reserved"),
+    "header with a line": ({**BASE, "headers": {"A": "b\r\nNats-Msg-Id: 1"}}, "headers.A", "cannot be printed"),
+    "header too long": ({**BASE, "headers": {"A": "ä" * 600}}, "headers.A", "more than 1024 bytes"),
+    "header as number": ({**BASE, "headers": {"A": 1}}, "headers.A", "must be text"),
+    "two payloads": ({**BASE, "payload": None, "payload_base64": ""}, "payload_base64", "not both"),
+    "not base64": ({**BASE, "payload_base64": "a b"}, "payload_base64", "not base64"),
+    "base64 not ASCII": ({**BASE, "payload_base64": "ä"}, "payload_base64", "not base64"),
+    "lone surrogate": ({**BASE, "name": "\ud800"}, "name", "cannot be printed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    """A wrong value is refused in one clear sentence, and the error names its field."""
+    document, field, words = REFUSED[case]
+    refused = refusal(document)
+    assert words in refused.message
+    assert refused.field == field
+
+
+def problem_of(document: Any) -> InvalidArgument | None:
+    try:
+        parse(document)
+    except InvalidArgument as problem:
+        return problem
+    return None
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_no_field_takes_a_wrong_type(field: str) -> None:
+    """Each field refuses values of every type that is not its own; a payload alone may be anything."""
+    base = {
+        name: value
+        for name, value in BASE.items()
+        if field not in {"cron", "after", "at", "rrule", "manual"} or name != "every"
+    }
+    accepted = 0
+    for value in (None, 17, -0.5, "\0", [None], [[]], {"x": 1}, True):
+        problem = problem_of({**base, field: value})
+        if problem is None:
+            accepted += 1
+        else:
+            assert problem.field is not None
+            assert "not supported yet" not in problem.message or field == "max_fires"
+    assert accepted == {"payload": 8, "paused": 1, "manual": 1, "max_running": 1, "max_tries": 1}.get(field, 0)
+
+
+# --- payload
+PAYLOADS = {
+    "compact": (b'{"n":1}', b'{"n":1}'),
+    "spaces kept": (b'{ "n" :  1.10 }', b'{ "n" :  1.10 }'),
+    "null": (b"null", b"null"),
+    "text": ('"größe \\u00fc"'.encode(), '"größe \\u00fc"'.encode()),
+    "large number": (b"123456789012345678901234567890", b"123456789012345678901234567890"),
+    "many digits": (b"0.1000000000000000055511151231257827", b"0.1000000000000000055511151231257827"),
+    "names twice": (b'{"a":1,"a":2}', b'{"a":1,"a":2}'),
+    "empty list": (b"[]", b"[]"),
+    "false": (b"false", b"false"),
+}
+
+
+@pytest.mark.parametrize("case", PAYLOADS)
+def test_payload_is_kept_byte_for_byte(case: str) -> None:
+    """A worker gets the payload as it stands in the stored JSON, to the last byte."""
+    stored, expected = PAYLOADS[case]
+    schedule = parse_schedule("mail", b'{"payload": ' + stored + b' ,"every":"1m","queue":"q","type":"t"}')
+    assert (schedule.payload, schedule.payload_is_json) == (expected, True)
+
+
+def test_payload_named_with_an_escape() -> None:
+    """A field name written with an escape is that field."""
+    schedule = parse_schedule("mail", b'{"pay\\u006coad":[1, 2],"every":"1m","queue":"q","type":"t"}')
+    assert schedule.payload == b"[1, 2]"
+
+
+def test_payload_base64() -> None:
+    """Bytes that are no JSON come out as they went in."""
+    content = bytes(range(256))
+    schedule = parse({**BASE, "payload_base64": base64.b64encode(content).decode()})
+    assert (schedule.payload, schedule.payload_is_json) == (content, False)
+    assert parse({**BASE, "payload_base64": ""}).payload == b""
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_payload_limit(over: int) -> None:
+    """64 KiB are allowed and not a byte more, counted as the worker gets it; configuration may set another limit."""
+    text = "x" * (65_536 - 2 + over)
+    documents = (
+        {**BASE, "payload": text},
+        {**BASE, "payload_base64": base64.b64encode(b"x" * (65_536 + over)).decode()},
+    )
+    for document in documents:
+        if over:
+            refused = refusal(document)
+            assert isinstance(refused, PayloadTooLarge)
+            assert refused.field in document
+            assert parse(document, ScheduleLimits(payload_bytes_max=70_000)).payload is not None
+        else:
+            assert len(parse(document).payload or b"") == 65_536
+
+
+def test_payload_of_a_document() -> None:
+    """From the API a payload becomes compact JSON; absent stays absent and null is null."""
+    assert parse_document("mail", {**BASE, "payload": {"n": 1, "ä": None}}).payload == '{"n":1,"ä":null}'.encode()
+    assert parse_document("mail", {**BASE, "payload": None}).payload == b"null"
+    assert parse_document("mail", BASE).payload is None
+
+
+@pytest.mark.parametrize("payload", [float("nan"), {"a": float("inf")}, object(), b"x", {1, 2}, "\ud800"])
+def test_documents_that_are_no_json(payload: object) -> None:
+    """A decoded document that JSON cannot say is invalid input, not a crash."""
+    with pytest.raises(InvalidArgument) as refused:
+        parse_document("mail", {**BASE, "payload": payload})
+    assert refused.value.field == "payload"
+
+
+# --- limits and ids
+def test_minimum_interval_is_configurable() -> None:
+    """The minimum interval holds for every and cron alike and may be set lower or higher."""
+    fast = ScheduleLimits(minimum_interval=timedelta(milliseconds=100))
+    slow = ScheduleLimits(minimum_interval=timedelta(minutes=1))
+    assert parse({**BASE, "every": "100ms"}, fast).trigger == Every(timedelta(milliseconds=100))
+    assert refusal({**BASE, "every": "59s"}, slow).field == "every"
+    assert refusal({**NO_TRIGGER, "cron": "*/30 * * * * *"}, slow).field == "cron"
+    assert parse({**NO_TRIGGER, "cron": "0 * * * * *"}, slow).trigger == Cron(("0 * * * * *",))
+
+
+@pytest.mark.parametrize("schedule_id", ["", "a..b", "a b", "_x", "x" * 129])
+def test_the_id_is_checked_too(schedule_id: str) -> None:
+    """A valid definition under an impossible id is refused, naming the id."""
+    with pytest.raises(InvalidArgument) as refused:
+        parse_schedule(schedule_id, json.dumps(BASE).encode())
+    assert refused.value.field == "id"
+
+
+# --- warnings
+def test_warning_for_a_long_timeout() -> None:
+    """A timeout above the queue's ack_wait is valid, and a plain worker's author is told what it means."""
+    assert warnings_for(parse({**BASE, "timeout": "30s"}), 30.0) == []
+    (warning,) = warnings_for(parse({**BASE, "timeout": "31s"}), 30.0)
+    assert "in-progress" in warning
+
+
+def test_warning_for_max_running_without_effect() -> None:
+    """max_running beside overlap skip does nothing; that is said."""
+    (warning,) = warnings_for(parse({**BASE, "max_running": 3}), 30.0)
+    assert "max_running" in warning
+    assert warnings_for(parse({**BASE, "max_running": 3, "overlap": "allow"}), 30.0) == []
+
+
+def test_warning_for_a_schedule_that_is_over() -> None:
+    """A schedule without any instant to come says so; a late one-shot and a manual one do not."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    over = parse({**NO_TRIGGER, "cron": "0 0 0 1 1 * 2020"})
+    assert any("never fire again" in warning for warning in warnings_for(over, 30.0, now=now))
+    old = parse({**NO_TRIGGER, "at": "2026-11-21T08:00:00Z"})
+    assert any("never fire again" in warning for warning in warnings_for(old, 30.0, now=now))
+    late = parse({**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"})
+    assert warnings_for(late, 30.0, now=now) == []
+    assert warnings_for(parse({**NO_TRIGGER, "manual": True}), 30.0, now=now) == []
+    assert warnings_for(parse(BASE), 30.0, now=now) == []
