@@ -1,0 +1,63 @@
+"""An embedded NATS and one replica, in this process, gone when the block ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from scheduler.config import Settings
+from scheduler.daemon import Replica
+from scheduler.embedded import EmbeddedServer
+from scheduler.jetstream.connection import ConnectionSettings
+from scheduler.wire.names import DEFAULT_NAMESPACE
+
+
+class LocalSchedd:
+    """`data`: a folder to keep (else a temporary one); `env`: settings as `SCHEDD_…`; no port is opened unless asked.
+
+    Entering raises Unavailable when there is no nats-server binary or it does not start.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Path | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        env: Mapping[str, str] | None = None,
+        flags: Mapping[str, object] | None = None,
+    ) -> None:
+        self._server = EmbeddedServer(data=data)
+        self._flags = {"namespace": namespace, "monitor": "off", "admin": "off", **(flags or {})}
+        self._env = dict(env or {})
+        self._replica: Replica | None = None
+
+    @property
+    def nats_url(self) -> str:
+        """Where any NATS client reaches it."""
+        return self._server.url
+
+    @property
+    def replica(self) -> Replica:
+        if self._replica is None:
+            raise RuntimeError("LocalSchedd is not running: use it in an `async with` block")
+        return self._replica
+
+    async def __aenter__(self) -> Self:
+        await self._server.start()
+        try:
+            settings = Settings.load({**self._flags, "nats": self._server.url}, self._env)
+            connection = ConnectionSettings(servers=(self._server.url,), namespace=settings.namespace)
+            replica = Replica(settings, connection, self._env)
+            await replica.start()
+            self._replica = replica
+        except BaseException:
+            await self._server.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.replica.stop()
+        finally:
+            await self._server.stop()
