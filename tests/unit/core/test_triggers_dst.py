@@ -22,11 +22,12 @@ def utc(text: str) -> datetime:
 def local_fires(expression: str, zone: str, day: str, days: int = 1) -> list[str]:
     """Local time and offset of every fire in `days` times 24 hours from 00:00 UTC of a day."""
     trigger, tz = compiled(expression, zone), zone_of(zone).tz
-    at: datetime | None = utc(day) - timedelta(milliseconds=1)
+    at = trigger.next_after(utc(day) - timedelta(milliseconds=1))
     until = utc(day) + timedelta(days=days)
     found = []
-    while (at := trigger.next_after(at)) is not None and at < until:
+    while at is not None and at < until:
         found.append(at.astimezone(tz).isoformat(timespec="minutes")[5:])
+        at = trigger.next_after(at)
     return found
 
 

@@ -185,6 +185,6 @@ def test_tokens(check: object, good: list[str], bad: list[object]) -> None:
     assert callable(check)
     for text in good:
         assert check(text) == text
-    for text in bad:
+    for wrong in bad:
         with pytest.raises(InvalidArgument):
-            check(text)
+            check(wrong)

@@ -276,7 +276,8 @@ def test_no_field_takes_a_wrong_type(field: str) -> None:
         if field not in {"cron", "after", "at", "rrule", "manual"} or name != "every"
     }
     accepted = 0
-    for value in (None, 17, -0.5, "\0", [None], [[]], {"x": 1}, True):
+    values: tuple[Any, ...] = (None, 17, -0.5, "\0", [None], [[]], {"x": 1}, True)
+    for value in values:
         problem = problem_of({**base, field: value})
         if problem is None:
             accepted += 1

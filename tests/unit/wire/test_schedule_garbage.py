@@ -157,6 +157,7 @@ def test_the_editing_functions_survive_any_bytes(raw: bytes, other: bytes) -> No
     assert same_definition(raw, raw)
     assert isinstance(same_definition(raw, other), bool)
     assert keep_pause({"every": "1m"}, raw)["every"] == "1m"
-    for edit in (lambda: with_pause(raw, paused=True), lambda: keep_pause_raw(raw, other)):
-        with suppress(InvalidArgument):
-            assert isinstance(edit(), bytes)
+    with suppress(InvalidArgument):
+        assert isinstance(with_pause(raw, paused=True), bytes)
+    with suppress(InvalidArgument):
+        assert isinstance(keep_pause_raw(raw, other), bytes)
