@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 from nats.aio.client import Server
+from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, PermissionDenied, ScheddError, Unavailable
 from scheduler.jetstream.contexts import Context, expand_path, load_context, selected_context
@@ -121,7 +122,7 @@ async def connect(
     Tries all servers for up to `timeout_s`. Raises Unavailable (nobody there), PermissionDenied (refused, at once) and
     InvalidArgument (a file of credentials or certificates cannot be read).
     """
-    client = NatsClient()
+    client = _ToughClient()
     listener = _Listener(client, settings.where)
     options = {**_authentication(settings), **_tls(settings)}
     options.update(
@@ -150,6 +151,32 @@ async def connect(
         raise Unavailable(f"no NATS server at {settings.where}: {reason}") from None
     listener.connected = True
     return client
+
+
+class _ToughClient(NatsClient):
+    """Survives messages that nats-py 2.16 cannot decode: there its read loop ends, and with it the whole connection.
+
+    A server passes on any subject and any header block, so anybody who may publish could do that to us.
+    """
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return self.msg_class(
+            subject=subject.decode("utf-8", "replace"),
+            reply=reply.decode("utf-8", "replace"),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
+        )
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError) as problem:
+            log.warning("unreadable headers ignored: %s", problem, extra={"event": "nats_bad_headers"})
+            return None
 
 
 class _Listener:

@@ -18,11 +18,16 @@ _NS_PER_MS = 1_000_000
 
 
 class Delivery(NamedTuple):
-    """`delivered` counts from 1; `seq` is the message's in its stream, `at` the server's timestamp of it."""
+    """`delivered` counts from 1; `seq` is the message's in its stream, `at` the server's timestamp of it.
+
+    `consumer_seq` counts what this consumer was sent, without gaps; `pending` is what it still had to send.
+    """
 
     delivered: int
     seq: int
     at: datetime
+    consumer_seq: int
+    pending: int
 
 
 def read_reply(reply: str) -> Delivery:
@@ -31,8 +36,8 @@ def read_reply(reply: str) -> Delivery:
     first = 4 if len(tokens) == 9 else 6
     if len(tokens) < 9 or not reply.startswith("$JS.ACK."):
         raise Internal(f"{reply!r:.120} is not the reply subject of a delivered message")
-    delivered, seq, _, timestamp_ns = (int(token) for token in tokens[first : first + 4])
-    return Delivery(delivered, seq, from_milliseconds(timestamp_ns // _NS_PER_MS))
+    delivered, seq, consumer_seq, timestamp_ns, pending = (int(token) for token in tokens[first : first + 5])
+    return Delivery(delivered, seq, from_milliseconds(timestamp_ns // _NS_PER_MS), consumer_seq, pending)
 
 
 async def answer(client: NatsClient, tokens: Sequence[str], body: bytes) -> None:

@@ -307,5 +307,5 @@ def _parse_headers(raw: bytes) -> dict[str, str]:
     for line in raw.split(b"\r\n")[1:]:
         name, colon, value = line.partition(b":")
         if colon:
-            found[name.decode()] = value.strip().decode("utf-8", "replace")
+            found[name.decode("utf-8", "replace")] = value.strip().decode("utf-8", "replace")
     return found

@@ -1,0 +1,122 @@
+"""What was written to a stream after a sequence, read so that nothing is missed.
+
+Few messages are read one by one from the stream's leader. Many come through a consumer, which the server may place on
+a follower that lags behind; so its end is never taken for the end of the stream: the leader is asked what comes next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from scheduler.core.errors import ScheddError, Unavailable
+from scheduler.jetstream.delivery import read_reply
+from scheduler.jetstream.pulling import Puller
+from scheduler.jetstream.requests import Requests, StoredMessage
+
+DIRECT = 500  # sequences read one by one, in one go; the server drops API requests when 10,000 of them wait
+BULK = 500
+CHASES = 5  # how often we look whether something was written while we read
+PATIENCE_S = 2.0
+FORGET_S = 10.0  # after which the server removes a consumer that we could not
+_NS = 1_000_000_000
+
+
+class Changes:
+    """Reads one stream in which every subject keeps one message only."""
+
+    def __init__(self, requests: Requests, stream: str) -> None:
+        self._requests = requests
+        self._stream = stream
+
+    async def since(self, after: int, newest: int) -> tuple[list[StoredMessage], int]:
+        """The messages behind sequence `after`, ascending, and the sequence up to which nothing is left out.
+
+        That is `newest` (sampled from the leader) or later. A subject that is rewritten while we read may appear with
+        its newer message only, or not at all if that is younger than the sequence returned. Raises Unavailable.
+        """
+        found: dict[str, StoredMessage] = {}
+        at = after
+        while at < newest:
+            messages, at = await self._step(at, newest)
+            found.update((message.subject, message) for message in messages)
+        return sorted(found.values(), key=lambda message: message.seq), at
+
+    async def _step(self, at: int, newest: int) -> tuple[Sequence[StoredMessage], int]:
+        if newest - at > DIRECT:
+            following = await self._requests.stored(self._stream, {"seq": at + 1, "next_by_subj": ">"})
+            if following is None:
+                return [], newest  # the leader has nothing behind `at`
+            at = following.seq - 1
+        if newest - at > DIRECT:
+            messages = await self._bulk(at, newest)
+            return messages, messages[-1].seq
+        queries = [{"seq": seq} for seq in range(at + 1, newest + 1)]
+        return [message for message in await self._requests.stored_many(self._stream, queries) if message], newest
+
+    async def _bulk(self, after: int, newest: int) -> list[StoredMessage]:
+        """At least one message behind `after`, in order and without gaps, up to about `newest`."""
+        messages: list[StoredMessage] = []
+        async with self._consumer(after) as puller:
+            count = 0
+            while batch := await puller.pull(BULK, PATIENCE_S):
+                for message in batch:
+                    delivery = read_reply(message.reply)
+                    count += 1
+                    if delivery.consumer_seq != count:  # the client dropped some: go on from here in the next step
+                        break
+                    messages.append(stored_message(message))
+                else:
+                    if messages[-1].seq < newest and delivery.pending:
+                        continue
+                break
+        if not messages:
+            raise Unavailable(f"{self._stream}: nothing is delivered {puller.trouble}".rstrip())
+        return messages
+
+    @asynccontextmanager
+    async def _consumer(self, after: int) -> AsyncIterator[Puller]:
+        name = f"read-{secrets.token_hex(6)}"
+        await create_ephemeral(self._requests, self._stream, name, after, {"inactive_threshold": int(FORGET_S * _NS)})
+        puller = Puller(self._requests.client, self._stream, name)
+        try:
+            await puller.open()
+            yield puller
+        finally:
+            await puller.close()
+            await forget_ephemeral(self._requests, self._stream, name)
+
+
+async def create_ephemeral(
+    requests: Requests, stream: str, name: str, after: int, more: dict[str, Any]
+) -> dict[str, Any]:
+    """Create a consumer that delivers each message behind `after` once and keeps nothing. Raises Unavailable."""
+    config = {
+        "name": name,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": after + 1,
+        "ack_policy": "none",
+        "replay_policy": "instant",
+        "mem_storage": True,
+        "num_replicas": 1,
+        **more,
+    }
+    request = {"stream_name": stream, "action": "create", "config": config}
+    return await requests.api(f"CONSUMER.CREATE.{stream}.{name}", request)
+
+
+async def forget_ephemeral(requests: Requests, stream: str, name: str) -> None:
+    """Delete it if the server still has it and can be asked; otherwise it goes by itself, being inactive."""
+    with contextlib.suppress(ScheddError):
+        await requests.api(f"CONSUMER.DELETE.{stream}.{name}", timeout_s=1.0)
+
+
+def stored_message(message: Msg) -> StoredMessage:
+    """A delivered message in the shape of one that was read."""
+    delivery = read_reply(message.reply)
+    return StoredMessage(message.subject, delivery.seq, message.data, message.headers or {}, delivery.at)
