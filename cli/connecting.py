@@ -43,8 +43,11 @@ class Connection(Struct, frozen=True):
 
     def over(self, outer: Connection) -> Connection:
         """This one, completed by what was given further left."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return Connection(**{**asdict(outer), **given})
+        return Connection(**{**asdict(outer), **self.given()})
+
+    def given(self) -> dict[str, str]:
+        """Only what was given, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:

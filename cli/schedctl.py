@@ -11,6 +11,7 @@ import typer
 from cli import executions, schedules, status, workers
 from cli.connecting import Connection, group
 from cli.running import run
+from cli.versions import show_version
 
 NAME = "schedctl"
 
@@ -22,20 +23,13 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"{NAME} {version('schedd')}")
-        raise typer.Exit
-
-
 @app.callback()
 @group
 def schedctl(
     connection: Connection,
     version: Annotated[
-        bool, typer.Option("--version", metavar="", is_eager=True, callback=_show_version, help="Show the version.")
+        bool,
+        typer.Option("--version", metavar="", is_eager=True, callback=show_version(NAME), help="Show the version."),
     ] = False,
 ) -> None:
     """Look at schedules and executions, and change them."""
