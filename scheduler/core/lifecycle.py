@@ -5,7 +5,9 @@ state either towards work (`queued`, or `waiting` for a slot) or to an end. Work
 reports (`Start`, `Retry`, `Finish`, each naming its attempt), a plain worker through the server's signals, which name
 no attempt. Reports may arrive twice, late or out of order, from a process that was thought dead; therefore
 
-- an event that names an attempt older than the record's is stale and changes nothing;
+- an event that names an attempt older than the record's is stale and changes nothing, and so is a second `Retry` of
+  the same one; a `Finish` of it is not: who finds no try left ends the attempt that had asked for another;
+- attempts counted from signals are corrected by the first `Start`: if anything was reported, reports decide;
 - a terminal state is final; the first terminal event wins, whoever sends the second;
 - `Queue` on a record that a fast worker already moved on only fills in what the dispatcher knew (`task_seq`).
 
@@ -49,10 +51,10 @@ FOLLOWERS: Mapping[State, frozenset[State]] = {
 
 
 class Queue(Struct, frozen=True):
-    """Claim and task are in the stream at `task_seq`."""
+    """Claim and task are in the stream, at `task_seq` (None: proven by a report, and its claim has expired)."""
 
     at: datetime
-    task_seq: int
+    task_seq: int | None
 
 
 class Wait(Struct, frozen=True):
@@ -113,12 +115,14 @@ def advance(execution: Execution, event: Event) -> Execution | None:
 
 def _queue(execution: Execution, event: Queue) -> Execution | None:
     if execution.queued_at is not None:
-        return structs.replace(execution, task_seq=event.task_seq) if execution.task_seq is None else None
+        if execution.task_seq is not None or event.task_seq is None:
+            return None
+        return structs.replace(execution, task_seq=event.task_seq)
     return _move(execution, State.QUEUED, event.at, queued_at=event.at, task_seq=event.task_seq)
 
 
 def _start(execution: Execution, event: Start) -> Execution | None:
-    if event.attempt <= execution.attempt:
+    if event.attempt <= execution.attempts_before or _is_past(execution, event.attempt):
         return None
     note = None
     if execution.state is State.RUNNING:
@@ -128,7 +132,7 @@ def _start(execution: Execution, event: Start) -> Execution | None:
 
 
 def _retry(execution: Execution, event: Retry) -> Execution | None:
-    if _is_stale(execution, event.attempt):
+    if event.attempt is not None and (event.attempt < execution.attempt or _is_told(execution, event.attempt)):
         return None
     attempt = execution.attempt + 1 if event.attempt is None else event.attempt
     error = event.error or execution.error
@@ -136,7 +140,7 @@ def _retry(execution: Execution, event: Retry) -> Execution | None:
 
 
 def _finish(execution: Execution, event: Finish) -> Execution | None:
-    if _is_stale(execution, event.attempt):
+    if event.attempt is not None and event.attempt < execution.attempt and execution.started_at is not None:
         return None
     changes: dict[str, object] = {"finished_at": event.at, "reason": event.reason, "result": event.result}
     if event.attempt is not None:
@@ -147,10 +151,14 @@ def _finish(execution: Execution, event: Finish) -> Execution | None:
     return _move(execution, event.state, event.at, note=event.reason, **changes)
 
 
-def _is_stale(execution: Execution, attempt: int | None) -> bool:
-    if attempt is None:
-        return False
-    return attempt < execution.attempt or (attempt == execution.attempt and execution.state is State.RETRYING)
+def _is_past(execution: Execution, attempt: int) -> bool:
+    """Whether this attempt has started before. What signals alone have counted (no `started_at`) is a guess, which
+    the first real start corrects: a worker may hand a task back without having started it."""
+    return attempt <= execution.attempt and execution.started_at is not None
+
+
+def _is_told(execution: Execution, attempt: int) -> bool:
+    return attempt == execution.attempt and execution.state is State.RETRYING
 
 
 def _move(

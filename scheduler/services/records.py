@@ -7,11 +7,11 @@ Whoever has a terminal record written gets told so exactly once per write that w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable
+from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable, Unsure
 from scheduler.core.lifecycle import Event, advance, is_terminal
 from scheduler.core.model.execution import Execution
 from scheduler.ports.stores import Bucket, Entry, Write
@@ -29,11 +29,17 @@ class Stored(Struct, frozen=True):
     revision: int
 
 
+Decide = Callable[[Execution], tuple[Event, ...]]
+
+
 class Change(Struct, frozen=True):
-    """Events to apply to one record, in order; an illegal one is skipped and counted, the others still apply."""
+    """Events to apply to one record, in order; an illegal one is skipped and counted, the others still apply.
+
+    `events` may be a function of the record as it stands: then every conflict is decided anew.
+    """
 
     id: str
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] | Decide
 
 
 class Changed(Struct, frozen=True):
@@ -42,6 +48,16 @@ class Changed(Struct, frozen=True):
     execution: Execution | None
     ended: bool = False
     moved: bool = False
+
+
+class _Attempted(Struct):
+    """A change under way. `intended` is what a write without an answer would have stored, over `before`."""
+
+    number: int
+    change: Change
+    before: Execution | None = None
+    intended: Execution | None = None
+    silence: Unsure | None = None
 
 
 class Records:
@@ -95,43 +111,81 @@ class Records:
 
     async def advance_many(self, changes: Sequence[Change]) -> list[Changed]:
         """Observe, decide by the table, apply; conflicts are read and decided again. Raises Unsure, Unavailable."""
-        done: dict[int, Changed] = {}
-        open_changes = list(enumerate(changes))
-        for _ in range(ROUNDS_MAX):
-            open_changes = await self._advance_round(open_changes, done)
-            if not open_changes:
-                return [done[number] for number in range(len(changes))]
-        raise Unavailable(f"the record of {open_changes[0][1].id} keeps changing")
+        changed: list[Changed] = []
+        for result in await self.try_advance_many(changes):
+            if isinstance(result, ScheddError):
+                raise result
+            changed.append(result)
+        return changed
 
     async def advance(self, execution_id: str, *events: Event) -> Changed:
         (changed,) = await self.advance_many([Change(execution_id, events)])
         return changed
 
+    async def try_advance_many(self, changes: Sequence[Change]) -> list[Changed | ScheddError]:
+        """As `advance_many`, but one change that fails keeps no other from being made and told about.
+
+        A write without an answer is read back: if it landed, this was the write that won.
+        """
+        done: dict[int, Changed | ScheddError] = {}
+        pending = [_Attempted(number, change) for number, change in enumerate(changes)]
+        for _ in range(ROUNDS_MAX):
+            pending = await self._advance_round(pending, done)
+            if not pending:
+                break
+        for each in pending:
+            done[each.number] = each.silence or Unavailable(f"the record of {each.change.id} keeps changing")
+        return [done[number] for number in range(len(changes))]
+
     async def _advance_round(
-        self, changes: list[tuple[int, Change]], done: dict[int, Changed]
-    ) -> list[tuple[int, Change]]:
-        stored = await self.get_many([change.id for _, change in changes])
-        writes: list[tuple[int, Change, Stored, Execution]] = []
-        again: list[tuple[int, Change]] = []
+        self, pending: list[_Attempted], done: dict[int, Changed | ScheddError]
+    ) -> list[_Attempted]:
+        try:
+            stored = await self.get_many([each.change.id for each in pending])
+        except ScheddError as problem:
+            done.update((each.number, each.silence or problem) for each in pending)
+            return []
+        writes: list[tuple[_Attempted, Stored]] = []
+        again: list[_Attempted] = []
         taken: set[str] = set()
-        for (number, change), each in zip(changes, stored, strict=True):
-            if change.id in taken:  # two changes of one record: the second sees the first's result next round
-                again.append((number, change))
+        for each, found in zip(pending, stored, strict=True):
+            if each.change.id in taken:  # two changes of one record: the second sees the first's result next round
+                again.append(each)
                 continue
-            taken.add(change.id)
-            moved = None if each is None else self._fold(each.execution, change.events)
-            if each is None or moved is None:
-                done[number] = Changed(None if each is None else each.execution)
-            else:
-                writes.append((number, change, each, moved))
-        results = await self.replace_many([Stored(moved, each.revision) for _, _, each, moved in writes])
-        for (number, change, each, moved), result in zip(writes, results, strict=True):
-            if isinstance(result, Stored):
-                done[number] = self._note(each.execution, moved)
+            taken.add(each.change.id)
+            moved = None if found is None else self._move(each, found.execution, done)
+            if found is not None and moved is not None:
+                writes.append((each, Stored(moved, found.revision)))
+            elif each.number not in done:
+                done[each.number] = Changed(None if found is None else found.execution)
+        again += await self._write_round(writes, done)
+        return again
+
+    def _move(self, each: _Attempted, execution: Execution, done: dict[int, Changed | ScheddError]) -> Execution | None:
+        """The execution to write; None if there is nothing to write, because it was written after all for example."""
+        if each.intended is not None and each.before is not None and execution == each.intended:
+            done[each.number] = self._note(each.before, execution)
+            return None
+        events = each.change.events
+        each.before = execution
+        return self._fold(execution, events(execution) if callable(events) else events)
+
+    async def _write_round(
+        self, writes: list[tuple[_Attempted, Stored]], done: dict[int, Changed | ScheddError]
+    ) -> list[_Attempted]:
+        again: list[_Attempted] = []
+        results = await self.replace_many([stored for _, stored in writes])
+        for (each, intended), result in zip(writes, results, strict=True):
+            each.intended, each.silence = None, None
+            if isinstance(result, Stored) and each.before is not None:
+                done[each.number] = self._note(each.before, result.execution)
             elif isinstance(result, Conflict):
-                again.append((number, change))
-            else:
-                raise result
+                again.append(each)
+            elif isinstance(result, Unsure):
+                each.intended, each.silence = intended.execution, result
+                again.append(each)
+            elif isinstance(result, ScheddError):
+                done[each.number] = result
         return again
 
     def _fold(self, execution: Execution, events: Sequence[Event]) -> Execution | None:
