@@ -46,7 +46,7 @@ class VirtualClock:
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.call_at(self._now + timedelta(seconds=seconds), lambda: woken.done() or woken.set_result(None))
+        self.call_at(self._now + timedelta(seconds=seconds), lambda: wake(woken))
         await woken
 
     def call_at(self, at: datetime, callback: Callable[[], object]) -> None:
@@ -72,3 +72,9 @@ class VirtualClock:
         """Let every task run until it waits for time to move, or for something from outside."""
         for _ in range(SETTLE_TURNS):
             await asyncio.sleep(0)
+
+
+def wake(woken: asyncio.Future[None]) -> None:
+    """Resolve it, unless that was done (or given up) before."""
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,41 @@
+"""Twin of the events stream: every event is there to be read at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from scheduler.core.errors import InvalidArgument
+from scheduler.memory.server import MemoryServer
+from scheduler.memory.streams import Write
+from scheduler.wire.events import Event, decode_event, encode_event
+
+
+class MemoryEvents:
+    """Implements `ports.queues.Events`. `dropped` is told the reason of every event that is given up."""
+
+    def __init__(self, server: MemoryServer, *, dropped: Callable[[str], None] = lambda reason: None) -> None:
+        self._server = server
+        self._dropped = dropped
+        self._numbers = itertools.count(1)
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
+        names, at = self._server.names, self._server.clock.now()
+        event_id = f"{id(self):x}-{next(self._numbers)}"
+        try:
+            body = encode_event(names, event_id=event_id, kind=kind, schedule_id=schedule_id, at=at, data=data)
+        except InvalidArgument:
+            self._dropped("not_json")
+        else:  # even while the server is down: the real one buffers
+            self._server.events.store([Write(names.event(kind, schedule_id), body)])
+
+    def of(self, kind: str, schedule_id: str | None = None) -> list[Event]:
+        """Every event of that kind so far (of one schedule, if given), oldest first; for tests."""
+        found = [decode_event(message.data) for message in self._server.events.messages.values()]
+        return [event for event in found if event.kind == kind and schedule_id in (None, event.schedule_id)]

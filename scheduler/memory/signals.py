@@ -1,0 +1,49 @@
+"""Twin of the advisories stream: `MemoryServer.queue` writes what the server would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduler.core.errors import InvalidArgument
+from scheduler.memory.server import MemoryServer
+from scheduler.memory.streams import Delivery
+from scheduler.ports.queues import Poison, Signal
+from scheduler.wire.advisories import decode_advisory
+
+
+class MemorySignals:
+    """Implements `ports.queues.Signals`; one instance per replica."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def pull(self, batch: int, expires_s: float) -> list[Signal | Poison]:
+        self._server.check()
+        return [self._read(delivery) for delivery in await self._server.signals.pull(batch, expires_s)]
+
+    async def ack(self, tokens: Sequence[str]) -> None:
+        self._server.check()
+        for token in tokens:
+            self._server.signals.ack(token)
+
+    def _read(self, delivery: Delivery) -> Signal | Poison:
+        message = delivery.message
+        try:
+            found = decode_advisory(self._server.names, message.data)
+        except InvalidArgument as problem:
+            return Poison(subject=message.subject, ack=delivery.token, problem=problem.message)
+        return Signal(
+            kind=found.kind,
+            queue=found.queue,
+            task_seq=found.task_seq,
+            deliveries=found.deliveries,
+            at=found.at,
+            reason=found.reason,
+            ack=delivery.token,
+        )
