@@ -1,0 +1,205 @@
+"""Use cases of executions: list and get. Records are shown as they are stored, byte for byte.
+
+Lists are newest first, by nominal time. Without a schedule they answer from the index of recent executions, never by
+reading the whole bucket; with one, from the keys of that schedule, read in portions that a walk over the pages shares.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Raw, Struct
+
+from scheduler.core.errors import Internal, InvalidArgument, NotFound
+from scheduler.core.model.execution import State
+from scheduler.ports.clock import Clock
+from scheduler.ports.stores import Bucket
+from scheduler.services.api.paging import BYTES_MAX, Page
+from scheduler.services.executions import ExecutionIndex
+from scheduler.wire import api
+from scheduler.wire.ids import check_queue, check_schedule_id, format_nominal, parse_execution_id
+from scheduler.wire.instants import parse_optional
+from scheduler.wire.record import Summary, summary_of
+
+READ_CHUNK = 50  # records read at once
+READS_MAX = 5_000  # records read for one page, however few of them match
+PORTION_MAX = 100_000  # keys of a schedule kept for the following pages
+PORTIONS_MAX = 4
+PORTION_S = 60.0
+_NOMINAL_LENGTH = len("20261121T080000000Z")
+
+Position = tuple[str, str]
+
+
+class _Filter(Struct, frozen=True):
+    """What a list was asked for. Nominal times as in the id, where they sort as text."""
+
+    schedule: str | None
+    state: State | None
+    queue: str | None
+    since: str | None
+    until: str | None
+
+    def has_time(self, execution_id: str) -> bool:
+        nominal = position_of(execution_id)[0]
+        return (self.since is None or nominal >= self.since) and (self.until is None or nominal < self.until)
+
+    def has(self, summary: Summary) -> bool:
+        return self.state in {None, summary.state} and self.queue in {None, summary.queue}
+
+
+class _Portion(Struct):
+    """Keys of one schedule behind a position, newest first; `is_whole` if there are none after them."""
+
+    behind: Position | None
+    keys: list[str]
+    is_whole: bool
+    read_s: float
+
+
+def position_of(execution_id: str) -> Position:
+    """Where an execution stands in a list: by nominal time, then by id."""
+    return execution_id.rpartition(".")[2][:_NOMINAL_LENGTH], execution_id
+
+
+class Executions:
+    """Reads records of the executions bucket."""
+
+    def __init__(self, *, bucket: Bucket, index: ExecutionIndex, clock: Clock, bytes_max: int = BYTES_MAX) -> None:
+        self._bucket, self._index, self._clock = bucket, index, clock
+        self._bytes_max = bytes_max
+        self._portions: OrderedDict[str, _Portion] = OrderedDict()
+
+    async def get(self, request: api.Id) -> Raw:
+        """The record. Raises InvalidArgument, NotFound, Internal (unreadable), Unavailable."""
+        parse_execution_id(request.id)
+        entry = await self._bucket.get(request.id)
+        if entry is None or entry.deleted:
+            raise NotFound(f"there is no execution {request.id!r}", field="id")
+        if summary_of(entry.value) is None:
+            raise Internal(f"the record of execution {request.id!r} cannot be read")
+        return Raw(entry.value)
+
+    async def list(self, request: api.ListExecutions) -> api.ExecutionList:
+        """Raises InvalidArgument, Unavailable."""
+        wanted = _filter_of(request)
+        behind = None if request.cursor is None else position_of(_checked_cursor(request.cursor, wanted.schedule))
+        page: Page[Raw] = Page(self._clock, request.limit, self._bytes_max)
+        if wanted.schedule is None:
+            await self._fill(page, await self._recent(wanted, behind), wanted)
+        else:
+            await self._list_schedule(wanted.schedule, page, wanted, behind)
+        return api.ExecutionList(items=page.items, cursor=page.cursor)
+
+    # --- candidates
+
+    async def _recent(self, wanted: _Filter, behind: Position | None) -> Sequence[str]:
+        await self._index.current()
+        found = [seen.id for seen in self._index.recent() if wanted.has(seen.summary) and wanted.has_time(seen.id)]
+        return _newest(_behind(found, behind), len(found))
+
+    async def _list_schedule(self, schedule_id: str, page: Page[Raw], wanted: _Filter, behind: Position | None) -> None:
+        """Portion after portion, until the page is closed or the keys are used up."""
+        while True:
+            portion = await self._portion(schedule_id, behind)
+            keys = [key for key in _behind(portion.keys, behind) if wanted.has_time(key)]
+            if not await self._fill(page, keys, wanted):
+                return
+            if portion.is_whole or not portion.keys:
+                return
+            page.skip(portion.keys[-1])
+            behind = position_of(portion.keys[-1])
+            if wanted.since is not None and behind[0] < wanted.since:
+                return
+            if page.is_over_time:
+                page.end()
+                return
+
+    async def _portion(self, schedule_id: str, behind: Position | None) -> _Portion:
+        """A first page reads the keys anew; the pages after it go on in what was read then, as long as it reaches."""
+        kept = self._portions.get(schedule_id)
+        if behind is not None and kept is not None and self._reaches(kept, behind):
+            return kept
+        keys = [key for key in await self._bucket.keys(f"{schedule_id}.*") if _is_record(key)]
+        left = _behind(keys, behind)
+        portion = _Portion(behind, _newest(left, PORTION_MAX), len(left) <= PORTION_MAX, self._clock.boottime_s())
+        self._portions[schedule_id] = portion
+        self._portions.move_to_end(schedule_id)
+        while len(self._portions) > PORTIONS_MAX:
+            self._portions.popitem(last=False)
+        return portion
+
+    def _reaches(self, kept: _Portion, behind: Position) -> bool:
+        if self._clock.boottime_s() - kept.read_s > PORTION_S or not kept.keys:
+            return False
+        begins_before = kept.behind is None or kept.behind >= behind
+        return begins_before and (kept.is_whole or position_of(kept.keys[-1]) < behind)
+
+    # --- records
+
+    async def _fill(self, page: Page[Raw], ids: Sequence[str], wanted: _Filter) -> bool:
+        """Read the records and add those that match; False once the page is closed."""
+        for start in range(0, len(ids), READ_CHUNK):
+            if start and (start >= READS_MAX or page.is_over_time):
+                page.end()
+                return False
+            chunk = ids[start : start + READ_CHUNK]
+            for execution_id, entry in zip(chunk, await self._bucket.get_many(chunk), strict=True):
+                summary = None if entry is None or entry.deleted else summary_of(entry.value)
+                if entry is None or summary is None or not wanted.has(summary):
+                    page.skip(execution_id)
+                elif not page.add(execution_id, Raw(entry.value), len(entry.value) + 1):
+                    return False
+        return True
+
+
+def _filter_of(request: api.ListExecutions) -> _Filter:
+    since = parse_optional(request.since, field="since")
+    until = parse_optional(request.until, field="until")
+    return _Filter(
+        schedule=None if request.schedule is None else check_schedule_id(request.schedule, field="schedule"),
+        state=_state(request.state),
+        queue=None if request.queue is None else check_queue(request.queue),
+        since=_nominal(since),
+        until=_nominal(until),
+    )
+
+
+def _nominal(at: datetime | None) -> str | None:
+    return None if at is None else format_nominal(at)
+
+
+def _state(given: str | None) -> State | None:
+    if given is None:
+        return None
+    if given not in list(State):
+        raise InvalidArgument(f"{given!r:.40} is no state of an execution: use {', '.join(State)}", field="state")
+    return State(given)
+
+
+def _checked_cursor(cursor: str, schedule_id: str | None) -> str:
+    key = parse_execution_id(cursor, field="cursor")
+    if schedule_id is not None and key.schedule_id != schedule_id:
+        raise InvalidArgument("cursor belongs to another list: send it with the same schedule", field="cursor")
+    return cursor
+
+
+def _is_record(key: str) -> bool:
+    """Whether a key can be an execution's: somebody may have put anything into the bucket."""
+    tail = key.rpartition(".")[2]
+    return len(tail) >= _NOMINAL_LENGTH and tail[_NOMINAL_LENGTH - 1] == "Z"
+
+
+def _behind(ids: Sequence[str], position: Position | None) -> Sequence[str]:
+    """Those that stand behind the position in a list."""
+    return ids if position is None else [each for each in ids if position_of(each) < position]
+
+
+def _newest(ids: Sequence[str], count: int) -> list[str]:
+    """At most `count` of them, in the list's order."""
+    if count >= len(ids):
+        return sorted(ids, key=position_of, reverse=True)
+    return heapq.nlargest(count, ids, key=position_of)

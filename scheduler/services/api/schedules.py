@@ -1,0 +1,300 @@
+"""Use cases of schedules: put, get, list, delete, pause, resume, trigger, preview.
+
+Writes read the stored value at the store's leader, decide, and write by compare-and-set; after silence or a lost race
+they read and decide again, so that repeating is harmless. They answer once the edit is applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from msgspec import UNSET
+
+from scheduler.core.arming import state_of
+from scheduler.core.dispatching import InForce
+from scheduler.core.errors import Conflict, InvalidArgument, NotFound
+from scheduler.core.model.schedule import Definition
+from scheduler.core.previewing import PreviewedFire, preview
+from scheduler.core.triggers import FIRST, LAST, compile_trigger
+from scheduler.ports.clock import Clock
+from scheduler.ports.stores import Bucket, Entry
+from scheduler.services.api.changing import DELETE, LEAVE, Decide, Decision, ScheduleChanges
+from scheduler.services.api.paging import BYTES_MAX, Page
+from scheduler.services.api.triggering import ManualRuns
+from scheduler.services.api.views import NEXT_COUNT, next_fires, schedule_item
+from scheduler.services.applied import AppliedWatermark
+from scheduler.services.rows import StatusRows
+from scheduler.services.schedules import Known, ScheduleCache, require_valid
+from scheduler.wire import api
+from scheduler.wire.ids import check_schedule_id
+from scheduler.wire.instants import format_instant, parse_instant, parse_optional
+from scheduler.wire.schedule import (
+    ScheduleLimits,
+    keep_pause_raw,
+    parse_schedule,
+    same_definition,
+    warnings_for,
+    with_pause,
+)
+
+ACK_WAIT_S = 30.0
+YIELD_EVERY = 500  # schedules looked at before other tasks get a turn
+PREVIEW_SLICE = 50  # fires computed before other tasks get a turn
+PREVIEW_ID = "preview"  # the id of a definition that has none: only `H` depends on it
+
+
+class Schedules:
+    """`ack_wait_s(queue)`: how long the queue waits for an acknowledgement; a longer timeout is a warning."""
+
+    def __init__(
+        self,
+        *,
+        bucket: Bucket,
+        cache: ScheduleCache,
+        rows: StatusRows,
+        applied: AppliedWatermark,
+        runs: ManualRuns,
+        clock: Clock,
+        limits: ScheduleLimits,
+        ack_wait_s: Callable[[str], float] = lambda _: ACK_WAIT_S,
+        bytes_max: int = BYTES_MAX,
+    ) -> None:
+        self._cache, self._rows = cache, rows
+        self._applied, self._runs, self._clock = applied, runs, clock
+        self._limits, self._ack_wait_s, self._bytes_max = limits, ack_wait_s, bytes_max
+        self._changes = ScheduleChanges(bucket, clock)
+        self._sorted: tuple[int, list[str]] = (-1, [])
+
+    # --- writing
+
+    async def put(self, request: api.PutSchedule) -> api.PutReply:
+        """Store a definition; an equal one is not written again, a stored pause stays unless the new one names one.
+
+        Raises InvalidArgument (the field of the schedule), Conflict (`expected_revision`), Unavailable.
+        """
+        schedule_id, sent = check_schedule_id(request.id), bytes(request.schedule)
+        parse_schedule(schedule_id, sent, self._limits)
+        stored = b""
+
+        def decide(entry: Entry | None) -> Decision:
+            nonlocal stored
+            _check_expectation(schedule_id, request.expected_revision, entry)
+            stored = self._with_stored_pause(schedule_id, sent, entry)
+            return LEAVE if entry is not None and same_definition(stored, entry.value) else stored
+
+        revision = await self._changes.change(schedule_id, decide)
+        await self._applied.wait(revision)
+        return self._put_reply(schedule_id, stored, revision)
+
+    def _with_stored_pause(self, schedule_id: str, sent: bytes, entry: Entry | None) -> bytes:
+        """A pause that was stored in a broken definition may be broken too: then the new definition is not paused."""
+        kept = keep_pause_raw(sent, None if entry is None else entry.value)
+        if kept is sent:
+            return sent
+        try:
+            parse_schedule(schedule_id, kept, self._limits)
+        except InvalidArgument:
+            return sent
+        return kept
+
+    def _put_reply(self, schedule_id: str, stored: bytes, revision: int) -> api.PutReply:
+        now = self._clock.now()
+        schedule = parse_schedule(schedule_id, stored, self._limits)
+        definition = Definition(schedule=schedule, generation=revision, effective_at=now)
+        fires = next_fires(InForce(definition, compile_trigger(schedule)), now, NEXT_COUNT)
+        return api.PutReply(
+            id=schedule_id,
+            revision=revision,
+            generation=revision,
+            next=[format_instant(at) for at in fires],
+            warnings=warnings_for(schedule, self._ack_wait_s(schedule.queue), now=now),
+        )
+
+    async def delete(self, request: api.Id) -> api.Revision:
+        """Raises NotFound, Unavailable."""
+        schedule_id = check_schedule_id(request.id)
+
+        def decide(entry: Entry | None) -> Decision:
+            _require(schedule_id, entry)
+            return DELETE
+
+        return await self._applied_revision(schedule_id, decide)
+
+    async def pause(self, request: api.PauseSchedule) -> api.Revision:
+        """Raises NotFound, InvalidArgument (`until`, `note`, or a stored value that is no JSON object), Unavailable."""
+        schedule_id = check_schedule_id(request.id)
+        until = parse_optional(request.until, field="until")
+        if until is not None and until <= self._clock.now():
+            raise InvalidArgument("until is past: a pause ends in the future, or leave until out", field="until")
+        return await self._set_pause(schedule_id, paused=True, note=request.note, until=until)
+
+    async def resume(self, request: api.Id) -> api.Revision:
+        """End a pause now; its note and its end go with it. Raises NotFound, InvalidArgument, Unavailable."""
+        return await self._set_pause(check_schedule_id(request.id), paused=False)
+
+    async def _set_pause(
+        self, schedule_id: str, *, paused: bool, note: str | None = None, until: datetime | None = None
+    ) -> api.Revision:
+        def decide(entry: Entry | None) -> Decision:
+            value = _require(schedule_id, entry).value
+            changed = with_pause(value, paused=paused, note=note, until=until)
+            if same_definition(changed, value):
+                return LEAVE
+            self._keep_valid(schedule_id, value, changed)
+            return changed
+
+        return await self._applied_revision(schedule_id, decide)
+
+    def _keep_valid(self, schedule_id: str, before: bytes, after: bytes) -> None:
+        """A note that cannot be stored must not turn a valid schedule into an invalid one."""
+        try:
+            parse_schedule(schedule_id, after, self._limits)
+        except InvalidArgument as problem:
+            if problem.field == "pause_note" or self._is_valid(schedule_id, before):
+                field = {"pause_note": "note", "paused_until": "until"}.get(problem.field or "", problem.field)
+                raise InvalidArgument(problem.message, field=field) from None
+
+    def _is_valid(self, schedule_id: str, raw: bytes) -> bool:
+        try:
+            parse_schedule(schedule_id, raw, self._limits)
+        except InvalidArgument:
+            return False
+        return True
+
+    async def _applied_revision(self, schedule_id: str, decide: Decide) -> api.Revision:
+        revision = await self._changes.change(schedule_id, decide)
+        await self._applied.wait(revision)
+        return api.Revision(id=schedule_id, revision=revision)
+
+    # --- reading
+
+    async def get(self, request: api.Id) -> api.ScheduleItem:
+        """Raises NotFound, Unavailable."""
+        schedule_id = check_schedule_id(request.id)
+        await self._cache.fresh()
+        known = self._cache.get(schedule_id)
+        if known is None or known.deleted:
+            raise NotFound(f"there is no schedule {schedule_id!r}", field="id")
+        return schedule_item(known, await self._rows.get(schedule_id), self._clock.now())
+
+    async def list(self, request: api.ListSchedules) -> api.ScheduleList:
+        """By id; every filter must match. Raises Unavailable."""
+        await self._cache.fresh()
+        page: Page[api.ScheduleItem] = Page(self._clock, request.limit, self._bytes_max)
+        found, reached = await self._matching(request, page)
+        rows = await self._rows.get_many([known.id for known in found])
+        now = self._clock.now()
+        for known, row in zip(found, rows, strict=True):
+            item = schedule_item(known, row, now)
+            if not page.add(known.id, item, len(api.encode(item)) + 1):
+                break
+        return api.ScheduleList(items=page.items, cursor=page.cursor or reached)
+
+    async def _matching(
+        self, request: api.ListSchedules, page: Page[api.ScheduleItem]
+    ) -> tuple[Sequence[Known], str | None]:
+        """Up to one more than asked for, so that the page knows whether it is the last one; and how far it got, if
+        the time was over before the end."""
+        found: list[Known] = []
+        now = self._clock.now()
+        for number, schedule_id in enumerate(self._ids_behind(request.prefix or "", request.cursor or ""), start=1):
+            known = self._cache.get(schedule_id)
+            if known is not None and not known.deleted and _matches(known, request, now):
+                found.append(known)
+                if len(found) > request.limit:
+                    break
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+                if page.is_over_time:
+                    return found, schedule_id
+        return found, None
+
+    def _ids_behind(self, prefix: str, cursor: str) -> Iterable[str]:
+        ids = self._sorted_ids()
+        start = max(bisect.bisect_left(ids, prefix), bisect.bisect_right(ids, cursor) if cursor else 0)
+        for number in range(start, len(ids)):
+            if not ids[number].startswith(prefix):
+                return
+            yield ids[number]
+
+    def _sorted_ids(self) -> Sequence[str]:
+        """Sorted once per change of the bucket: a walk over many pages would sort them all for each."""
+        applied = self._cache.mirror.applied
+        if self._sorted[0] != applied:
+            self._sorted = (applied, self._cache.live_ids())
+        return self._sorted[1]
+
+    # --- firing
+
+    async def trigger(self, request: api.TriggerSchedule) -> api.TriggerReply:
+        """Run a schedule now, paused or not. Raises NotFound, InvalidArgument, PayloadTooLarge, Unavailable."""
+        schedule_id = check_schedule_id(request.id)
+        await self._cache.fresh()
+        in_force = require_valid(self._cache.get(schedule_id), schedule_id)
+        return await self._runs.trigger(in_force, request, self._limits.payload_bytes_max)
+
+    async def preview(self, request: api.PreviewSchedule) -> api.PreviewReply:
+        """The next fires of a stored schedule or of a definition. Raises NotFound, InvalidArgument, Unavailable."""
+        in_force = await self._previewed(request)
+        after = self._clock.now() if request.after is None else parse_instant(request.after, field="after")
+        if not FIRST <= after <= LAST:
+            raise InvalidArgument("after is outside of what schedd can count: use 1970 to 2199", field="after")
+        fires: list[PreviewedFire] = []
+        while len(fires) < request.count:
+            count = min(PREVIEW_SLICE, request.count - len(fires))
+            more = preview(in_force.definition, in_force.trigger, after=after, count=count)
+            fires += more
+            if len(more) < count:
+                break
+            after = more[-1].nominal_at
+            await asyncio.sleep(0)
+        return api.PreviewReply(fires=[_fire(each) for each in fires])
+
+    async def _previewed(self, request: api.PreviewSchedule) -> InForce:
+        if request.schedule is UNSET:
+            if request.id is None:
+                raise InvalidArgument("give the id of a schedule, or a definition in schedule", field="id")
+            schedule_id = check_schedule_id(request.id)
+            await self._cache.fresh()
+            return require_valid(self._cache.get(schedule_id), schedule_id)
+        schedule_id = PREVIEW_ID if request.id is None else check_schedule_id(request.id)
+        schedule = parse_schedule(schedule_id, bytes(request.schedule), self._limits)
+        now = self._clock.now()
+        return InForce(Definition(schedule=schedule, generation=0, effective_at=now), compile_trigger(schedule))
+
+
+def _check_expectation(schedule_id: str, expected: int | None, entry: Entry | None) -> None:
+    actual = 0 if entry is None else entry.revision
+    if expected is None or expected == actual:
+        return
+    if entry is None:
+        raise Conflict(f"schedule {schedule_id!r} does not exist", field="expected_revision")
+    if expected == 0:
+        raise Conflict(f"schedule {schedule_id!r} exists already, at revision {actual}", field="expected_revision")
+    raise Conflict(f"schedule {schedule_id!r} is at revision {actual}, not {expected}", field="expected_revision")
+
+
+def _require(schedule_id: str, entry: Entry | None) -> Entry:
+    if entry is None:
+        raise NotFound(f"there is no schedule {schedule_id!r}", field="id")
+    return entry
+
+
+def _matches(known: Known, request: api.ListSchedules, now: datetime) -> bool:
+    if request.labels:
+        labels = {} if known.in_force is None else known.in_force.definition.schedule.labels
+        if any(labels.get(name) != value for name, value in request.labels.items()):
+            return False
+    return request.state is None or state_of(known.in_force, now).value == request.state
+
+
+def _fire(fire: PreviewedFire) -> api.Fire:
+    return api.Fire(
+        nominal_at=format_instant(fire.nominal_at),
+        fire_at=format_instant(fire.fire_at),
+        local=fire.local,
+        notes=list(fire.notes),
+    )

@@ -1,0 +1,108 @@
+"""Manual runs: a schedule is run now, through the same launch as every other occurrence.
+
+The nominal time is the server's time of the request. A nonce makes a repeat harmless: it first claims the key
+`_nonce.<schedule>.<nonce>`, whose value is the id of the execution, so whoever repeats it, on whatever replica, comes
+to the same execution and carries it on from where it stopped (mechanisms.md, part 7). Manual runs ignore a pause and
+obey the overlap policy unless the request names another one.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from msgspec import UNSET, structs
+
+from scheduler.core.dispatching import InForce, claim
+from scheduler.core.errors import Conflict, Internal, InvalidArgument, PayloadTooLarge, ScheddError, Unavailable
+from scheduler.core.model.execution import Kind, State
+from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.model.schedule import Definition, Overlap
+from scheduler.ports.clock import Clock
+from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.records import Records
+from scheduler.wire import api
+from scheduler.wire.ids import check_nonce, manual_execution_id, parse_execution_id
+from scheduler.wire.names import nonce_key
+
+BUILT = (Overlap.SKIP, Overlap.ALLOW)  # the policies that `core.overlap.admit` knows so far
+NO_EPOCH = 0  # no leader planned a manual run
+ROUNDS_MAX = 4
+
+
+class ManualRuns:
+    """Makes executions out of requests."""
+
+    def __init__(self, *, launcher: Launcher, records: Records, clock: Clock, claim_floor_s: float) -> None:
+        self._launcher, self._records, self._clock = launcher, records, clock
+        self._claim_floor_s = claim_floor_s
+
+    async def trigger(
+        self, in_force: InForce, request: api.TriggerSchedule, payload_bytes_max: int
+    ) -> api.TriggerReply:
+        """Raises InvalidArgument, PayloadTooLarge, Unavailable, Unsure (repeat it with the same nonce)."""
+        overlap = _overlap(request.overlap)
+        definition = _with_payload(in_force.definition, request, payload_bytes_max)
+        execution_id = await self._execution_id(definition.id, request.nonce)
+        nominal_at = parse_execution_id(execution_id).nominal_at
+        stored = await self._records.get(execution_id) if request.nonce is not None else None
+        if stored is not None and stored.execution.state is not State.CLAIMED:
+            return api.TriggerReply(execution_id=execution_id, state=stored.execution.state.value)
+        occurrence = Occurrence(definition.id, nominal_at, nominal_at, definition.generation)
+        execution = claim(definition, execution_id, occurrence, epoch=NO_EPOCH, now=self._clock.now(), kind=Kind.MANUAL)
+        (result,) = await self._launcher.launch(
+            [Candidate(execution, definition.schedule, in_force.trigger, overlap=overlap)]
+        )
+        if isinstance(result, ScheddError):
+            raise result
+        return api.TriggerReply(execution_id=execution_id, state=result.state.value)
+
+    async def _execution_id(self, schedule_id: str, nonce: str | None) -> str:
+        """A new id, or the one that an earlier request with this nonce made."""
+        now = self._clock.now()
+        if nonce is None:
+            return manual_execution_id(schedule_id, now, secrets.token_hex(8))
+        key = nonce_key(schedule_id, check_nonce(nonce))
+        made = manual_execution_id(schedule_id, now, nonce)
+        expect = 0
+        for _ in range(ROUNDS_MAX):
+            try:
+                await self._records.bucket.put(key, made.encode(), expect=expect, ttl_s=int(self._claim_floor_s))
+                return made
+            except Conflict:
+                entry = await self._records.bucket.get(key)
+            if entry is not None and not entry.deleted:
+                return _known_id(entry.value, schedule_id, nonce)
+            expect = 0 if entry is None else entry.revision  # the marker that an expired nonce left
+        raise Unavailable("this nonce keeps changing: try again")
+
+
+def _known_id(value: bytes, schedule_id: str, nonce: str) -> str:
+    """The execution id in a nonce's key, which only a daemon writes."""
+    try:
+        key = parse_execution_id(value.decode())
+    except (UnicodeDecodeError, InvalidArgument):
+        raise Internal(f"the key of nonce {nonce!r} holds no execution id") from None
+    return manual_execution_id(schedule_id, key.nominal_at, nonce)
+
+
+def _overlap(given: str | None) -> Overlap | None:
+    if given is None:
+        return None
+    known = [each.value for each in Overlap]
+    if given not in known:
+        raise InvalidArgument(f"overlap {given!r:.40} is no policy: use {', '.join(known)}", field="overlap")
+    if Overlap(given) not in BUILT:
+        raise InvalidArgument(f"overlap {given!r} is not supported yet: use {', '.join(BUILT)}", field="overlap")
+    return Overlap(given)
+
+
+def _with_payload(definition: Definition, request: api.TriggerSchedule, bytes_max: int) -> Definition:
+    """The definition, with the payload of the request in place of its own if there is one."""
+    if request.payload is UNSET:
+        return definition
+    payload = bytes(request.payload)
+    if len(payload) > bytes_max:
+        message = f"the payload has {len(payload)} bytes, more than {bytes_max}: pass a reference instead"
+        raise PayloadTooLarge(message, field="payload")
+    schedule = structs.replace(definition.schedule, payload=payload, payload_is_json=True)
+    return structs.replace(definition, schedule=schedule)

@@ -1,0 +1,86 @@
+"""How a stored schedule shows itself: its definition as stored, and a status computed from what is known now."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import Raw
+
+from scheduler.core.arming import state_of
+from scheduler.core.dispatching import InForce
+from scheduler.core.model.schedule import Schedule
+from scheduler.core.model.status import StatusRow
+from scheduler.core.previewing import preview
+from scheduler.core.triggers import CompiledTrigger
+from scheduler.services.schedules import Known
+from scheduler.wire import api
+from scheduler.wire.instants import format_instant, format_optional
+
+SHOWN_MAX = 262_144
+"""Bytes of a stored value that are shown. More than any valid definition has by default; of a larger one, which can
+only be invalid, the beginning is shown in `raw_base64`."""
+CUT_TO = 65_536
+NEXT_COUNT = 5
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def schedule_item(known: Known, row: StatusRow, now: datetime) -> api.ScheduleItem:
+    """The answer of `schedule.get`, also an item of `schedule.list`."""
+    shown, raw_base64 = _shown(known)
+    return api.ScheduleItem(
+        id=known.id,
+        revision=known.revision,
+        generation=known.revision,
+        schedule=shown,
+        status=schedule_status(known, row, now),
+        raw_base64=raw_base64,
+    )
+
+
+def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.ScheduleStatus:
+    """State, next fire and error come from the definition itself: they are right before the leader wrote the row."""
+    fires = [] if known.in_force is None else next_fires(known.in_force, now, 1)
+    return api.ScheduleStatus(
+        state=state_of(known.in_force, now).value,
+        next_at=format_instant(fires[0]) if fires else None,
+        previous_at=format_optional(row.previous_at),
+        last_outcome=row.last_outcome,
+        active=list(row.active),
+        error=known.error,
+    )
+
+
+def next_fires(in_force: InForce, now: datetime, count: int) -> list[datetime]:
+    """The next fire times from `now` on, without those that fall in a pause."""
+    definition = in_force.definition
+    return _fires_after(definition.schedule, in_force.trigger, now, definition.effective_at, count)
+
+
+def _fires_after(
+    schedule: Schedule, trigger: CompiledTrigger, now: datetime, effective_at: datetime, count: int
+) -> list[datetime]:
+    if schedule.paused and schedule.paused_until is None:
+        return []
+    after = max(now - schedule.start_delay, effective_at)
+    if schedule.paused and schedule.paused_until is not None:
+        after = max(after, schedule.paused_until - _MILLISECOND)
+    return [fire.fire_at for fire in preview(schedule, trigger, after=after, count=count)]
+
+
+def _shown(known: Known) -> tuple[Raw, str | None]:
+    """The definition as stored if it is JSON of a bearable size; else null and its bytes."""
+    if len(known.raw) > SHOWN_MAX:
+        return api.NULL, base64.b64encode(known.raw[:CUT_TO]).decode()
+    if known.in_force is not None or _is_json(known.raw):
+        return Raw(known.raw), None
+    return api.NULL, base64.b64encode(known.raw).decode()
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True

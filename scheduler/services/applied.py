@@ -1,0 +1,83 @@
+"""Waiting until an edit is applied: the stored watermark tells, and one poller asks for all who wait.
+
+An acknowledged put, pause or delete holds for every occurrence due from then on (design.md, guarantee 5), so the
+answer has to wait for the leader. Any replica may be asked, therefore the truth is read from the timeline, not from
+the planner of this process; nothing is read while nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from scheduler.core.errors import ScheddError, Unavailable
+from scheduler.ports.clock import Clock
+from scheduler.ports.timeline import Timeline
+
+log = logging.getLogger(__name__)
+WAIT_S = 5.0
+FIRST_POLLS = 10  # most edits are applied within a few of these
+POLL_S = (0.02, 0.05)
+
+
+class AppliedWatermark:
+    """`applied` is the highest revision known to be on the timeline; it only ever grows."""
+
+    def __init__(self, timeline: Timeline, clock: Clock) -> None:
+        self.applied = 0
+        self._timeline, self._clock = timeline, clock
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._poller: asyncio.Task[None] | None = None
+
+    async def wait(self, revision: int, timeout_s: float = WAIT_S) -> None:
+        """Return once every write up to `revision` is applied. Raises Unavailable after `timeout_s`."""
+        if revision <= self.applied:
+            return
+        applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[applied] = revision
+        self._poll()
+        sleeping = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        try:
+            await asyncio.wait({applied, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+            if not applied.done():
+                raise Unavailable(f"stored as revision {revision}, not yet applied: is a schedd daemon leading?")
+        finally:
+            self._waiting.pop(applied, None)
+            sleeping.cancel()
+            await asyncio.gather(sleeping, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Whoever still waits is told that it is not applied."""
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(Unavailable("stored, not yet applied: this replica stops"))
+
+    def _poll(self) -> None:
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll_while_needed(), name="applied-watermark")
+
+    async def _poll_while_needed(self) -> None:
+        polls = 0
+        while self._waiting:
+            await self._look()
+            polls += 1
+            if self._waiting:
+                await self._clock.sleep(POLL_S[polls > FIRST_POLLS])
+
+    async def _look(self) -> None:
+        try:
+            stored = await self._timeline.watermark()
+        except ScheddError as problem:  # the waiters have deadlines of their own
+            log.info("cannot read the watermark", extra={"event": "watermark_unreadable", "error": problem.message})
+            return
+        if stored is None or stored.watermark is None:
+            return
+        self.applied = max(self.applied, stored.watermark.applied)
+        for future, revision in list(self._waiting.items()):
+            if revision <= self.applied:
+                del self._waiting[future]
+                if not future.done():
+                    future.set_result(None)

@@ -1,0 +1,145 @@
+"""An index of executions in memory: the recent ones, for lists, and the open ones, for the reconciler.
+
+It follows the executions bucket from a bounded point, so that a start costs the same however much history there is,
+and it keeps a summary of each record only: it sees every write, thousands a second. Both parts are bounded; what falls
+out is counted. What it says is a hint: whoever acts on it, or shows it, reads the record.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime
+
+from msgspec import Struct
+
+from scheduler.core.lifecycle import TERMINAL
+from scheduler.core.model.execution import State
+from scheduler.ports.clock import Clock
+from scheduler.ports.stores import Bucket, Entry
+from scheduler.ports.telemetry import Telemetry
+from scheduler.services.mirror import Mirror
+from scheduler.wire.record import Summary, summary_of
+
+RECENT_MAX = 10_000
+OPEN_MAX = 200_000
+START_WINDOW = 50_000  # writes before the newest that a start looks at
+CURRENT_S = 0.25  # how long a reader waits for a watch that is behind
+_LOOK_S = 0.01
+_NONCES = "_nonce."
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """The summary of a record, its revision, and the server's time of that write."""
+
+    summary: Summary
+    revision: int
+    at: datetime
+
+    @property
+    def id(self) -> str:
+        return self.summary.id
+
+    @property
+    def state(self) -> State:
+        return self.summary.state
+
+
+class ExecutionIndex:
+    """`recent` by write order, bounded; `open` all executions seen that are not terminal."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        recent_max: int = RECENT_MAX,
+        open_max: int = OPEN_MAX,
+        start_window: int = START_WINDOW,
+    ) -> None:
+        self.mirror = Mirror(bucket, clock, self._apply)
+        self._clock, self._telemetry = clock, telemetry
+        self._recent_max, self._open_max, self._start_window = recent_max, open_max, start_window
+        self._recent: OrderedDict[str, Seen] = OrderedDict()
+        self._open: OrderedDict[str, Seen] = OrderedDict()
+
+    async def start(self) -> None:
+        """Read the last writes, then keep up. Raises Unavailable."""
+        newest = await self.mirror.bucket.last_revision()
+        await self.mirror.start(max(0, newest - self._start_window))
+
+    async def stop(self) -> None:
+        await self.mirror.stop()
+
+    async def current(self) -> None:
+        """Include what was written before this call, if the watch delivers it soon; read past the watch if not.
+
+        Raises Unsure, Unavailable.
+        """
+        newest = await self.mirror.bucket.last_revision()
+        until_s = self._clock.boottime_s() + CURRENT_S
+        while self.mirror.applied < newest:
+            if self._clock.boottime_s() >= until_s:
+                await self.mirror.fresh()
+                return
+            await self._clock.sleep(_LOOK_S)
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def get(self, execution_id: str) -> Seen | None:
+        """The execution as last seen, if it is recent or open."""
+        return self._recent.get(execution_id) or self._open.get(execution_id)
+
+    def recent(self) -> Iterator[Seen]:
+        """The most recently written executions, newest write first."""
+        return reversed(self._recent.values())
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    def open_before(self, at: datetime) -> list[Seen]:
+        """Executions that are not terminal and were last written before `at`, longest untouched first."""
+        found: list[Seen] = []
+        for seen in self._open.values():  # in the order of their last writes
+            if seen.at >= at:
+                break
+            found.append(seen)
+        return found
+
+    def open_ids(self, older_than: datetime) -> list[str]:
+        """The ids of `open_before`."""
+        return [seen.id for seen in self.open_before(older_than)]
+
+    # --- fed by the mirror
+
+    def _apply(self, entry: Entry) -> None:
+        key = entry.key
+        if key.startswith(_NONCES):
+            return
+        if entry.deleted:
+            self._recent.pop(key, None)
+            self._open.pop(key, None)
+            return
+        summary = summary_of(entry.value)
+        if summary is None or summary.id != key:
+            self._telemetry.dropped(what="execution_index", reason="unreadable")
+            return
+        self._put(Seen(summary, entry.revision, entry.at))
+
+    def _put(self, seen: Seen) -> None:
+        self._recent[seen.id] = seen
+        self._recent.move_to_end(seen.id)
+        if len(self._recent) > self._recent_max:
+            self._recent.popitem(last=False)
+            self._telemetry.dropped(what="execution_index", reason="recent_full")
+        if seen.state in TERMINAL:
+            self._open.pop(seen.id, None)
+            return
+        self._open[seen.id] = seen
+        self._open.move_to_end(seen.id)
+        if len(self._open) > self._open_max:
+            self._open.popitem(last=False)
+            self._telemetry.dropped(what="execution_index", reason="open_full")
