@@ -1,0 +1,283 @@
+"""Makes what the topology declares, and repairs what has drifted; never deletes nor shrinks anything.
+
+Any number of replicas may do this at the same moment, against servers that are still starting or electing: each step
+looks first, makes what is missing, looks again when the answer is unclear, and is repeated until a common deadline.
+The step that was not done by then is named in the error.
+
+A stream that has vanished from an installation in use (others of its streams hold messages) is made anew with
+sequences above all it can have had, because sequences are fencing tokens, generations and revisions here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from nats.aio.client import Client as NatsClient
+
+from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
+from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, from_api
+from scheduler.jetstream.requests import Requests
+from scheduler.jetstream.topology import (
+    Consumer,
+    Stream,
+    Topology,
+    differences,
+    impossible,
+    queue_consumer,
+    topology,
+)
+from scheduler.wire.names import Names
+
+SERVER_MIN = (2, 14)
+TOTAL_S = 60.0
+CALL_S = 5.0
+PAUSE_S = (0.1, 1.5)
+AT_ONCE = 4
+_NAME_IN_USE = frozenset({10058, 10148, 10013})  # another replica was faster, or its settings differ: look again
+_NO_PEERS = 10005  # not enough servers yet
+_NO_CLUSTER = 10074
+_JETSTREAM_OFF = frozenset({10039, 10076})
+
+log = logging.getLogger(__name__)
+
+
+class _State(Struct):
+    last_seq: int = 0
+
+
+class _Reply(Struct):
+    """Of STREAM.INFO, CONSUMER.INFO, and of what creates and updates."""
+
+    error: ApiError | None = None
+    config: dict[str, Any] | None = None
+    state: _State | None = None
+    ts: datetime | None = None
+
+
+class _Refused(Exception):
+    """The server said no, for a reason that a later attempt may or may not change."""
+
+    def __init__(self, error: ApiError, doing: str) -> None:
+        super().__init__(doing)
+        self.error = error
+        self.problem = from_api(error, doing)
+
+
+async def provision(
+    requests: Requests,
+    names: Names,
+    *,
+    replicas: int = 1,
+    due_ack_wait_s: float = 5.0,
+    total_s: float = TOTAL_S,
+) -> list[str]:
+    """Make or repair everything of the namespace; returns what was changed, for people. Idempotent.
+
+    Raises Unavailable (the server is too old, JetStream is off, or the step it names was not done in `total_s`) and
+    InvalidArgument (this server can never do that: more replicas than servers, something else has the name).
+    """
+    check_server(requests.client)
+    run = _Run(requests, replicas, total_s)
+    await run.step("JetStream", run.find_jetstream)
+    declared = topology(names, due_ack_wait_s=due_ack_wait_s)
+    await run.streams(declared.streams)
+    await run.consumers(declared.consumers)
+    log.info("provisioned", extra={"event": "provisioned", "changed": run.changed, "elapsed_s": run.elapsed_s()})
+    return run.changed
+
+
+async def restore(requests: Requests, names: Names, *, replicas: int = 1, due_ack_wait_s: float = 5.0) -> list[str]:
+    """The same once everything is running: quick, and the number of replicas of what exists stays as it is."""
+    run = _Run(requests, replicas, CALL_S * 2, keep_replicas=True)
+    declared: Topology = topology(names, due_ack_wait_s=due_ack_wait_s)
+    await run.streams(declared.streams)
+    await run.consumers(declared.consumers)
+    return run.changed
+
+
+async def ensure_queue(
+    requests: Requests,
+    names: Names,
+    queue: str,
+    *,
+    ack_wait_s: float = 30.0,
+    max_deliver: int = 20,
+    max_ack_pending: int = 1000,
+) -> bool:
+    """Make the consumer of a queue if it is missing, and repair what schedd needs of it; True if that was necessary.
+
+    Numbers that somebody has changed stay. Raises Unavailable.
+    """
+    run = _Run(requests, 1, CALL_S * 2)
+    consumer = queue_consumer(
+        names, queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver, max_ack_pending=max_ack_pending
+    )
+    await run.consumers([consumer])
+    return bool(run.changed)
+
+
+def check_server(client: NatsClient) -> None:
+    """Raises Unavailable if the server we are connected to is too old."""
+    version = client.connected_server_version
+    if (version.major, version.minor) < SERVER_MIN:
+        least = ".".join(map(str, SERVER_MIN))
+        has = f"{version.major}.{version.minor}.{version.patch}"
+        raise Unavailable(f"schedd needs nats-server {least} or later, this one is {has}: upgrade it")
+
+
+class _Run:
+    """One pass, with its deadline."""
+
+    def __init__(self, requests: Requests, replicas: int, total_s: float, *, keep_replicas: bool = False) -> None:
+        self._requests = requests
+        self._replicas = replicas
+        self._keep_replicas = keep_replicas
+        self._now = asyncio.get_running_loop().time
+        self._began_s = self._now()
+        self._total_s = total_s
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._first_seq = 0
+        self.changed: list[str] = []
+
+    def elapsed_s(self) -> float:
+        return round(self._now() - self._began_s, 3)
+
+    async def streams(self, streams: Sequence[Stream]) -> None:
+        found = await self._all([(f"stream {one.name}", partial(self._look, one)) for one in streams])
+        used = [reply for reply in found if reply is not None and reply.state is not None and reply.state.last_seq]
+        if used and used[0].ts is not None:
+            self._first_seq = int(used[0].ts.timestamp() * 1000)  # more than any stream can hold messages
+        await self._all([(f"stream {one.name}", partial(self._stream, one)) for one in streams])
+
+    async def consumers(self, consumers: Sequence[Consumer]) -> None:
+        await self._all([(f"consumer {one.name} of {one.stream}", partial(self._consumer, one)) for one in consumers])
+
+    async def _all(self, steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]]) -> list[Any]:
+        async def one(phase: str, action: Callable[[], Awaitable[Any]]) -> Any:
+            async with self._at_once:
+                return await self.step(phase, action)
+
+        tasks = [asyncio.ensure_future(one(phase, action)) for phase, action in steps]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def step(self, phase: str, action: Callable[[], Awaitable[Any]]) -> Any:
+        """Repeat the action until it is done or the time is up."""
+        pause_s = PAUSE_S[0]
+        while True:
+            try:
+                result = await action()
+                log.debug("step done", extra={"event": "provision_step", "phase": phase, "elapsed_s": self.elapsed_s()})
+                return result
+            except _Refused as refusal:
+                problem = self._judge(refusal, phase)
+            except Unavailable as unavailable:
+                problem = unavailable
+            extra = {"event": "provision_wait", "phase": phase, "why": problem.message, "elapsed_s": self.elapsed_s()}
+            log.info("waiting for NATS", extra=extra)
+            if self.elapsed_s() + pause_s > self._total_s:
+                raise Unavailable(f"{phase}: not ready after {self.elapsed_s():g} s: {problem.message}")
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads replicas, guards nothing
+            pause_s = min(PAUSE_S[1], pause_s * 2)
+
+    def _judge(self, refusal: _Refused, phase: str) -> ScheddError:
+        """What to wait out; raises what waiting does not change."""
+        code = refusal.error.err_code
+        if code in _JETSTREAM_OFF:
+            raise Unavailable("JetStream is off for this NATS account: enable it") from None
+        if code == _NO_CLUSTER:
+            several = f"{self._replicas} stream replicas need a NATS cluster, and this is a single server"
+            raise InvalidArgument(f"{several}: use --stream-replicas 1", field="stream_replicas") from None
+        if code in _NAME_IN_USE or code == _NO_PEERS or isinstance(refusal.problem, Unavailable):
+            return refusal.problem
+        raise Unavailable(f"{phase}: {refusal.problem.message}") from None
+
+    # --- what is done
+
+    async def find_jetstream(self) -> None:
+        """Whether anybody answers the JetStream API: a cluster may still be electing, a single server is just off."""
+        info = self._requests.client._server_info  # noqa: SLF001 - nats-py has no accessor for the greeting
+        if not info.get("jetstream") and not info.get("cluster"):
+            raise _Refused(ApiError(503, 10076, "JetStream not enabled"), "JetStream")
+        await self._call("INFO", None)
+
+    async def _look(self, stream: Stream) -> _Reply | None:
+        return await self._call(f"STREAM.INFO.{stream.name}", None, missing=STREAM_NOT_FOUND)
+
+    async def _stream(self, stream: Stream) -> None:
+        found = await self._look(stream)
+        if found is None or found.config is None:
+            config = stream.config(self._replicas)
+            if self._first_seq:
+                config["first_seq"] = self._first_seq
+            await self._call(f"STREAM.CREATE.{stream.name}", config)
+            self._note(f"created stream {stream.name}")
+            return
+        changes = differences(stream.owned, found.config)
+        self._refuse_impossible(stream.name, changes, found.config)
+        if changes:
+            await self._call(f"STREAM.UPDATE.{stream.name}", {**found.config, **changes})
+            self._note(f"repaired stream {stream.name}: {', '.join(changes)}")
+        if not self._keep_replicas and found.config.get("num_replicas") != self._replicas:
+            await self._scale(stream, {**found.config, **changes})
+
+    async def _scale(self, stream: Stream, config: Mapping[str, Any]) -> None:
+        """Change the number of replicas if the servers can; if not, what is there goes on."""
+        try:
+            await self._call(f"STREAM.UPDATE.{stream.name}", {**config, "num_replicas": self._replicas})
+        except _Refused as refusal:
+            extra = {"event": "replicas_not_changed", "stream": stream.name, "why": refusal.error.description}
+            log.warning("the number of stream replicas stays as it is", extra=extra)
+        else:
+            self._note(f"stream {stream.name} now has {self._replicas} replicas")
+
+    async def _consumer(self, consumer: Consumer) -> None:
+        place = f"{consumer.stream}.{consumer.name}"
+        found = await self._call(f"CONSUMER.INFO.{place}", None, missing=CONSUMER_NOT_FOUND)
+        config = consumer.config() if found is None or found.config is None else found.config
+        if found is not None:
+            changes = differences(consumer.owned, config)
+            if not changes:
+                return
+            self._refuse_impossible(f"{consumer.name} of {consumer.stream}", changes, config)
+            config = {**config, **changes}
+        subject = f"CONSUMER.CREATE.{place}"
+        if config.get("filter_subject"):
+            subject += f".{config['filter_subject']}"
+        await self._call(subject, {"stream_name": consumer.stream, "config": config})
+        self._note(f"{'created' if found is None else 'repaired'} consumer {consumer.name} of {consumer.stream}")
+
+    def _refuse_impossible(self, name: str, changes: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+        for key in impossible(changes):
+            was, wanted = actual.get(key), changes[key]
+            raise InvalidArgument(
+                f"{name} exists with {key} {was!r}, schedd needs {wanted!r}: remove it or use another --namespace",
+                field="namespace",
+            )
+
+    def _note(self, text: str) -> None:
+        self.changed.append(text)
+        log.info(text, extra={"event": "provision_changed", "elapsed_s": self.elapsed_s()})
+
+    async def _call(self, subject: str, request: Mapping[str, Any] | None, *, missing: int = 0) -> _Reply | None:
+        """One call; None if the server says `missing`. Raises _Refused, Unavailable."""
+        payload = b"" if request is None else msgspec.json.encode(request)
+        message = await self._requests.call(f"$JS.API.{subject}", payload, timeout_s=CALL_S)
+        reply = msgspec.json.decode(message.data, type=_Reply)
+        if reply.error is None:
+            return reply
+        if missing and reply.error.err_code == missing:
+            return None
+        raise _Refused(reply.error, subject)
