@@ -54,7 +54,7 @@ def plan_window(
     """The occurrences with after < nominal <= until, none at or before `definition.effective_at`."""
     planned: list[Occurrence] = []
     paused = dealt = 0
-    dealt_until = until
+    dealt_until = after
     nominal = trigger.next_after(max(after, definition.effective_at))
     while nominal is not None and nominal <= until:
         if dealt == limits.nominals_max:

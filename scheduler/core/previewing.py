@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from scheduler.core.durations import format_duration
 from scheduler.core.model.schedule import Definition, Schedule
-from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.triggers import EPOCH, CompiledTrigger
 from scheduler.core.zones import zone_of
 
 COUNT_MAX = 1000
+_YEAR_S = 366 * 86_400
 
 
 class PreviewedFire(Struct, frozen=True):
@@ -38,6 +39,14 @@ def preview(
         fires.append(_fire(subject, trigger, nominal))
         nominal = trigger.next_after(nominal)
     return fires
+
+
+def shifted_fires(schedule: Schedule, trigger: CompiledTrigger, *, after: datetime) -> list[tuple[datetime, str]]:
+    """The fires within a year that a gap in the clocks moves, each with the note that explains it."""
+    start = (after - EPOCH) // timedelta(seconds=1)
+    changes = zone_of(schedule.timezone).changes(start, start + _YEAR_S)
+    instants = [EPOCH + timedelta(seconds=change) for change in changes]
+    return [(at, note) for at in instants if trigger.yields(at) for note in trigger.notes_at(at)]
 
 
 def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:

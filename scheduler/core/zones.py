@@ -9,6 +9,7 @@ other within half a day would be missed, and the tests hold every zone of the wh
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib import import_module, resources
@@ -24,11 +25,16 @@ _PROBE_S: Final = 43_200
 
 
 class Segment(NamedTuple):
-    """The instants start <= t < end have this offset from UTC; all in seconds."""
+    """The instants start <= t < end have this offset from UTC; all in seconds.
+
+    Every wall time before `shown` has been on the clocks before the segment began: after a gap that is the gap's
+    first wall time, after clocks went back it is the wall time at which they did.
+    """
 
     start: int
     end: int
     offset: int
+    shown: int
 
 
 class Place(NamedTuple):
@@ -49,7 +55,7 @@ class Zone:
         self.name = name
         self.tz = tz
         self._blocks: dict[int, tuple[Segment, ...]] = {}
-        self._only = Segment(-_FOREVER, _FOREVER, 0) if name in _UTC_NAMES else None
+        self._only = Segment(-_FOREVER, _FOREVER, 0, -_FOREVER) if name in _UTC_NAMES else None
 
     def segment_at(self, instant: int) -> Segment:
         """The segment that holds the instant. A segment may end (at a block) without a change of offset."""
@@ -64,10 +70,6 @@ class Zone:
                 return segment
         raise AssertionError("segments cover their block")
 
-    def offset_before(self, segment: Segment) -> int:
-        """The offset in force just before the segment begins."""
-        return segment.offset if self._only is not None else self.segment_at(segment.start - 1).offset
-
     def place(self, wall: int) -> Place:
         """The first instant at which clocks show `wall`; the transition, where they never do."""
         segment = self.segment_at(wall - _OFFSET_MAX)
@@ -79,10 +81,21 @@ class Zone:
         return Place(instant, exists=True, twice=self._comes_again(wall, segment))
 
     def _comes_again(self, wall: int, segment: Segment) -> bool:
-        if self._only is not None or wall - segment.offset < segment.end - _OFFSET_MAX:
-            return False
-        following = self.segment_at(segment.end)
-        return wall - following.offset >= following.start
+        first = wall - segment.offset
+        while segment.end <= first + _OFFSET_MAX:
+            segment = self.segment_at(segment.end)
+            if first < segment.start <= wall - segment.offset < segment.end:
+                return True
+        return False
+
+    def changes(self, start: int, until: int) -> Iterator[int]:
+        """The instants in (start, until] at which the offset changes."""
+        segment = self.segment_at(start)
+        while segment.end <= until:
+            following = self.segment_at(segment.end)
+            if following.offset != segment.offset:
+                yield following.start
+            segment = following
 
     def local(self, at: datetime) -> datetime:
         """The instant on the clocks of the zone."""
@@ -96,15 +109,24 @@ class Zone:
         start, stop = index << _BLOCK_BITS, (index + 1) << _BLOCK_BITS
         segments: list[Segment] = []
         offset, low = self._offset(start), start
+        shown = self._shown_at(start, offset)
         while low < stop:
             high = min(low + _PROBE_S, stop)
             if self._offset(high) != offset:
                 high = self._first_with_another(offset, low, high)
                 if high < stop:
-                    segments.append(Segment(start, high, offset))
-                    start, offset = high, self._offset(high)
+                    segments.append(Segment(start, high, offset, shown))
+                    start, shown, offset = high, high + offset, self._offset(high)
             low = high
-        return (*segments, Segment(start, stop, offset))
+        return (*segments, Segment(start, stop, offset, shown))
+
+    def _shown_at(self, start: int, offset: int) -> int:
+        """`shown` of a block's first segment: a change within the day before still has its say."""
+        earlier = self._offset(start - _OFFSET_MAX)
+        if earlier == offset:
+            return start + offset
+        change = self._first_with_another(earlier, start - _OFFSET_MAX, start)
+        return change + earlier if change == start else max(start + offset, change + earlier)
 
     def _first_with_another(self, offset: int, low: int, high: int) -> int:
         """The first instant in (low, high] whose offset is not `offset`."""

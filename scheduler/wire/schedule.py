@@ -20,7 +20,8 @@ from dateutil.rrule import rrulestr
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import EPOCH, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule, Trigger
-from scheduler.core.triggers import compile_trigger, shortest_gap
+from scheduler.core.previewing import shifted_fires
+from scheduler.core.triggers import CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
 from scheduler.wire.headers import is_reserved
 from scheduler.wire.ids import check_queue, check_schedule_id, check_type
@@ -198,13 +199,22 @@ def _after(value: Any, document: Mapping[str, Any]) -> Manual:
 def _rrule(value: Any, document: Mapping[str, Any]) -> Manual:
     for rule in read.one_or_more(value, "rrule", most=EXPRESSIONS_MAX):
         line = read.text(rule, "rrule", longest=1024, lines=True)
-        try:
-            rrulestr(line)
-        except Exception:  # the library raises whatever it trips over
-            raise InvalidArgument(f"rrule {line[:60]!r} is not a rule of RFC 5545", field="rrule") from None
+        if "DTSTART" in line.upper():
+            raise InvalidArgument("rrule holds a DTSTART: put that instant into the field anchor", field="rrule")
+        if not any(_is_rrule(line, start) for start in (EPOCH, EPOCH.replace(tzinfo=None))):
+            raise InvalidArgument(f"rrule {line[:60]!r} is not a rule of RFC 5545", field="rrule")
     if "anchor" in document:
         read.instant(document["anchor"], "anchor")
     return Manual()  # never reached by anybody: `check_built` refuses it
+
+
+def _is_rrule(line: str, start: datetime) -> bool:
+    """Whether it reads from this start: UNTIL is in UTC or local, and the library wants a start of the same kind."""
+    try:
+        rrulestr(line, dtstart=start)
+    except Exception:  # the library raises whatever it trips over
+        return False
+    return True
 
 
 _TRIGGERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Trigger]]] = {
@@ -337,11 +347,19 @@ def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None 
         )
     if schedule.max_running is not None and schedule.overlap is Overlap.SKIP:
         warnings.append("max_running has no effect with overlap skip, which allows one run: use overlap allow")
-    if now is not None and not isinstance(schedule.trigger, Manual) and _is_over(schedule, now):
-        warnings.append("this schedule will never fire again: every instant it names is past")
+    if now is not None:
+        warnings += _warnings_of_time(schedule, compile_trigger(schedule), now)
     return warnings
 
 
-def _is_over(schedule: Schedule, now: datetime) -> bool:
-    late = isinstance(schedule.trigger, At) and schedule.trigger.instants[-1] >= now - schedule.catch_up.window
-    return not late and compile_trigger(schedule).next_after(now) is None
+def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> list[str]:
+    if isinstance(schedule.trigger, Manual):
+        return []
+    if trigger.next_after(now) is None and not _is_late(schedule, now):
+        return ["this schedule will never fire again: every instant it names is past"]
+    return [f"on {nominal:%Y-%m-%d}: {note}" for nominal, note in shifted_fires(schedule, trigger, after=now)]
+
+
+def _is_late(schedule: Schedule, now: datetime) -> bool:
+    """Whether it is a one-shot that, put now, still fires late."""
+    return isinstance(schedule.trigger, At) and schedule.trigger.instants[-1] >= now - schedule.catch_up.window

@@ -61,16 +61,14 @@ class CronTrigger:
     def _fixed_from(self, instant: int) -> int | None:
         """The first fire >= instant. Walls already shown before the segment began do not fire in it again."""
         segment = self.zone.segment_at(instant)
-        shown = segment.start + self.zone.offset_before(segment)
-        wall = shown if instant == segment.start else max(instant + segment.offset, shown)
+        wall = segment.shown if instant == segment.start else max(instant + segment.offset, segment.shown)
         found = self._walls.at_or_after(wall)
         return None if found is None else self.zone.place(found).instant
 
     def _fixed_until(self, instant: int) -> int | None:
         """The last fire <= instant."""
         segment = self.zone.segment_at(instant)
-        shown = segment.start + self.zone.offset_before(segment)
-        found = self._walls.at_or_before(max(instant + segment.offset, shown - 1))
+        found = self._walls.at_or_before(max(instant + segment.offset, segment.shown - 1))
         return None if found is None else self.zone.place(found).instant
 
     # --- elapsed: from instants to walls
@@ -108,9 +106,7 @@ class CronTrigger:
     def _walls_at(self, instant: int) -> list[tuple[int, Place]]:
         """The walls (at most a few) whose fire is this instant."""
         segment = self.zone.segment_at(instant)
-        wall = (
-            segment.start + self.zone.offset_before(segment) if instant == segment.start else instant + segment.offset
-        )
+        wall = segment.shown if instant == segment.start else instant + segment.offset
         found: list[tuple[int, Place]] = []
         while len(found) < _GAP_NOTES_MAX and (next_wall := self._walls.at_or_after(wall)) is not None:
             place = self.zone.place(next_wall)

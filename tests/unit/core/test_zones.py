@@ -41,15 +41,7 @@ def table_of(name: str) -> list[tuple[int, int]]:
 
 
 def probed(zone: Zone, start: int, until: int) -> list[tuple[int, int]]:
-    changes = []
-    segment = zone.segment_at(start)
-    while segment.end < until:
-        following = zone.segment_at(segment.end)
-        assert following.start == segment.end
-        if following.offset != segment.offset:
-            changes.append((following.start, following.offset))
-        segment = following
-    return changes
+    return [(instant, zone.segment_at(instant).offset) for instant in zone.changes(start, until - 1)]
 
 
 def distinct_zones() -> dict[bytes, str]:

@@ -137,6 +137,8 @@ def test_accepted(case: str) -> None:
 NOT_YET: dict[str, dict[str, Any]] = {
     "after": {**NO_TRIGGER, "after": "5m"},
     "rrule": {**NO_TRIGGER, "rrule": "FREQ=DAILY;COUNT=3"},
+    "rrule until, in UTC": {**NO_TRIGGER, "rrule": "FREQ=DAILY;UNTIL=20271231T000000Z"},
+    "rrule until, local": {**NO_TRIGGER, "rrule": "RRULE:FREQ=DAILY;UNTIL=20271231T000000"},
     "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
     "every": {**BASE, "every": "1d"},
     "every in weeks": {**BASE, "every": "1w12h"},
@@ -198,6 +200,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "manual false": ({**NO_TRIGGER, "manual": False}, "manual", "must be true"),
     "manual 1": ({**NO_TRIGGER, "manual": 1}, "manual", "must be true"),
     "bad rrule": ({**NO_TRIGGER, "rrule": "FREQ=SOMETIMES"}, "rrule", "RFC 5545"),
+    "rrule with a start": (
+        {**NO_TRIGGER, "rrule": "DTSTART;TZID=/etc/passwd:20270101T000000\nFREQ=DAILY"},
+        "rrule",
+        "anchor",
+    ),
     "bad after": ({**NO_TRIGGER, "after": "soon"}, "after", "not a duration"),
     "unknown zone": ({**BASE, "timezone": "Europe/Berln"}, "timezone", "did you mean 'Europe/Berlin'"),
     "zone as a path": ({**BASE, "timezone": "../../etc/passwd"}, "timezone", "not a time zone"),
@@ -401,3 +408,12 @@ def test_warning_for_a_schedule_that_is_over() -> None:
     assert warnings_for(late, 30.0, now=now) == []
     assert warnings_for(parse({**NO_TRIGGER, "manual": True}), 30.0, now=now) == []
     assert warnings_for(parse(BASE), 30.0, now=now) == []
+
+
+def test_warning_for_a_shifted_fire() -> None:
+    """A fire that the next change to daylight saving moves is told when the schedule is saved."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    moved = parse({**NO_TRIGGER, "cron": "30 2 * * *", "timezone": "Europe/Berlin"})
+    (warning,) = warnings_for(moved, 30.0, now=now)
+    assert warning == "on 2027-03-28: 02:30 does not exist on this day in Europe/Berlin; fires at 03:00"
+    assert warnings_for(parse({**NO_TRIGGER, "cron": "30 4 * * *", "timezone": "Europe/Berlin"}), 30.0, now=now) == []
