@@ -38,7 +38,8 @@ from scheduler.wire.names import Names
 
 SERVER_MIN = (2, 14)
 TOTAL_S = 60.0
-CALL_S = 5.0
+LOOK_S = 1.5  # a server in an election just stays silent: ask again
+CHANGE_S = 5.0
 PAUSE_S = (0.1, 1.5)
 AT_ONCE = 4
 _NAME_IN_USE = frozenset({10058, 10148, 10013})  # another replica was faster, or its settings differ: look again
@@ -96,7 +97,7 @@ async def provision(
 
 async def restore(requests: Requests, names: Names, *, replicas: int = 1, due_ack_wait_s: float = 5.0) -> list[str]:
     """The same once everything is running: quick, and the number of replicas of what exists stays as it is."""
-    run = _Run(requests, replicas, CALL_S * 2, keep_replicas=True)
+    run = _Run(requests, replicas, CHANGE_S * 2, keep_replicas=True)
     declared: Topology = topology(names, due_ack_wait_s=due_ack_wait_s)
     await run.streams(declared.streams)
     await run.consumers(declared.consumers)
@@ -116,7 +117,7 @@ async def ensure_queue(
 
     Numbers that somebody has changed stay. Raises Unavailable.
     """
-    run = _Run(requests, 1, CALL_S * 2)
+    run = _Run(requests, 1, CHANGE_S * 2)
     consumer = queue_consumer(
         names, queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver, max_ack_pending=max_ack_pending
     )
@@ -274,7 +275,9 @@ class _Run:
     async def _call(self, subject: str, request: Mapping[str, Any] | None, *, missing: int = 0) -> _Reply | None:
         """One call; None if the server says `missing`. Raises _Refused, Unavailable."""
         payload = b"" if request is None else msgspec.json.encode(request)
-        message = await self._requests.call(f"$JS.API.{subject}", payload, timeout_s=CALL_S)
+        message = await self._requests.call(
+            f"$JS.API.{subject}", payload, timeout_s=LOOK_S if request is None else CHANGE_S
+        )
         reply = msgspec.json.decode(message.data, type=_Reply)
         if reply.error is None:
             return reply
