@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from scheduler.core.errors import Conflict, InvalidArgument, Unavailable
 from scheduler.jetstream.requests import Message, StoredMessage
@@ -39,13 +40,9 @@ _KEY = re.compile(r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*", re.ASCII)
 
 
 class Claimed(Struct, frozen=True):
-    """The attempt is ours; `seq` is the sequence of its `started` report, the fence of its `finished`.
-
-    `finished`: do not run it, this is its end already.
-    """
+    """The attempt is ours. `finished`: do not run it, this is its end already."""
 
     attempt: int
-    seq: int
     finished: Finished | None = None
 
 
@@ -67,15 +64,15 @@ async def settle(
         )
         if not isinstance(step, Start | Forfeit):
             return step
-        seq = await claim(link, task, step.attempt, within_s=binding.ack_wait_s)
-        if seq is not None:
-            return Claimed(step.attempt, seq, step.finished if isinstance(step, Forfeit) else None)
+        if await claim(link, task, step.attempt, within_s=binding.ack_wait_s):
+            forfeit = step.finished if isinstance(step, Forfeit) else await _late_end(link, task, past)
+            return Claimed(step.attempt, forfeit)
         past = await look_up(link, task)
     return Wait(binding.ack_wait_s)
 
 
-async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> int | None:
-    """The sequence of our `started` report, or None where another holds the attempt. Raises Unavailable."""
+async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> bool:
+    """Whether our `started` report is the one that was let in. Raises Unavailable when nobody can tell in time."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + within_s
     subject = link.names.report(task.queue, task.execution_id, attempt, STARTED)
@@ -83,14 +80,15 @@ async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> int
     message = Message(subject, body, {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"})
     while True:
         try:
-            return (await link.requests.publish(message)).seq
+            await link.requests.publish(message)
+            return True
         except (Conflict, Unavailable) as problem:
             if loop.time() > give_up_at:
                 raise Unavailable(f"no claim of {task.execution_id} within {within_s:g} s: {problem}") from None
         with contextlib.suppress(Unavailable):
             stored = await link.requests.stored(link.names.reports, {"last_by_subj": subject})
             if stored is not None:
-                return stored.seq if _worker_of(stored.data).worker == link.worker_id else None
+                return _worker_of(stored.data).worker == link.worker_id
         await asyncio.sleep(REPEAT_S)
 
 
@@ -101,12 +99,10 @@ async def look_up(link: Link, task: Task) -> Past | None:
     if started is None:
         return None
     attempt = parse_report_subject(link.names, started.subject).attempt
-    subject = link.names.report(task.queue, task.execution_id, attempt, FINISHED)
-    finished = await link.requests.stored(link.names.reports, {"last_by_subj": subject})
+    finished = await _end_of(link, task, attempt)
     body = _worker_of(started.data)
     return Past(
         attempt=attempt,
-        started_seq=started.seq,
         started_at=cut(started.at),
         worker=body.worker,
         by=body.by,
@@ -115,11 +111,31 @@ async def look_up(link: Link, task: Task) -> Past | None:
     )
 
 
+async def _end_of(link: Link, task: Task, attempt: int) -> StoredMessage | None:
+    subject = link.names.report(task.queue, task.execution_id, attempt, FINISHED)
+    return await link.requests.stored(link.names.reports, {"last_by_subj": subject})
+
+
+async def _late_end(link: Link, task: Task, past: Past | None) -> Finished | None:
+    """The end of the attempt before ours, if it came between our look and our claim and is final; else None.
+
+    After our claim it cannot come any more: a `finished` expects that the next attempt has not started.
+    """
+    if past is None or past.finished is not None or past.attempt <= task.attempts_before:
+        return None
+    found = await _end_of(link, task, past.attempt)
+    finished = None if found is None else _finished_of(found)
+    if finished is None or not finished.is_final:
+        return None
+    return structs.replace(finished, note=f"not run: attempt {past.attempt} had ended after all")
+
+
 async def bind(link: Link, queue: str) -> Binding:
-    """The queue's consumer as it is now. Raises Unavailable while it does not exist."""
+    """The queue's consumer as it is now; its answer sets our clock as well. Raises Unavailable while there is none."""
+    sent_s = link.clock.boottime_s()
     info = await link.requests.api(f"CONSUMER.INFO.{link.names.tasks}.{queue}")
-    config = info["config"]
-    at = parse_instant(info["ts"]) if "ts" in info else link.clock.now()
+    config, at = info["config"], parse_instant(info["ts"])
+    link.clock.observe_server(at, sent_s, link.clock.boottime_s())
     return Binding(queue, config["ack_wait"] / 1e9, config.get("max_deliver", -1), at)
 
 
@@ -129,7 +145,9 @@ async def _evidence(link: Link, task: Task, past: Past | None) -> tuple[datetime
         return None, link.clock.now()
     row, row_at = await _row_of(link, past.worker)
     now = (await bind(link, task.queue)).at
-    return last_heard(past, task.execution_id, row, row_at), now
+    back_s = asyncio.get_running_loop().time() - link.back_at_s
+    back_at = None if math.isinf(back_s) else cut(now - timedelta(seconds=back_s))
+    return last_heard(past, task.execution_id, row, row_at, back_at), now
 
 
 async def _row_of(link: Link, worker: str) -> tuple[WorkerRow | None, datetime | None]:

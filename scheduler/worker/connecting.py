@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nats.aio.client import Client as NatsClient
 
@@ -21,15 +21,18 @@ def read_settings(nats: str | Sequence[str] | None, context: str | None, namespa
     return ConnectionSettings.from_environment(urls, context, namespace)
 
 
-async def connect_when_there(settings: ConnectionSettings, *, name: str, stop: asyncio.Event) -> NatsClient | None:
+async def connect_when_there(
+    settings: ConnectionSettings, *, name: str, stop: asyncio.Event, on_reconnect: Callable[[], None]
+) -> NatsClient | None:
     """Connect, trying each second and saying so once; None if `stop` was set first.
 
     Raises PermissionDenied and InvalidArgument: those do not get better by waiting.
     """
+    log.info("connecting to NATS at %s", settings.where, extra={"event": "worker.connecting"})
     told = False
     while not stop.is_set():
         try:
-            return await connect(settings, name=name)
+            return await connect(settings, name=name, on_reconnect=on_reconnect)
         except Unavailable as problem:
             if not told:
                 log.warning("waiting for NATS: %s", problem, extra={"event": "worker.waiting"})

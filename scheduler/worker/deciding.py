@@ -24,6 +24,8 @@ from scheduler.core.model.schedule import Backoff
 from scheduler.wire.reports import BY_DAEMON, NO_RESULT, Finished, Outcome, WorkerRow, clip_failure
 
 MAX_TRIES_DEFAULT = 3
+LEAST_WAIT_S = 0.05
+"""No task is handed back for less: each time costs one of the queue's deliveries."""
 
 
 class Limits(Struct, frozen=True):
@@ -57,7 +59,6 @@ class Past(Struct, frozen=True, kw_only=True):
     """The newest attempt on record. `finished` is its newest report of that kind; times are the server's."""
 
     attempt: int
-    started_seq: int
     started_at: datetime
     worker: str
     by: str | None = None
@@ -84,7 +85,7 @@ class Done(Struct, frozen=True):
 class Bury(Struct, frozen=True):
     """The newest attempt is lost and no try is left: file this final report for it, then acknowledge."""
 
-    past: Past
+    attempt: int
     finished: Finished
 
 
@@ -121,17 +122,25 @@ def decide_delivery(
     return Start(past.attempt + 1)
 
 
-def last_heard(past: Past, execution_id: str, row: WorkerRow | None, row_at: datetime | None) -> datetime:
-    """When the attempt gave its last sign: its claim, or the row of its worker if that lists it."""
-    if row is None or row_at is None or not row.runs(execution_id, past.attempt):
-        return past.started_at
-    return max(past.started_at, row_at)
+def last_heard(
+    past: Past, execution_id: str, row: WorkerRow | None, row_at: datetime | None, back_at: datetime | None
+) -> datetime:
+    """When the attempt gave its last sign: its claim, or the row of its worker if that lists it.
+
+    While NATS was away nobody could give one: silence is counted from `back_at`, when we found it again, if it was.
+    """
+    signs = [past.started_at]
+    if row is not None and row_at is not None and row.runs(execution_id, past.attempt):
+        signs.append(row_at)
+    if back_at is not None:
+        signs.append(back_at)
+    return max(signs)
 
 
 def _pause_left_s(past: Past, deliveries: int, ack_wait_s: float, heard_at: datetime | None, now: datetime) -> float:
     if past.finished is None:
         silence_s = (now - (heard_at or past.started_at)).total_seconds()
-        return min(ack_wait_s, ack_wait_s - silence_s)
+        return min(ack_wait_s, max(ack_wait_s - silence_s, LEAST_WAIT_S)) if silence_s < ack_wait_s else 0.0
     if deliveries > 1 or past.finished_at is None:
         return 0.0  # the server itself held it back
     pause_s = past.finished.retry_in_s or 0.0
@@ -144,7 +153,7 @@ def _give_up(past: Past, max_tries: int, ack_wait_s: float, now: datetime) -> Bu
         error = past.finished.error or Failure("TriesUsedUp", used)
         return Forfeit(past.attempt + 1, Finished(outcome=Outcome.FAILED, at=now, error=error, note=f"not run: {used}"))
     text = f"worker {past.worker} started attempt {past.attempt} and was not heard of for {ack_wait_s:g} s"
-    return Bury(past, Finished(outcome=Outcome.FAILED, at=now, error=Failure("WorkerLost", f"{text}; {used}")))
+    return Bury(past.attempt, Finished(outcome=Outcome.FAILED, at=now, error=Failure("WorkerLost", f"{text}; {used}")))
 
 
 # --- the end of an attempt

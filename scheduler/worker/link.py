@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,15 +20,19 @@ log = logging.getLogger("scheduler.worker")
 REASON_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Link:
-    """One connected worker. `worker_id` is the key of its row and the `worker` of its reports."""
+    """One connected worker. `worker_id` is the key of its row and the `worker` of its reports.
+
+    `back_at_s` is when the connection last came back, in seconds of the event loop.
+    """
 
     client: NatsClient
     requests: Requests
     names: Names
     clock: Clock
     worker_id: str
+    back_at_s: float = -math.inf
 
     async def ack(self, message: Msg) -> None:
         """The task is done with."""

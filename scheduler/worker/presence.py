@@ -7,6 +7,7 @@ old. The row is also written soon after what runs has changed, at most once a se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import math
 import os
@@ -68,18 +69,15 @@ class Presence:
     async def run(self) -> None:
         """Beat until cancelled. A beat that cannot be sent is left out: the next one comes."""
         loop = asyncio.get_running_loop()
-        beat_at, row_at = loop.time(), 0.0
+        touched_at = row_at = -math.inf
         while True:
             self._changed.clear()
+            touch = loop.time() >= touched_at + self.period_s or touched_at < self._link.back_at_s
             if self._link.client.is_connected:
-                await self._beat(touch=loop.time() >= beat_at)
                 row_at = loop.time()
-            if loop.time() >= beat_at:
-                beat_at = loop.time() + self.period_s
-            await self._pause(beat_at)
-            gap_s = row_at + min(CHANGES_EVERY_S, self.period_s) - loop.time()
-            if self._changed.is_set() and gap_s > 0:
-                await asyncio.sleep(min(gap_s, max(0.0, beat_at - loop.time())))
+                await self._beat(touch=touch)
+            touched_at = loop.time() if touch else touched_at
+            await self._pause(touched_at + self.period_s, row_at + CHANGES_EVERY_S)
 
     async def leave(self) -> None:
         """Take the row away: this worker has ended on purpose. The marker goes by itself."""
@@ -90,14 +88,13 @@ class Presence:
         except Exception as problem:
             log.debug("the worker's row is left to its end: %s", problem)
 
-    async def _pause(self, until: float) -> None:
-        """Until the next beat, or until what runs has changed, or a queue was bound that wants to hear more often."""
-        left_s = until - asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(max(0.0, min(left_s, self.period_s))):
+    async def _pause(self, beat_at: float, change_at: float) -> None:
+        """Until the next beat. A change (of what runs, of the ack waits) ends it, but not before `change_at`."""
+        now = asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, beat_at - now)):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
+                await asyncio.sleep(max(0.0, change_at - asyncio.get_running_loop().time()))
 
     async def _beat(self, *, touch: bool) -> None:
         try:

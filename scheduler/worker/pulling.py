@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ CONTENDED_EXPIRES_S = 1.0
 """With fewer places than queues: how long an idle queue may hold a place that another waits for."""
 GRACE_S = 1.0
 RETRY_S = 1.0
+REBIND_S = 60.0  # how old our knowledge of the ack wait may be
 LOOK_S = 0.25  # how soon a reconnect is noticed
 _NOTHING_THERE = frozenset({"404", "408"})
 
@@ -37,13 +39,15 @@ class QueuePuller:
     """Pulls tasks of one queue and has each carried out in a task of its own (`deliver`), kept in `working`."""
 
     def __init__(
-        self, link: Link, queue: str, slots: Slots, deliver: Deliver, working: set[asyncio.Task[None]], *, queues: int
-    ) -> None:
+        self, link: Link, queue: str, slots: Slots, deliver: Deliver, working: set[asyncio.Task[None]], *,
+        queues: int, bound: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._link = link
         self._queue = queue
         self._slots = slots
         self._deliver = deliver
         self._working = working
+        self._bound = bound
         self._shares = queues > 1
         self._expires_s = CONTENDED_EXPIRES_S if queues > slots.count else EXPIRES_S
         self._numbers = itertools.count(1)
@@ -54,7 +58,7 @@ class QueuePuller:
         self._ended = asyncio.Event()
         self._trouble = ""
         self._told = ""
-        self.binding: Binding | None = None
+        self.binding: Binding | None = None  # the last one known, kept while the queue is away
 
     async def run(self) -> None:
         """Pull until cancelled."""
@@ -66,7 +70,6 @@ class QueuePuller:
                     await self._pull_until_trouble()
                 except ScheddError as problem:
                     self._tell_trouble(problem.message)
-                self.binding = None
                 await asyncio.sleep(RETRY_S)
         finally:
             self._slots.release(self._reserved)
@@ -82,9 +85,12 @@ class QueuePuller:
 
     async def _pull_until_trouble(self) -> None:
         """Bind, then one request after the other. Raises ScheddError when the queue or the server is away."""
-        self.binding = await bind(self._link, self._queue)
-        ask = 1
+        loop = asyncio.get_running_loop()
+        ask, bound_at = 1, -math.inf
         while True:
+            if loop.time() - bound_at > REBIND_S:
+                self.binding, bound_at = await bind(self._link, self._queue), loop.time()
+                self._bound()
             if not self._shares:
                 ask = self._slots.count
             asked = await self._slots.reserve(ask)

@@ -146,7 +146,7 @@ class Runner:
             await self._link.ack(run.message)
             return None
         if isinstance(step, Bury):
-            if await report_finished(self._link, task, step.past.attempt, step.past.started_seq, step.finished):
+            if await report_finished(self._link, task, step.attempt, step.finished):
                 await self._link.ack(run.message)
             return None
         run.attempt = step.attempt
@@ -225,7 +225,7 @@ class Runner:
         """Report, then acknowledge or hand back. The task leaves our hands first: it may come back at once."""
         await self._outbox.flush()
         about = {**_about(run), "outcome": finished.outcome.value}
-        if not await report_finished(self._link, run.task, claimed.attempt, claimed.seq, finished):
+        if not await report_finished(self._link, run.task, claimed.attempt, finished):
             text = "attempt %d was taken for lost and another has begun: its end is dropped"
             log.warning(text, claimed.attempt, extra={"event": "worker.superseded", **about})
             return
@@ -236,7 +236,15 @@ class Runner:
             await self._link.hand_back(run.message, finished.retry_in_s or 0.0)
         error = f": {finished.error.type}: {finished.error.message}" if finished.error else ""
         level = log.info if finished.error is None else log.warning
-        level("%s%s", finished.outcome.value, error, extra={"event": "worker.finished", **about})
+        text = "attempt %d of %s: %s%s"
+        level(
+            text,
+            run.attempt,
+            run.task.execution_id,
+            finished.outcome.value,
+            error,
+            extra={"event": "worker.finished", **about},
+        )
 
 
 async def _end_call(call: asyncio.Task[Verdict], context: TaskContext, handler: Handler, grace_s: float) -> None:

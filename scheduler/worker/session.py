@@ -34,7 +34,10 @@ class Session:
         self._runner = Runner(link, handlers, self._outbox, changed=self._changed.set)
         slots = Slots(concurrency)
         self._pullers = [
-            QueuePuller(link, queue, slots, self._runner.handle, self._working, queues=len(queues)) for queue in queues
+            QueuePuller(
+                link, queue, slots, self._runner.handle, self._working, queues=len(queues), bound=self._changed.set
+            )
+            for queue in queues
         ]
         self._presence = Presence(
             link, self._runner, self._ack_waits, queues=queues, types=sorted(handlers), concurrency=concurrency,
@@ -43,6 +46,11 @@ class Session:
 
     def _ack_waits(self) -> list[float]:
         return [puller.binding.ack_wait_s for puller in self._pullers if puller.binding is not None]
+
+    def on_reconnect(self) -> None:
+        """NATS is there again: tell it at once what is in hand."""
+        self._link.back_at_s = asyncio.get_running_loop().time()
+        self._changed.set()
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
         """Serve. Raises Unavailable when the connection is closed for good."""

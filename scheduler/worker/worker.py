@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ from scheduler.worker.session import Session
 
 CONCURRENCY_MAX = 10_000
 STOP_GRACE = "30s"
+CLOSE_S = 3.0
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -92,11 +95,14 @@ class Worker:
         """
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        ended = threading.Event()
         try:
-            asyncio.run(self._run())
+            asyncio.run(self._run(ended))
         except ScheddError as problem:
             print(f"worker: {problem.message}", file=sys.stderr)  # noqa: T201 - the last words of a process
             raise SystemExit(problem.exit_code) from None
+        finally:
+            ended.set()
 
     async def serve(self) -> None:
         """Serve until `stop`, in a running event loop. Waits for NATS and for queues that do not exist yet.
@@ -123,25 +129,46 @@ class Worker:
 
     async def _serve(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         settings = read_settings(self._nats, self._context, self._namespace)
-        client = await connect_when_there(settings, name=f"schedd worker {self.id}", stop=stop)
+        sessions: list[Session] = []
+
+        def on_reconnect() -> None:
+            for session in sessions:
+                session.on_reconnect()
+
+        name = f"schedd worker {self.id}"
+        client = await connect_when_there(settings, name=name, stop=stop, on_reconnect=on_reconnect)
         if client is None:
             return
         try:
             link = Link(client, Requests(client), Names(settings.namespace), SystemClock(), self.id)
+            sessions.append(Session(link, self.queues, self._handlers, self.concurrency))
             about = ", ".join(self.queues)
             log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
-            await Session(link, self.queues, self._handlers, self.concurrency).run(stop, hurry, self._grace_s)
+            await sessions[0].run(stop, hurry, self._grace_s)
             log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped"})
         finally:
             await client.close()
 
-    async def _run(self) -> None:
+    async def _run(self, ended: threading.Event) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self.serve()
+        threading.Thread(target=_leave_if_stuck, args=(ended,), daemon=True).start()
 
     def _on_signal(self) -> None:
         if self._stop is None or self._hurry is None:
             return
         (self._hurry if self._stop.is_set() else self._stop).set()
+
+
+def _leave_if_stuck(ended: threading.Event) -> None:
+    """A function that swallows its cancellation, or a thread that hangs, must not keep a stopped worker from ending.
+
+    Everything is on record by now; the loop is only waiting for those that do not listen.
+    """
+    if ended.wait(CLOSE_S):
+        return
+    log.error("a task function does not end: leaving it", extra={"event": "worker.left_behind"})
+    logging.shutdown()
+    os._exit(0)
