@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from time import perf_counter
 
 import pytest
 from croniter import croniter
@@ -306,3 +308,27 @@ def test_shortest_gap_is_never_above_a_real_one(minutes: set[int], hours: set[in
         found.append(at)
         at = trigger.next_after(at)
     assert min(later - earlier for earlier, later in pairwise(found)) == shortest_gap(trigger)
+
+
+EVIL = (
+    "0 0 0 29 2 * 2096",
+    "* * * 31 2 * 1970-2099",
+    "0 0 29 2 */7",
+    "59 59 23 31 12 ? 2099",
+    "0 0 * 2 5#5",
+    ",".join(str(n) for n in range(60)) + " * * * *",
+    "*/1,*/2,*/3,*/4,*/5 */1,*/2 */1,*/2 */1,*/2 */1,*/2",
+)
+
+
+@pytest.mark.parametrize("expression", EVIL)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_no_expression_takes_long(expression: str, zone: str) -> None:
+    """The rarest and the longest expressions are read, or refused, and searched both ways in well under a second."""
+    began = perf_counter()
+    with suppress(InvalidArgument):
+        trigger = compiled(expression, zone=zone)
+        trigger.next_after(datetime(1970, 1, 1, tzinfo=UTC))
+        trigger.next_after(datetime(2099, 12, 31, tzinfo=UTC))
+        trigger.previous_before(LAST)
+    assert perf_counter() - began < 0.5
