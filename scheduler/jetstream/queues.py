@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
-from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, ApiError, InFlight, from_api
+from scheduler.jetstream.errors import InFlight
+from scheduler.jetstream.provisioning import ensure_queue
 from scheduler.jetstream.requests import Message, PendingBatch, Requests, StoredMessage
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Claim, Pair, Queued, QueueState
@@ -32,44 +32,35 @@ _Numbered = list[tuple[int, Pair]]  # each with its place in the caller's list
 _Results = dict[int, Queued | ScheddError]
 
 
-class _Reply(Struct):
-    error: ApiError | None = None
-
-
 class NatsTaskQueues:
     """Implements `ports.queues.TaskQueues`."""
 
-    def __init__(self, requests: Requests, names: Names, clock: Clock) -> None:
+    def __init__(
+        self,
+        requests: Requests,
+        names: Names,
+        clock: Clock,
+        *,
+        ack_wait_s: float = 30.0,
+        max_deliver: int = 20,
+        max_ack_pending: int = 1000,
+    ) -> None:
         self._requests = requests
         self._names = names
         self._clock = clock
+        self._ack_wait_s, self._max_deliver, self._max_ack_pending = ack_wait_s, max_deliver, max_ack_pending
 
     # --- consumers
 
     async def ensure(self, queue: str) -> None:
-        if await self._exists(queue):
-            return
-        config = {
-            "durable_name": queue,
-            "ack_policy": "explicit",
-            "deliver_policy": "all",
-            "filter_subject": self._names.tasks_of(queue),
-            "ack_wait": 30_000_000_000,
-            "max_deliver": 20,
-            "max_ack_pending": 1000,
-            "sample_freq": "100",
-        }
-        subject = f"CONSUMER.CREATE.{self._names.tasks}.{queue}.{self._names.tasks_of(queue)}"
-        await self._requests.api(subject, {"stream_name": self._names.tasks, "config": config})
-
-    async def _exists(self, queue: str) -> bool:
-        """Asked before a create: what somebody configured by hand is not for us to set back."""
-        subject = f"CONSUMER.INFO.{self._names.tasks}.{queue}"
-        reply = await self._requests.call(f"$JS.API.{subject}")
-        error = msgspec.json.decode(reply.data, type=_Reply).error
-        if error is not None and error.err_code != CONSUMER_NOT_FOUND:
-            raise from_api(error, subject)
-        return error is None
+        await ensure_queue(
+            self._requests,
+            self._names,
+            queue,
+            ack_wait_s=self._ack_wait_s,
+            max_deliver=self._max_deliver,
+            max_ack_pending=self._max_ack_pending,
+        )
 
     async def queues(self) -> list[QueueState]:
         found: list[QueueState] = []
