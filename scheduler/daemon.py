@@ -271,7 +271,6 @@ class Replica:
         api = Api(
             schedules=schedules,
             bucket=adapters.schedules,
-            calendars=adapters.calendars,
             control=adapters.control,
             timeline=adapters.timeline,
             rows=rows,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +18,6 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-
-from scheduler.wire.instants import format_instant
 
 QUEUE_GROUP: Final = "q"  # ADR-32's default: the replicas share each endpoint
 PREFIX: Final = "$SRV"
@@ -64,7 +61,7 @@ class Monitoring:
     """Answers `$SRV.{PING,INFO,STATS}[.<name>[.<id>]]`."""
 
     def __init__(
-        self, client: NatsClient, identity: Identity, endpoints: Sequence[EndpointStats], *, started_at: datetime
+        self, client: NatsClient, identity: Identity, endpoints: Sequence[EndpointStats], *, started_at: str
     ) -> None:
         self._client, self._identity, self._endpoints = client, identity, endpoints
         self._started_at = started_at
@@ -109,11 +106,10 @@ class Monitoring:
         }
 
     def _stats(self) -> dict[str, Any]:
-        started = format_instant(self._started_at)
         return {
             "type": "io.nats.micro.v1.stats_response",
             **self._common(),
-            "started": started,
+            "started": self._started_at,
             "endpoints": list(self._endpoints),
         }
 

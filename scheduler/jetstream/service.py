@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,48 +21,47 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from scheduler.core.errors import PayloadTooLarge, ScheddError, Unavailable
+from scheduler.core.errors import PayloadTooLarge, Unavailable
 from scheduler.jetstream.micro import PREFIX, QUEUE_GROUP, EndpointStats, Identity, Monitoring, semantic_version
 from scheduler.ports.api import Answer, Api
-from scheduler.ports.telemetry import Telemetry
 from scheduler.wire import api
-from scheduler.wire.instants import format_instant
 from scheduler.wire.names import Names
 
 log = logging.getLogger(__name__)
 CONCURRENT_MAX: Final = 256
-STOP_S: Final = 6.0  # a put that waits to be applied is over by then
-DRAIN_S: Final = 2.0  # a server that is away has nothing in flight for us
+HEADERS_MAX: Final = 1024
+STOP_S: Final = 1.5  # a put waits for a successor to apply it; longer than that its client asks again
+DRAIN_S: Final = 1.0  # a server that is away has nothing in flight for us
 DISCOVER_S: Final = 0.3
 REPLICAS_MAX: Final = 1000
 DESCRIPTION: Final = "schedd, a distributed scheduler: schedules, executions, status"
 
 
 class ApiService:
-    """Serves an `Api` under `<namespace>.api.v1.<noun>.<verb>`. `replica` and `version` are what others discover."""
+    """Serves an `Api` under `<namespace>.api.v1.<noun>.<verb>`.
+
+    `metadata` is what others discover: replica, version, started_at (an instant).
+    """
 
     def __init__(
         self,
         client: NatsClient,
         names: Names,
         served: Api,
-        telemetry: Telemetry,
+        metadata: Mapping[str, str],
         *,
-        replica: str,
-        version: str,
-        started_at: datetime,
         concurrent_max: int = CONCURRENT_MAX,
     ) -> None:
-        self._client, self._names, self._served, self._telemetry = client, names, served, telemetry
+        self._client, self._served = client, served
         self._concurrent_max = concurrent_max
         self._stats = {
             endpoint: EndpointStats(endpoint.replace(".", "-"), names.api(endpoint)) for endpoint in served.endpoints
         }
-        metadata = {"replica": replica, "version": version, "started_at": format_instant(started_at)}
-        identity = Identity(
-            names.service, secrets.token_hex(11), semantic_version(version), metadata, description=DESCRIPTION
-        )
+        version = semantic_version(metadata.get("version", ""))
+        identity = Identity(names.service, secrets.token_hex(11), version, dict(metadata), DESCRIPTION)
+        started_at = metadata.get("started_at", "1970-01-01T00:00:00.000Z")
         self._monitoring = Monitoring(client, identity, list(self._stats.values()), started_at=started_at)
+        self.discover_replicas = ReplicaDiscovery(client, names)
         self._subscriptions: list[Subscription] = []
         self._running: set[asyncio.Task[None]] = set()
 
@@ -92,12 +90,15 @@ class ApiService:
                 await self._monitoring.stop()
                 await asyncio.gather(*(_drain(each) for each in self._subscriptions))
         self._subscriptions.clear()
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace_s)
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        try:
+            if self._running:
+                await asyncio.wait(self._running, timeout=grace_s)
+        finally:
+            left = list(self._running)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            await self.discover_replicas.stop()
 
     # --- requests
 
@@ -111,9 +112,8 @@ class ApiService:
 
     async def _refuse(self, endpoint: str, message: Msg) -> None:
         busy = Unavailable(f"this replica is answering {self._concurrent_max} requests already: try again")
-        self._telemetry.api_request(endpoint=endpoint, code=busy.code)
         self._stats[endpoint].count(0.0, busy.message)
-        await self._reply(message, Answer(api.encode_error(busy), busy))
+        await self._reply(endpoint, message, self._served.refuse(endpoint, busy))
 
     async def _answer(self, endpoint: str, message: Msg) -> None:
         clock = asyncio.get_running_loop().time
@@ -121,12 +121,11 @@ class ApiService:
         try:
             answer = await self._served.answer(endpoint, message.data)
         except asyncio.CancelledError:
-            stopping = Unavailable("this replica stops: ask again, another one answers")
-            answer = Answer(api.encode_error(stopping), stopping)
-        await self._reply(message, answer)
+            answer = self._served.refuse(endpoint, Unavailable("this replica stops: ask again, another one answers"))
+        await self._reply(endpoint, message, answer)
         self._stats[endpoint].count(clock() - started_s, None if answer.error is None else answer.error.message)
 
-    async def _reply(self, message: Msg, answer: Answer) -> None:
+    async def _reply(self, endpoint: str, message: Msg, answer: Answer) -> None:
         if not message.reply:
             return
         answer = self._fitting(answer)
@@ -134,15 +133,15 @@ class ApiService:
         try:
             await self._client.publish(message.reply, answer.body, headers=headers)
         except (NatsError, OSError) as problem:
-            self._telemetry.dropped(what="api_reply", reason="disconnected")
+            self._served.unsent(endpoint)
             log.info("an answer could not be sent", extra={"event": "api_reply_lost", "error": str(problem)})
 
     def _fitting(self, answer: Answer) -> Answer:
         """What the server would not carry would be no answer at all."""
-        if len(answer.body) <= self._client.max_payload - 1024:
+        size, most = len(answer.body), self._client.max_payload - HEADERS_MAX
+        if size <= most:
             return answer
-        size, most = len(answer.body), self._client.max_payload
-        error: ScheddError = PayloadTooLarge(f"the answer has {size} bytes, the server carries {most}: ask for less")
+        error = PayloadTooLarge(f"the answer has {size} bytes, the server carries {most}: ask for less, see limit")
         return Answer(api.encode_error(error), error)
 
 

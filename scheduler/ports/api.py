@@ -23,3 +23,9 @@ class Api(Protocol):
 
     async def answer(self, endpoint: str, body: bytes) -> Answer:
         """Carry out one request. Bounded in time and size; raises nothing but CancelledError."""
+
+    def refuse(self, endpoint: str, error: ScheddError) -> Answer:
+        """The answer to a request that is not carried out; counted like any other."""
+
+    def unsent(self, endpoint: str) -> None:
+        """Count an answer that could not be sent."""

@@ -23,37 +23,45 @@ POLL_S = (0.02, 0.05)
 class AppliedWatermark:
     """`applied` is the highest revision known to be on the timeline; it only ever grows."""
 
-    def __init__(self, timeline: Timeline, clock: Clock) -> None:
+    def __init__(self, timeline: Timeline, clock: Clock, *, timeout_s: float = WAIT_S) -> None:
         self.applied = 0
-        self._timeline, self._clock = timeline, clock
+        self._timeline, self._clock, self._timeout_s = timeline, clock, timeout_s
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._poller: asyncio.Task[None] | None = None
 
-    async def wait(self, revision: int, timeout_s: float = WAIT_S) -> None:
-        """Return once every write up to `revision` is applied. Raises Unavailable after `timeout_s`."""
+    async def wait(self, revision: int, timeout_s: float | None = None) -> None:
+        """Return once every write up to `revision` is applied. Raises Unavailable when the time is over."""
         if revision <= self.applied:
             return
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[applied] = revision
         self._poll()
-        sleeping = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        sleeping = asyncio.ensure_future(self._clock.sleep(self._timeout_s if timeout_s is None else timeout_s))
         try:
             await asyncio.wait({applied, sleeping}, return_when=asyncio.FIRST_COMPLETED)
             if not applied.done():
                 raise Unavailable(f"stored as revision {revision}, not yet applied: is a schedd daemon leading?")
+            applied.result()
         finally:
             self._waiting.pop(applied, None)
             sleeping.cancel()
-            await asyncio.gather(sleeping, return_exceptions=True)
+            await asyncio.gather(sleeping, self._rest(), return_exceptions=True)
 
     async def stop(self) -> None:
         """Whoever still waits is told that it is not applied."""
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
         for future in self._waiting:
             if not future.done():
                 future.set_exception(Unavailable("stored, not yet applied: this replica stops"))
+        self._waiting.clear()
+        await self._rest()
+
+    async def _rest(self) -> None:
+        """End the poller once nobody waits."""
+        if self._waiting or self._poller is None:
+            return
+        poller, self._poller = self._poller, None  # whoever comes meanwhile starts another one
+        poller.cancel()
+        await asyncio.gather(poller, return_exceptions=True)
 
     def _poll(self) -> None:
         if self._poller is None or self._poller.done():

@@ -5,3 +5,9 @@ later; a write is a compare-and-set, and one that lost its race is decided again
 is bounded in time and size. Failures are the classes of `core.errors`; an answer that did not come may be asked for
 again (mechanisms.md, parts 2 and 5).
 """
+
+from __future__ import annotations
+
+from scheduler.services.api.answering import Api
+
+__all__ = ["Api"]

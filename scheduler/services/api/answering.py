@@ -7,18 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from scheduler.core.errors import Internal, NotFound, ScheddError, Unsure
 from scheduler.ports.api import Answer
+from scheduler.ports.clock import Clock
+from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
+from scheduler.ports.timeline import Timeline
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.schedules import Schedules
-from scheduler.services.api.status import Status
+from scheduler.services.api.status import Discover, Status
+from scheduler.services.api.triggering import ManualRuns
+from scheduler.services.applied import AppliedWatermark
+from scheduler.services.executions import ExecutionIndex
+from scheduler.services.launch import Launcher
+from scheduler.services.records import Records
+from scheduler.services.rows import StatusRows
+from scheduler.services.schedules import ScheduleCache
+from scheduler.services.watching import Census
 from scheduler.wire import api
+from scheduler.wire.schedule import ScheduleLimits
 
 log = logging.getLogger(__name__)
 ANSWER_S = 12.0  # writes wait 5 s until they are applied, and a store may take 5 s to answer
@@ -32,11 +44,53 @@ class Endpoint(Struct, frozen=True):
     handle: Handle
 
 
-class Answering:
-    """Implements `ports.api.Api` over the use cases."""
+class Api:
+    """Implements `ports.api.Api` over the use cases. `discover_replicas` is the transport's to set."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], telemetry: Telemetry, *, answer_s: float = ANSWER_S) -> None:
-        self._endpoints, self._telemetry, self._answer_s = dict(endpoints), telemetry, answer_s
+    def __init__(
+        self,
+        *,
+        schedules: ScheduleCache,
+        bucket: Bucket,
+        control: Bucket,
+        timeline: Timeline,
+        rows: StatusRows,
+        records: Records,
+        index: ExecutionIndex,
+        launcher: Launcher,
+        applied: AppliedWatermark,
+        clock: Clock,
+        telemetry: Telemetry,
+        limits: ScheduleLimits,
+        ack_wait_s: float,
+        claim_floor_s: float,
+        server: str,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self._telemetry, self._answer_s = telemetry, answer_s
+        self.discover_replicas: Discover | None = None
+        runs = ManualRuns(launcher=launcher, records=records, clock=clock, claim_floor_s=claim_floor_s)
+        self.schedules = Schedules(
+            bucket=bucket,
+            cache=schedules,
+            rows=rows,
+            applied=applied,
+            runs=runs,
+            clock=clock,
+            limits=limits,
+            ack_wait_s=ack_wait_s,
+        )
+        self.executions = Executions(bucket=records.bucket, index=index, clock=clock)
+        self.status = Status(
+            control=control,
+            timeline=timeline,
+            schedules=schedules,
+            clock=clock,
+            census=Census(schedules, clock, telemetry),
+            server=server,
+            discover=self._discover,
+        )
+        self._endpoints = endpoints_of(self.schedules, self.executions, self.status)
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -44,14 +98,28 @@ class Answering:
 
     async def answer(self, endpoint: str, body: bytes) -> Answer:
         """See `ports.api.Api.answer`."""
-        known = self._endpoints.get(endpoint)
         try:
-            answer = Answer(await self._carry_out(known, endpoint, body))
+            answer = Answer(await self._carry_out(self._endpoints.get(endpoint), endpoint, body))
         except ScheddError as problem:
-            answer = Answer(api.encode_error(problem), problem)
-        code = "ok" if answer.error is None else answer.error.code
-        self._telemetry.api_request(endpoint="_unknown" if known is None else endpoint, code=code)
+            return self.refuse(endpoint, problem)
+        self._count(endpoint, "ok")
         return answer
+
+    def refuse(self, endpoint: str, error: ScheddError) -> Answer:
+        """See `ports.api.Api.refuse`."""
+        self._count(endpoint, error.code)
+        return Answer(api.encode_error(error), error)
+
+    def unsent(self, endpoint: str) -> None:
+        """See `ports.api.Api.unsent`."""
+        self._telemetry.dropped(what="api_reply", reason="disconnected")
+
+    def _count(self, endpoint: str, code: str) -> None:
+        known = endpoint if endpoint in self._endpoints else "_unknown"
+        self._telemetry.api_request(endpoint=known, code=code)
+
+    async def _discover(self) -> Sequence[api.ReplicaStatus]:
+        return [] if self.discover_replicas is None else await self.discover_replicas()
 
     async def _carry_out(self, known: Endpoint | None, endpoint: str, body: bytes) -> bytes:
         if known is None:

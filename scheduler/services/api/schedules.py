@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import UNSET
@@ -47,7 +47,7 @@ PREVIEW_ID = "preview"  # the id of a definition that has none: only `H` depends
 
 
 class Schedules:
-    """`ack_wait_s(queue)`: how long the queue waits for an acknowledgement; a longer timeout is a warning."""
+    """`ack_wait_s`: how long a queue waits for an acknowledgement; a longer timeout is a warning."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Schedules:
         runs: ManualRuns,
         clock: Clock,
         limits: ScheduleLimits,
-        ack_wait_s: Callable[[str], float] = lambda _: ACK_WAIT_S,
+        ack_wait_s: float = ACK_WAIT_S,
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self._cache, self._rows = cache, rows
@@ -110,7 +110,7 @@ class Schedules:
             revision=revision,
             generation=revision,
             next=[format_instant(at) for at in fires],
-            warnings=warnings_for(schedule, self._ack_wait_s(schedule.queue), now=now),
+            warnings=warnings_for(schedule, self._ack_wait_s, now=now),
         )
 
     async def delete(self, request: api.Id) -> api.Revision:

@@ -10,6 +10,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.timeline import Stored, Timeline
 from scheduler.services.schedules import ScheduleCache
+from scheduler.services.watching import Census
 from scheduler.wire import api
 from scheduler.wire.instants import format_instant
 from scheduler.wire.names import LEADER_KEY
@@ -21,7 +22,7 @@ Discover = Callable[[], Awaitable[Sequence[api.ReplicaStatus]]]
 
 
 class Status:
-    """`discover` finds the replicas that answer now; `counts` the schedules per state; `server` NATS's version."""
+    """`discover` finds the replicas that answer now; `server` is the version of the NATS server."""
 
     def __init__(
         self,
@@ -30,12 +31,12 @@ class Status:
         timeline: Timeline,
         schedules: ScheduleCache,
         clock: Clock,
-        counts: Callable[[], Mapping[str, int]],
-        server: Callable[[], str],
+        census: Census,
+        server: str,
         discover: Discover,
     ) -> None:
         self._control, self._timeline, self._schedules, self._clock = control, timeline, schedules, clock
-        self._count, self._server, self._discover = counts, server, discover
+        self._census, self._server, self._discover = census, server, discover
         self._counts: tuple[int, float, Mapping[str, int]] = (-1, 0.0, {})
 
     async def get(self, _: api.Nothing) -> api.StatusReply:
@@ -57,7 +58,7 @@ class Status:
                 active=counts.get("active", 0), paused=counts.get("paused", 0), invalid=counts.get("invalid", 0)
             ),
             tzdata=tzdata_version(),
-            server=self._server(),
+            server=self._server,
             clock_skew_s=self._clock.offset_s(),
         )
 
@@ -74,5 +75,5 @@ class Status:
     def _current_counts(self) -> Mapping[str, int]:
         applied, now_s = self._schedules.mirror.applied, self._clock.boottime_s()
         if self._counts[0] != applied or now_s - self._counts[1] > COUNTS_S:
-            self._counts = (applied, now_s, self._count())
+            self._counts = (applied, now_s, self._census.counts())
         return self._counts[2]
