@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scheduler.core.errors import InvalidArgument
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import Delivery
-from scheduler.ports.queues import Poison, Signal
+from scheduler.ports.queues import Poison, Progress, Signal
 from scheduler.wire.advisories import decode_advisory
 
 
@@ -31,6 +31,10 @@ class MemorySignals:
         self._server.check()
         for token in tokens:
             self._server.signals.ack(token)
+
+    async def progress(self) -> Progress:
+        self._server.check()
+        return Progress(self._server.signals.ack_floor, self._server.advisories.last_seq)
 
     def _read(self, delivery: Delivery) -> Signal | Poison:
         message = delivery.message

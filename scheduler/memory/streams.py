@@ -180,6 +180,11 @@ class MemoryConsumer:
         """Never delivered yet."""
         return sum(matches(message.subject, self.pattern) for message in self.stream.after(self._seen))
 
+    @property
+    def ack_floor(self) -> int:
+        """Everything up to this sequence was delivered and acknowledged."""
+        return min([*self._pending, *self._again], default=self._seen + 1) - 1
+
     # --- pulling
 
     async def pull(self, batch: int, expires_s: float) -> list[Delivery]:

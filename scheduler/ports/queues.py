@@ -69,6 +69,13 @@ class ReportMessage(Struct, frozen=True):
     ack: str
 
 
+class Progress(Struct, frozen=True):
+    """Of a shared consumer: everything up to sequence `folded` is done with; `newest` is the last one there is."""
+
+    folded: int
+    newest: int
+
+
 class Poison(Struct, frozen=True):
     """A message on the subject that cannot be read: ack it, count it."""
 
@@ -129,6 +136,9 @@ class Signals(Protocol):
     async def pull(self, batch: int, expires_s: float) -> list[Signal | Poison]: ...
 
     async def ack(self, tokens: Sequence[str]) -> None: ...
+
+    async def progress(self) -> Progress:
+        """How far all replicas together have come, from the consumer's leader. Raises Unsure, Unavailable."""
 
 
 class Events(Protocol):

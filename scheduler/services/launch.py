@@ -233,7 +233,7 @@ class Launcher:
         for (step, event, stored), result in zip(moved, results, strict=True):
             if isinstance(result, Stored):
                 step.result = stored.execution
-                self._count_fired(stored.execution)
+                self._records.count_fired(stored.execution)
             elif isinstance(result, Conflict | Unsure):
                 behind.append((step, event))
             else:
@@ -247,13 +247,9 @@ class Launcher:
         changed = await self._records.advance_many([Change(step.execution.id, (event,)) for step, event in behind])
         for (step, _), change in zip(behind, changed, strict=True):
             step.result = change.execution or step.execution
-            if change.moved and change.execution is not None:
-                self._count_fired(change.execution)
-
-    def _count_fired(self, execution: Execution) -> None:
-        self._telemetry.verdict(verdict="fired", reason=execution.kind.value)
-        if execution.lateness_s is not None:
-            self._telemetry.lateness(execution.lateness_s)
+            if change.fired and change.execution is not None:  # else the tracker's write did it, and counted it
+                self._records.count_fired(change.execution)
+                self._settlement.fired([change.execution])
 
 
 def _takes_slot(candidate: Candidate) -> bool:

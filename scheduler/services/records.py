@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable, Unsure
-from scheduler.core.lifecycle import Event, advance, is_terminal
+from scheduler.core.lifecycle import Event, Queue, advance, is_terminal
 from scheduler.core.model.execution import Execution
 from scheduler.ports.stores import Bucket, Entry, Write
 from scheduler.ports.telemetry import Telemetry
@@ -43,11 +43,15 @@ class Change(Struct, frozen=True):
 
 
 class Changed(Struct, frozen=True):
-    """What came of a change. `ended`: this very write made the record terminal. `execution` None: no record."""
+    """What came of a change. `ended`: this very write made the record terminal; `fired`: it set `queued_at`.
+
+    `execution` None: no record.
+    """
 
     execution: Execution | None
     ended: bool = False
     moved: bool = False
+    fired: bool = False
 
 
 class _Attempted(Struct):
@@ -193,17 +197,24 @@ class Records:
         moved: Execution | None = None
         for event in events:
             following = advance(moved or execution, event)
-            if following is None:
-                self._telemetry.dropped(what="transition", reason=f"{(moved or execution).state}")
-            else:
+            if following is not None:
                 moved = following
+            elif not isinstance(event, Queue):  # dispatcher and tracker both tell that, and whoever is second is right
+                self._telemetry.dropped(what="transition", reason=f"{(moved or execution).state}")
         return moved
 
     def _note(self, before: Execution, after: Execution) -> Changed:
         ended = is_terminal(after) and not is_terminal(before)
         if ended:
             self.count_end(after)
-        return Changed(after, ended=ended, moved=True)
+        fired = after.queued_at is not None and before.queued_at is None
+        return Changed(after, ended=ended, moved=True, fired=fired)
+
+    def count_fired(self, execution: Execution) -> None:
+        """Once per record, by the write that made it queued."""
+        self._telemetry.verdict(verdict="fired", reason=execution.kind.value)
+        if execution.lateness_s is not None:
+            self._telemetry.lateness(execution.lateness_s)
 
     def count_end(self, execution: Execution) -> None:
         """Once per record, by the write that made it terminal."""

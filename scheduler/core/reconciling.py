@@ -1,0 +1,139 @@
+"""What is and should not be: differences that outlived a crash, and the step that closes each. Pure.
+
+Repairs only roll forward, by the same steps as the normal way, and leave alone what is younger than a grace: somebody
+may be about to do it. Nothing repairs a claimed record older than half the claim floor F: its claim may be about to
+expire, and skipping once is better than running twice (mechanisms.md, parts 4 and 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from msgspec import Struct
+
+from scheduler.core.lifecycle import Event, Finish, Queue, is_terminal
+from scheduler.core.model.execution import Execution, State
+from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.tracking import (
+    INFERRED,
+    TASK_GONE,
+    WORKER_GONE,
+    Report,
+    end_of,
+    has_tries_left,
+    lost,
+    newest_start,
+)
+
+CLAIMED_TOO_LONG = "claimed_too_long"
+
+
+class Repair(StrEnum):
+    """The kinds of repair, one file each in `services.reconcile`, and one label each in the metrics."""
+
+    CLAIMED = "claimed"
+    GONE = "gone"
+    SLOTS = "slots"
+    ARMS = "arms"
+    WORKERS = "workers"
+    CONSUMERS = "consumers"
+
+
+REPAIR_KINDS: tuple[str, ...] = tuple(Repair)
+
+
+class Ages(Struct, frozen=True):
+    """`grace`: what is younger is left alone. `floor`: F, how long claim and record outlive the record's creation."""
+
+    grace: timedelta = timedelta(seconds=30)
+    floor: timedelta = timedelta(minutes=30)
+
+
+# --- claimed, but not queued
+
+
+class Launch(Struct, frozen=True):
+    """Go on from the stored record: slot, pair, queued."""
+
+
+class Record(Struct, frozen=True):
+    """Write these events, nothing else is to be done."""
+
+    events: tuple[Event, ...]
+
+
+def repair_claimed(execution: Execution, claim_seq: int | None, now: datetime, ages: Ages) -> Launch | Record | None:
+    """A record that is still `claimed`. `claim_seq`: where its claim stands in the tasks stream, if it does.
+
+    A claim proves the task, whatever the age. Without one an old record ends: while the record is younger than F a
+    claim would still be there, so the task was never queued.
+    """
+    if execution.state is not State.CLAIMED:
+        return None
+    age = now - (execution.claimed_at or execution.fire_at)
+    if age <= ages.grace:
+        return None
+    if claim_seq is not None:
+        return Record((Queue(now, claim_seq + 1),))
+    if age > ages.floor / 2:
+        return Record((lost(now, None, CLAIMED_TOO_LONG),))
+    return Launch()
+
+
+# --- queued, but the task is gone
+
+
+def events_of_vanished(execution: Execution, reports: Sequence[Report], now: datetime) -> tuple[Event, ...]:
+    """The task left the stream, no signal tells why, and no worker says that it still runs it.
+
+    Without a start a plain worker acknowledged it, and the signal got lost: succeeded, inferred. With one only reports
+    decide, and there is no final one.
+    """
+    if is_terminal(execution):
+        return ()
+    start = newest_start(execution, reports)
+    if start is None:
+        return (Finish(at=now, state=State.SUCCEEDED, reason=INFERRED),)
+    end = end_of(start, reports)
+    if end is not None and end.state is not State.RETRYING:
+        return ()
+    return (lost(now, start.attempt, WORKER_GONE if end is None else TASK_GONE),)
+
+
+# --- running, but the worker is gone
+
+
+def repair_silent(
+    execution: Execution, reports: Sequence[Report], silent: timedelta, ack_wait: timedelta, now: datetime
+) -> Finish | None:
+    """An attempt whose worker's row is absent, or without it, for `silent`.
+
+    With tries left the redelivery deals with it. Without any, nothing more will happen: the run is lost.
+    """
+    start = newest_start(execution, reports)
+    if execution.state is not State.RUNNING or start is None or start.attempt != execution.attempt or start.by_daemon:
+        return None
+    if end_of(start, reports) is not None or min(silent, now - start.at) < ack_wait:
+        return None
+    return None if has_tries_left(execution, start.attempt) else lost(now, start.attempt, WORKER_GONE)
+
+
+# --- slots held by nobody
+
+
+def freed_slots(holders: Iterable[str], known: Mapping[str, Execution | None]) -> tuple[list[str], list[Execution]]:
+    """Of the holders of slots: ids without a record, and executions that have ended. Both free their slots."""
+    holders = list(holders)
+    missing = [each for each in holders if each in known and known[each] is None]
+    ended = [execution for each in holders if (execution := known.get(each)) is not None and is_terminal(execution)]
+    return missing, ended
+
+
+# --- arms that should have fired
+
+
+def overdue_arms(armed: Iterable[Occurrence], now: datetime, grace: timedelta) -> list[Occurrence]:
+    """What still stands on the timeline although it should have fired: stuck in the server until it is armed again."""
+    return sorted((each for each in armed if now - each.fire_at > grace), key=lambda each: each.fire_at)
