@@ -24,9 +24,9 @@ from scheduler.jetstream.watching import BucketWatch
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry, Watch, Write
 from scheduler.wire import headers as h
+from scheduler.wire.keys import check_key, check_ttl
 
 CHUNK = 500  # requests under way at once
-KEY_MAX = 1024  # bytes; the server takes control lines of 4096 by default and ends connections that send longer ones
 CHASES = 5  # how often `changes_since` looks for what was written while it read
 IN_FLIGHT_PAUSES_S = (0.01, 0.03, 0.1, 0.2)
 PAGE_OVERLAP = 1000
@@ -161,19 +161,15 @@ class NatsBucket:
         return info
 
     def _subject(self, key: str) -> str:
-        if not _is_key(key):
-            raise InvalidArgument(f"{key!r:.80} cannot be a key of bucket {self.name}", field="key")
-        return self._prefix + key
+        return self._prefix + check_key(key, self.name)
 
     def _message(self, write: Write) -> Message | ScheddError:
         headers = {}
-        if write.expect is not None:
-            headers[h.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(write.expect)
-        if write.ttl_s is not None:
-            if write.ttl_s < 1 or write.ttl_s != int(write.ttl_s):
-                return InvalidArgument(f"{write.key}: a TTL is a whole number of seconds, at least 1", field="ttl_s")
-            headers[h.TTL] = f"{int(write.ttl_s)}s"
         try:
+            if write.expect is not None:
+                headers[h.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(write.expect)
+            if write.ttl_s is not None:
+                headers[h.TTL] = f"{check_ttl(write.ttl_s, write.key)}s"
             return Message(self._subject(write.key), write.value, headers or None)
         except InvalidArgument as problem:
             return problem
@@ -209,13 +205,3 @@ def is_marker(message: StoredMessage) -> bool:
 
 def _revision(ack: Ack | ScheddError) -> int | ScheddError:
     return ack if isinstance(ack, ScheddError) else ack.seq
-
-
-def _is_key(key: str) -> bool:
-    """Whether it can be part of a subject as it stands. Foreign clients may write stranger keys than we make."""
-    tokens = key.split(".")
-    return (
-        all(token and token not in {"*", ">"} for token in tokens)
-        and not any(char.isspace() or char == "\x00" for char in key)
-        and len(key.encode("utf-8", "surrogatepass")) <= KEY_MAX
-    )

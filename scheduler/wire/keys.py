@@ -1,0 +1,30 @@
+"""Keys of buckets, as any client may write them (ADR-8 allows fewer characters than a server lets through)."""
+
+from __future__ import annotations
+
+from scheduler.core.errors import InvalidArgument
+
+KEY_MAX = 1024  # bytes; the server ends connections that send control lines above 4096 by default
+
+
+def is_key(text: str) -> bool:
+    """Whether it can stand in a subject as it is: no wildcard, no empty token, no white space, not too long."""
+    return (
+        all(token and token not in {"*", ">"} for token in text.split("."))
+        and not any(char.isspace() or char == "\x00" for char in text)
+        and len(text.encode("utf-8", "surrogatepass")) <= KEY_MAX
+    )
+
+
+def check_key(text: str, bucket: str) -> str:
+    """The key itself, or InvalidArgument."""
+    if not is_key(text):
+        raise InvalidArgument(f"{text!r:.80} cannot be a key of bucket {bucket}", field="key")
+    return text
+
+
+def check_ttl(seconds: float, key: str) -> int:
+    """Whole seconds, at least one, or InvalidArgument: the server refuses less and cuts fractions off."""
+    if seconds < 1 or seconds != int(seconds):
+        raise InvalidArgument(f"{key}: a TTL is a whole number of seconds, at least 1", field="ttl_s")
+    return int(seconds)
