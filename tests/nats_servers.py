@@ -1,5 +1,6 @@
 """Real nats-servers for tests: one, or a cluster of three, on random ports, with faults on demand.
 
+    async def test_x(shared_server): ...      one server for the whole run: take a namespace of your own, harm nothing
     async def test_x(nats_server): ...        one server: `url`, `kill`, `start`, `stop`, `pause`, `resume`
     async def test_x(requests): ...           connected to it: a `Requests`
     async def test_x(cluster): ...            three of them: `urls`, `leader_of(stream)`, `kill(name)`, `start(name)`
@@ -16,7 +17,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,14 +77,24 @@ class Server:
         """Start the process without waiting for it."""
         assert self._process is None, f"{self.name} is running"
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: PLW1509 - one system call, made ready before the fork
-                [find_binary(), "-c", str(self._config)], stdout=log, stderr=log, preexec_fn=_dies_with_parent()
+            command = [find_binary(), "-c", str(self._config)]
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_dies_with_parent(),  # noqa: PLW1509 - one system call, made ready before the fork
             )
 
     async def start(self) -> None:
         """Start it and wait until it is healthy, JetStream included."""
         self.spawn()
         await self.ready()
+
+    def wait_ready(self) -> None:
+        """`ready` for where no loop can be waited on."""
+        worker = threading.Thread(target=lambda: asyncio.run(self.ready()))
+        worker.start()
+        worker.join()
 
     async def ready(self) -> None:
         async with asyncio.timeout(READY_S):
@@ -103,6 +115,12 @@ class Server:
             return False
         finally:
             writer.close()
+
+    def kill_now(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(20)
 
     async def kill(self) -> None:
         """kill -9."""
@@ -201,6 +219,16 @@ async def connected(urls: str, *, timeout_s: float = 2.0) -> AsyncIterator[Reque
     finally:
         await requests.close()
         await client.close()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that only need some server."""
+    server = Server(tmp_path_factory.mktemp("shared") / "nats")
+    server.spawn()
+    server.wait_ready()
+    yield server
+    server.kill_now()
 
 
 @pytest.fixture
