@@ -6,3 +6,89 @@ task is removed; whatever is told twice, late or out of order comes to the same 
 Failure handling: what cannot be written now is not acknowledged and comes again; what breaks our own code is set apart,
 counted and logged; what the server never told (its signals are sent at most once) is found by looking: `inspecting`.
 """
+
+from __future__ import annotations
+
+from scheduler.ports.clock import Clock
+from scheduler.ports.queues import Reports, Signals, TaskQueues
+from scheduler.ports.stores import Bucket
+from scheduler.ports.telemetry import Telemetry
+from scheduler.services.executions import ExecutionIndex
+from scheduler.services.records import Records
+from scheduler.services.rows import StatusRows
+from scheduler.services.settlement import Settlement
+from scheduler.services.slots import SlotKeeper
+from scheduler.services.tracker.folding import Folder
+from scheduler.services.tracker.inspecting import Inspector, Vanished
+from scheduler.services.tracker.liveness import Liveness
+from scheduler.services.tracker.reports import ReportTracker
+from scheduler.services.tracker.signals import SignalTracker
+from scheduler.services.tracker.workers import Workers
+
+__all__ = ["Inspector", "Liveness", "ReportTracker", "SignalTracker", "Tracker"]
+
+VANISHED_GRACE_S = 5.0
+BATCH = 256
+
+
+class Tracker:
+    """The parts, wired: run `reports.run` and `signals.run` on every replica; slots ask `inspector.inspect`."""
+
+    def __init__(
+        self,
+        *,
+        reports: Reports,
+        signals: Signals,
+        queues: TaskQueues,
+        workers: Bucket,
+        records: Records,
+        rows: StatusRows,
+        slots: SlotKeeper,
+        settlement: Settlement,
+        index: ExecutionIndex,
+        clock: Clock,
+        telemetry: Telemetry,
+        batch: int = BATCH,
+        vanished_grace_s: float = VANISHED_GRACE_S,
+    ) -> None:
+        self.workers = Workers(workers, clock)
+        self.folder = Folder(records=records, settlement=settlement, slots=slots, rows=rows)
+        self.reports = ReportTracker(
+            reports=reports,
+            queues=queues,
+            records=records,
+            folder=self.folder,
+            clock=clock,
+            telemetry=telemetry,
+            batch=batch,
+        )
+        self.signals = SignalTracker(
+            signals=signals,
+            reports=reports,
+            queues=queues,
+            records=records,
+            folder=self.folder,
+            workers=self.workers,
+            index=index,
+            clock=clock,
+            telemetry=telemetry,
+            batch=batch,
+        )
+        self.inspector = Inspector(
+            records=records,
+            reports=reports,
+            folder=self.folder,
+            rows=rows,
+            workers=self.workers,
+            vanished=Vanished(queues=queues, signals=signals, clock=clock, grace_s=vanished_grace_s),
+            clock=clock,
+            telemetry=telemetry,
+        )
+        self.liveness = Liveness(
+            records=records,
+            reports=reports,
+            queues=queues,
+            workers=self.workers,
+            folder=self.folder,
+            clock=clock,
+        )

@@ -20,7 +20,7 @@ from scheduler.core.lifecycle import Event, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.status import StatusRow
 from scheduler.core.overlap import Slots, release
-from scheduler.core.reconciling import events_of_vanished
+from scheduler.core.reconciling import Repair, events_of_vanished
 from scheduler.core.tracking import Report, events_of_reports, newest_start
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Progress, Reports, Signals, TaskQueues
@@ -56,40 +56,37 @@ class Vanished:
 
     def __init__(self, *, queues: TaskQueues, signals: Signals, clock: Clock, grace_s: float) -> None:
         self._queues, self._signals, self._clock, self._grace_s = queues, signals, clock, grace_s
-        self._witnesses: OrderedDict[tuple[str, int], _Witness] = OrderedDict()
+        self._witnesses: OrderedDict[int, _Witness] = OrderedDict()  # by task sequence
 
     async def among(self, executions: Sequence[Execution]) -> list[Execution]:
         """Those whose task has vanished for certain. Raises Unsure, Unavailable."""
         known = [each for each in executions if each.task_seq is not None]
         if not known:
             return []
-        present = await self._queues.present([each.task_seq or 0 for each in known])
+        present = await self._queues.present([_seq(each) for each in known])
         gone = [each for each, is_there in zip(known, present, strict=True) if not is_there]
-        for each, is_there in zip(known, present, strict=True):
-            if is_there:
-                self._witnesses.pop(_key(each), None)
         waiting = [each for each in gone if self._is_ripe(each)]
         if not waiting:
             return []
         progress = await self._signals.progress()
         return [each for each in waiting if self._is_silent(each, progress)]
 
-    def is_witnessed(self, execution_id: str, drive: int = 0) -> bool:
-        """Whether its task was seen to be gone, and nothing has been decided since."""
-        return (execution_id, drive) in self._witnesses
+    def is_witnessed(self, task_seq: int | None) -> bool:
+        """Whether the task was seen to be gone, and nothing has been decided since."""
+        return task_seq in self._witnesses
 
     def forget(self, execution: Execution) -> None:
-        self._witnesses.pop(_key(execution), None)
+        self._witnesses.pop(_seq(execution), None)
 
     def _is_ripe(self, execution: Execution) -> bool:
         now_s = self._clock.boottime_s()
-        witness = self._witnesses.setdefault(_key(execution), _Witness(now_s))
+        witness = self._witnesses.setdefault(_seq(execution), _Witness(now_s))
         if len(self._witnesses) > WITNESSES_MAX:
             self._witnesses.popitem(last=False)
         return now_s - witness.since_s >= self._grace_s
 
     def _is_silent(self, execution: Execution, progress: Progress) -> bool:
-        witness = self._witnesses.get(_key(execution))
+        witness = self._witnesses.get(_seq(execution))
         if witness is None:
             return False
         if witness.told is None:
@@ -97,8 +94,8 @@ class Vanished:
         return progress.folded >= witness.told
 
 
-def _key(execution: Execution) -> tuple[str, int]:
-    return execution.id, execution.drive
+def _seq(execution: Execution) -> int:
+    return execution.task_seq or 0
 
 
 class Inspector:
@@ -130,7 +127,9 @@ class Inspector:
         found = [each.execution for each in stored if each is not None]
         await self.free_missing([each for each, record in zip(ids, stored, strict=True) if record is None])
         await self._folder.free([each for each in found if is_terminal(each)])
-        await self.look_at([each for each in found if each.state in OPEN_IN_QUEUE])
+        count = await self.look_at([each for each in found if each.state in OPEN_IN_QUEUE])
+        for _ in range(count):
+            self._telemetry.repaired(kind=Repair.GONE.value)
 
     async def free_missing(self, execution_ids: Sequence[str]) -> int:
         """Free the slots of executions without a record; the number of schedules. Raises Unsure, Unavailable."""
@@ -206,8 +205,6 @@ class Inspector:
                 self.vanished.forget(result.execution)
                 extra = {"event": "task_gone", "execution": result.execution.id, "state": result.execution.state}
                 log.warning("a task left its queue without a signal", extra=extra)
-        for _ in range(count):
-            self._telemetry.repaired(kind="gone")
         return count
 
 

@@ -1,0 +1,61 @@
+"""Arms that should have fired and did not: the server can hold one for ever until it is armed again (notes, item 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from scheduler.core.errors import Unavailable
+from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.planning import occurrence_of
+from scheduler.core.reconciling import Ages, Repair, overdue_arms
+from scheduler.ports.clock import Clock
+from scheduler.ports.timeline import Timeline
+from scheduler.services.leader import Tenure
+from scheduler.services.schedules import ScheduleCache
+
+REARM_TIMEOUT_S = 30.0
+
+
+class ArmsRepair:
+    """Hands overdue arms to the planner, whose one batch in flight arms them again."""
+
+    kind = Repair.ARMS
+
+    def __init__(
+        self,
+        *,
+        timeline: Timeline,
+        schedules: ScheduleCache,
+        rearm: Callable[[Sequence[Occurrence]], Awaitable[None]],
+        clock: Clock,
+        ages: Ages,
+    ) -> None:
+        self._timeline, self._schedules, self._rearm = timeline, schedules, rearm
+        self._clock, self._ages = clock, ages
+
+    async def repair(self, tenure: Tenure) -> int:
+        """Raises Deposed, Unsure, Unavailable."""
+        armed = await self._timeline.all_armed()
+        overdue = overdue_arms(self._occurrences(armed), self._clock.now(), self._ages.grace)
+        if not overdue:
+            return 0
+        tenure.check()
+        try:
+            async with asyncio.timeout(REARM_TIMEOUT_S):
+                await self._rearm(overdue)
+        except TimeoutError:
+            raise Unavailable("the planner did not arm the overdue occurrences in time") from None
+        return len(overdue)
+
+    def _occurrences(self, armed: Mapping[str, Sequence[datetime]]) -> Iterator[Occurrence]:
+        """What is armed and still wanted, with its fire time by the definition in force."""
+        now = self._clock.now()
+        for schedule_id, nominals in armed.items():
+            known = self._schedules.get(schedule_id)
+            if known is None or known.in_force is None:
+                continue
+            for nominal in nominals:
+                if nominal < now and known.in_force.trigger.yields(nominal):
+                    yield occurrence_of(known.in_force.definition, nominal)
