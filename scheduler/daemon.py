@@ -41,7 +41,7 @@ from scheduler.services.schedules import ScheduleCache
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
 from scheduler.services.together import kept_running, run_together
-from scheduler.services.tracker import Inspector, ReportTracker, SignalTracker
+from scheduler.services.tracker import Tracker
 from scheduler.services.watching import Census, QueueWatch
 from scheduler.system.checkpoints import checkpoints_from
 from scheduler.system.clock import SystemClock
@@ -171,16 +171,21 @@ class Replica:
             is_full=queue_watch.is_full,
             checkpoints=self._checkpoints,
         )
-        inspector = Inspector(
-            records=records,
-            queues=adapters.queues,
+        tracker = Tracker(
             reports=adapters.reports,
-            settlement=settlement,
+            signals=adapters.signals,
+            queues=adapters.queues,
+            workers=adapters.workers,
+            records=records,
+            rows=rows,
             slots=slots,
+            settlement=settlement,
+            index=index,
             clock=clock,
             telemetry=telemetry,
+            batch=settings.batch,
         )
-        slots.inspect = inspector.inspect
+        slots.inspect = tracker.inspector.inspect
         dispatcher = Dispatcher(
             timeline=adapters.timeline,
             schedules=schedules,
@@ -191,24 +196,6 @@ class Replica:
             telemetry=telemetry,
             batch=settings.batch,
             checkpoints=self._checkpoints,
-        )
-        reports = ReportTracker(
-            reports=adapters.reports,
-            records=records,
-            settlement=settlement,
-            queues=adapters.queues,
-            clock=clock,
-            telemetry=telemetry,
-        )
-        signals = SignalTracker(
-            signals=adapters.signals,
-            reports=adapters.reports,
-            queues=adapters.queues,
-            records=records,
-            settlement=settlement,
-            index=index,
-            clock=clock,
-            telemetry=telemetry,
         )
         announcer = Announcer(adapters.events)
         planner = Planner(
@@ -227,12 +214,8 @@ class Replica:
             schedules=schedules,
             records=records,
             rows=rows,
-            slots=slots,
             queues=adapters.queues,
-            reports=adapters.reports,
-            workers=adapters.workers,
-            settlement=settlement,
-            inspector=inspector,
+            tracker=tracker,
             launcher=launcher,
             index=index,
             rearm=planner.rearm,
@@ -292,8 +275,8 @@ class Replica:
         self._tasks.append(asyncio.create_task(self.leader.run(), name="leader"))
         for name, run in {
             "dispatcher": dispatcher.run,
-            "reports": reports.run,
-            "signals": signals.run,
+            "reports": tracker.reports.run,
+            "signals": tracker.signals.run,
             "settlement": settlement.run,
             "queues": queue_watch.run,
             "census": Census(schedules, clock, telemetry).run,
