@@ -43,7 +43,7 @@ class Context(Struct, frozen=True):
     windows_cert_store: str = ""
 
     def __repr__(self) -> str:
-        return f"Context(url={self.url!r})"  # the rest is secret, or leads to secrets
+        return "Context(...)"  # nearly all of it is secret, or leads to secrets
 
 
 def load_context(name: str, env: Mapping[str, str]) -> Context:
