@@ -17,21 +17,17 @@ import pytest
 from scheduler.core.errors import Conflict
 from scheduler.wire.reports import RESULT_MAX
 from scheduler.worker import TaskContext, Worker
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, NOON, Stage, eventually
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, NOON, Stage, eventually, staged
+from tests.nats_servers import Server
 
 QUICK = {"initial": "50ms", "max": "200ms", "jitter": 0}
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A server with one queue, Q, whose ack wait is short."""
-    stage = Stage(tmp_path / "nats")
-    try:
-        await stage.start()
-        await stage.provision("Q")
+async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A provisioned server with one queue, Q, whose ack wait is short."""
+    async with staged(nats_server, tmp_path) as stage:
         yield stage
-    finally:
-        await stage.close()
 
 
 @pytest.fixture
@@ -461,10 +457,10 @@ async def test_a_restart_of_nats_is_survived(stage: Stage, worker: Worker) -> No
     async with stage.serving(worker):
         first = await stage.put("t")
         await running.wait()
-        stage.stop_server()
+        await stage.server.kill()
         await asyncio.sleep(0.6)
-        await stage.start_server()
-        await eventually(lambda: _answers(stage))
+        await stage.server.start()
+        await eventually(stage.answers)
         assert (await stage.final(first, within_s=15))["result"] == "done"
         second = await stage.put("t")
         assert (await stage.final(second, within_s=10))["result"] == "done"
@@ -537,11 +533,3 @@ async def _is_idle(stage: Stage) -> bool:
 
 async def _is_gone(stage: Stage, execution: str) -> bool:
     return not await stage.is_queued(execution)
-
-
-async def _answers(stage: Stage) -> bool:
-    try:
-        await stage.js.consumer_info(NAMES.tasks, "Q")
-    except Exception:
-        return False
-    return True

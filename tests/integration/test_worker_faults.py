@@ -13,7 +13,8 @@ import pytest
 
 from scheduler.wire.reports import BY_DAEMON, Started, encode
 from scheduler.worker import TaskContext, Worker
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually, staged
+from tests.nats_servers import Server
 
 PROGRAM = """
 import asyncio, os, sys, time
@@ -63,15 +64,10 @@ worker.run()
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A server with one queue, Q, whose ack wait is short."""
-    stage = Stage(tmp_path / "nats")
-    try:
-        await stage.start()
-        await stage.provision("Q")
+async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A provisioned server with one queue, Q, whose ack wait is short."""
+    async with staged(nats_server, tmp_path) as stage:
         yield stage
-    finally:
-        await stage.close()
 
 
 class Evidence:
@@ -242,10 +238,10 @@ async def test_an_outage_of_nats_is_no_silence_of_a_worker(stage: Stage) -> None
     async with stage.serving(workers[0]), stage.serving(workers[1]):
         execution = await stage.put("t", queue="SLOW", max_tries=1)
         await running.wait()
-        stage.stop_server()
+        await stage.server.kill()
         await asyncio.sleep(5)
-        await stage.start_server()
-        await eventually(lambda: _answers(stage))
+        await stage.server.start()
+        await eventually(stage.answers)
         assert (await stage.final(execution, queue="SLOW"))["outcome"] == "succeeded"
     assert starts == [1]
 
@@ -314,12 +310,12 @@ async def test_sigterm_hands_back_what_does_not_end(stage: Stage, evidence: Evid
 
 async def test_a_worker_waits_for_nats(stage: Stage, evidence: Evidence) -> None:
     """Started while nobody listens, a worker waits, says so once, and works when the server is there."""
-    stage.stop_server()
+    await stage.server.kill()
     with stage.process(PROGRAM, str(evidence.path), "1s") as process:
         await asyncio.sleep(7)
         assert process.poll() is None
-        await stage.start_server()
-        await eventually(lambda: _answers(stage))
+        await stage.server.start()
+        await eventually(stage.answers)
         execution = await stage.put("short")
         assert (await stage.final(execution))["result"] == "done"
     assert (stage.folder / "worker.log").read_text().count("waiting for NATS") == 1
@@ -331,11 +327,3 @@ async def _attempt(payload: Any, ctx: TaskContext) -> int:
 
 async def _wrote(evidence: Evidence, text: str) -> bool:
     return text in evidence.path.read_text()
-
-
-async def _answers(stage: Stage) -> bool:
-    try:
-        await stage.js.consumer_info(NAMES.tasks, "Q")
-    except Exception:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""A stage for workers: a real server on a random port with the assets of contract part 1, and a dispatcher's hand."""
+"""A stage for workers: a provisioned server, the hand of a dispatcher, the eyes of a tracker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,84 +15,58 @@ from typing import Any
 
 import msgspec
 import nats
-from nats.js import api
 from nats.js.errors import NotFoundError
 
 from scheduler.core.model.execution import Execution, Kind
+from scheduler.jetstream.provisioning import ensure_queue, provision
+from scheduler.jetstream.requests import Requests
 from scheduler.wire.ids import execution_id
 from scheduler.wire.names import Names
 from scheduler.wire.task import task_headers
 from scheduler.worker import Worker
+from tests.nats_servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = Path(sys.executable).with_name("nats-server")
 NAMES = Names()
 ACK_WAIT_S = 1.2
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 class Stage:
-    """One server. `restart` keeps its port and its data."""
+    """One provisioned server with queues, seen from outside the workers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.url = server.url
         self._numbers = itertools.count()
         self.client: Any = None
         self.js: Any = None
 
-    async def start(self) -> None:
-        await self.start_server()
-        self.client = await nats.connect(self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    async def open(self, *queues: str) -> None:
+        """Connect, and make what the daemon makes."""
+        self.client = await nats.connect(self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_quiet)
         self.js = self.client.jetstream()
-
-    def _spawn_server(self) -> None:
-        arguments = [str(SERVER), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder)]
-        self._process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-
-    async def start_server(self) -> None:
-        self._spawn_server()
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.05)
-
-    def stop_server(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
+        self._requests = Requests(self.client)
+        await self._requests.open()
+        await provision(self._requests, NAMES)
+        for queue in queues:
+            await self.add_queue(queue)
 
     async def close(self) -> None:
-        if self.client is not None:
-            await self.client.close()
-        self.stop_server()
-
-    async def provision(self, *queues: str, ack_wait_s: float = ACK_WAIT_S, max_deliver: int = 20) -> None:
-        """Streams, bucket and consumers as the daemon makes them."""
-        await self.js.add_stream(
-            name=NAMES.tasks, subjects=[NAMES.all_tasks, NAMES.all_claims], retention="workqueue",
-            allow_msg_ttl=True, discard="new",
-        )  # fmt: skip
-        await self.js.add_stream(name=NAMES.reports, subjects=[NAMES.all_reports])
-        await self.js.add_stream(name=NAMES.logs, subjects=[NAMES.all_logs])
-        await self.js.create_key_value(bucket=NAMES.workers)
-        for queue in queues:
-            await self.add_queue(queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver)
+        await self._requests.close()
+        await self.client.close()
 
     async def add_queue(self, queue: str, *, ack_wait_s: float = ACK_WAIT_S, max_deliver: int = 20) -> None:
-        config = api.ConsumerConfig(
-            durable_name=queue, filter_subject=NAMES.tasks_of(queue), ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ack_wait_s, max_deliver=max_deliver, sample_freq="100",
-        )  # fmt: skip
-        await self.js.add_consumer(NAMES.tasks, config)
+        await ensure_queue(self._requests, NAMES, queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver)
+
+    async def answers(self) -> bool:
+        """Whether the server is there and its streams too."""
+        try:
+            await self.js.stream_info(NAMES.tasks)
+        except Exception:
+            return False
+        return True
 
     async def put(self, type_: str, payload: bytes | None = b'{"n":1}', *, queue: str = "Q", **fields: Any) -> str:
         """Queue one task, as the dispatcher would; its execution id. `fields` are those of the record."""
@@ -182,3 +155,18 @@ async def eventually(look: Callable[[], Any], *, within_s: float = 10) -> Any:
             if found:
                 return found
             await asyncio.sleep(0.03)
+
+
+@contextlib.asynccontextmanager
+async def staged(server: Server, folder: Path) -> AsyncIterator[Stage]:
+    """A stage with one queue, Q, whose ack wait is short."""
+    stage = Stage(server, folder)
+    await stage.open("Q")
+    try:
+        yield stage
+    finally:
+        await stage.close()
+
+
+async def _quiet(problem: Exception) -> None:
+    """Servers go away in these tests."""
