@@ -201,18 +201,6 @@ class NatsTimeline:
     async def later(self, tokens: Sequence[str], delay_s: float) -> None:
         await answer(self._client, tokens, nak_body(delay_s))
 
-    async def forget_consumer(self) -> None:
-        config = {
-            "durable_name": DISPATCHER,
-            "ack_policy": "explicit",
-            "deliver_policy": "all",
-            "filter_subject": self._names.all_due,
-            "ack_wait": 5_000_000_000,
-            "max_ack_pending": 20_000,
-        }
-        subject = f"CONSUMER.CREATE.{self._names.timeline}.{DISPATCHER}.{self._names.all_due}"
-        await self._requests.api(subject, {"stream_name": self._names.timeline, "config": config})
-
 
 _Body = TypeVar("_Body")
 

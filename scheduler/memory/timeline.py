@@ -190,7 +190,3 @@ class MemoryTimeline:
         self._server.check()
         for token in tokens:
             self._server.due.nak(token, delay_s)
-
-    async def forget_consumer(self) -> None:
-        """The consumer of a server in memory neither drifts nor goes missing."""
-        self._server.check()

@@ -37,7 +37,7 @@ class Office(Struct, frozen=True):
 
 
 class Due(Struct, frozen=True):
-    """One due message. `armed` is None when its body is not ours to read (poison): ack it and count it."""
+    """One due message: which occurrence, and what stood in it when it was armed."""
 
     schedule_id: str
     nominal_at: datetime
@@ -89,12 +89,16 @@ class Timeline(Protocol):
     ) -> Office:
         """One fenced atomic batch of at most 500 arms and disarms, closed by the watermark.
 
+        What is both armed and disarmed is armed; of one occurrence armed twice the later one stands.
         Returns the office with the new watermark. Raises Fenced when epoch or watermark is not ours, Unsure when no
         answer came (it may have landed), Unavailable when the storage refused for now (10164).
         """
 
     async def armed(self, schedule_id: str) -> list[datetime]:
-        """Nominal times of everything armed for the schedule, whatever its instant, from the server."""
+        """Nominal times of everything armed for the schedule, whatever its instant, from the server, ascending.
+
+        What was disarmed a second or so ago may still be among them: to disarm it again does no harm.
+        """
 
     async def all_armed(self) -> dict[str, list[datetime]]:
         """Everything armed, per schedule; paged. For take-over and reconciling."""
@@ -113,6 +117,3 @@ class Timeline(Protocol):
 
     async def later(self, tokens: Sequence[str], delay_s: float) -> None:
         """Hand these back, to be delivered again after the delay."""
-
-    async def forget_consumer(self) -> None:
-        """Re-create the due consumer if it is missing or drifted (idempotent)."""

@@ -1,0 +1,51 @@
+"""Events: CloudEvents out, in order, never in the way of who publishes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from scheduler.wire.events import Event, decode_event
+from tests.contracts.stages import Stage
+
+
+async def stored(stage: Stage, subject: str, count: int) -> list[Event]:
+    for _ in range(40):
+        bodies = await stage.stored(subject)
+        if len(bodies) >= count:
+            break
+        await stage.sleep(0.05)
+    return [decode_event(body) for body in bodies]
+
+
+async def test_published(stage: Stage) -> None:
+    """An event is stored under its kind and schedule, with an id of its own, and reads back as it was told."""
+    at = datetime(2026, 11, 21, 8, 0, 0, 5000, tzinfo=UTC)
+    for number in range(3):
+        await stage.events.publish("applied", "a.b", {"generation": number, "effective_from": at})
+    events = await stored(stage, stage.names.event("applied", "a.b"), 3)
+    assert [event.data for event in events] == [
+        {"generation": number, "effective_from": "2026-11-21T08:00:00.005Z"} for number in range(3)
+    ]
+    assert len({event.id for event in events}) == 3
+    assert {(event.kind, event.schedule_id) for event in events} == {("applied", "a.b")}
+    assert stage.dropped == []
+
+
+async def test_of_no_schedule(stage: Stage) -> None:
+    """An event about no schedule stands under `_`."""
+    await stage.events.publish("leader", None, {"epoch": 3})
+    (event,) = await stored(stage, f"{stage.names.namespace}.event.leader._", 1)
+    assert event.schedule_id is None
+
+
+async def test_what_is_no_json(stage: Stage) -> None:
+    """Data that cannot be told is dropped and counted; nothing is raised."""
+    await stage.events.publish("admin", None, {"thing": object()})
+    assert stage.dropped == ["not_json"]
+
+
+async def test_without_a_server(stage: Stage) -> None:
+    """Publishing neither waits nor raises when the server is gone."""
+    await stage.cut_off()
+    for _ in range(10):
+        await stage.events.publish("paused", "x", {})
