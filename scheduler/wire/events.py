@@ -66,7 +66,7 @@ def encode_event(
     names: Names, *, event_id: str, kind: str, schedule_id: str | None, at: datetime, data: Mapping[str, object]
 ) -> bytes:
     """The event as JSON; instants anywhere in `data` get three decimals. Raises InvalidArgument for what is no JSON."""
-    body = {
+    attributes = {
         "specversion": SPECVERSION,
         "id": event_id,
         "source": names.event_source,
@@ -74,10 +74,9 @@ def encode_event(
         "subject": schedule_id or NO_SCHEDULE,
         "time": format_instant(at),
         "datacontenttype": CONTENT_TYPE,
-        "data": _plain(data),
     }
     try:
-        return msgspec.json.encode(body)
+        return msgspec.json.encode({**attributes, "data": _plain(data)})
     except (TypeError, ValueError, RecursionError) as problem:
         raise InvalidArgument(f"event {kind}: {problem}", field="data") from None
 
