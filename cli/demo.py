@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cli.output import clean, console, instant, say, seconds, styled, warn
 from scheduler.core.errors import InvalidArgument
-from scheduler.wire.instants import cut, format_instant, parse_duration
+from scheduler.wire.instants import format_instant, parse_duration
 from scheduler.wire.record import Record
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ POLL_S = 0.2
 SETTLE_S = 6.0  # how long what runs at the end may still take
 LONGEST = timedelta(hours=1)
 ROWS_KEPT = 500
+LINE_MAX = 80
 OVER = frozenset(
     {"succeeded", "failed", "cancelled", "timed_out", "lost", "skipped", "missed", "paused", "superseded", "expired"}
 )
@@ -39,11 +40,12 @@ TITLES = ("FIRED AT", "SCHEDULE", "STATE", "TRY", "LATE", "TOOK", "RESULT")
 
 def schedules(now: datetime) -> dict[str, dict[str, Any]]:
     """What the demo schedules: an interval, a cron expression, a flaky task that is tried again, a one-shot."""
+    soon = format_instant(now.replace(microsecond=0) + timedelta(seconds=4))
     return {
         "hello": {"every": "1s", "queue": QUEUE, "type": "demo:hello", "payload": {"name": "world"}},
         "report": {"cron": "*/3 * * * * *", "queue": QUEUE, "type": "demo:report"},
         "flaky": {"every": "5s", "queue": QUEUE, "type": "demo:flaky", "backoff": {"initial": "300ms"}},
-        "once": {"at": format_instant(cut(now) + timedelta(seconds=3)), "queue": QUEUE, "type": "demo:hello"},
+        "once": {"at": soon, "queue": QUEUE, "type": "demo:hello"},
     }
 
 
@@ -142,7 +144,7 @@ class Lines:
     """For logs and pipes: a line for each change."""
 
     def __enter__(self) -> Self:
-        say("  ".join(_padded(TITLES)).rstrip())
+        say(_line(TITLES))
         sys.stdout.flush()
         return self
 
@@ -151,13 +153,15 @@ class Lines:
 
     def show(self, board: Board, changed: Sequence[Record]) -> None:
         for record in changed:
-            say("  ".join(_padded(cells(record))).rstrip())
+            say(_line(cells(record)))
         sys.stdout.flush()
 
 
-def _padded(texts: Sequence[str]) -> list[str]:
+def _line(texts: Sequence[str]) -> str:
+    """One line of at most 80 characters; a long result gives way."""
     widths = (13, 8, 10, 3, 5, 5, 0)
-    return [text.ljust(width) for text, width in zip(texts, widths, strict=True)]
+    line = "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+    return line if len(line) <= LINE_MAX else line[: LINE_MAX - 1] + "…"
 
 
 class Screen:
@@ -214,17 +218,15 @@ async def _run(for_s: float) -> int:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     board = Board()
-    with Screen() if sys.stdout.isatty() else Lines() as view:
-        await _perform(board, view, for_s)
+    await _perform(board, for_s)
     say(board.summary())
     if not board.has_succeeded:
         warn("not every execution succeeded")
     return 0 if board.has_succeeded else 1
 
 
-async def _perform(board: Board, view: View, for_s: float) -> None:
+async def _perform(board: Board, for_s: float) -> None:
     from scheduler.client import Client
-    from scheduler.system.clock import SystemClock
     from scheduler.testing import LocalSchedd
 
     async with (
@@ -232,13 +234,20 @@ async def _perform(board: Board, view: View, for_s: float) -> None:
         Client.connect(local.nats_url, name="schedd demo") as client,
         _working(local.nats_url),
     ):
-        definitions = schedules(SystemClock().now())
-        for schedule_id, definition in definitions.items():
-            await client.schedules.put(schedule_id, definition)
-        await _watch(client, board, view, for_s)
-        for schedule_id in definitions:
-            await client.schedules.delete(schedule_id)
-        await _settle(client, board, view)
+        with Screen() if sys.stdout.isatty() else Lines() as view:
+            await _play(client, board, view, for_s)
+
+
+async def _play(client: Client, board: Board, view: View, for_s: float) -> None:
+    from scheduler.system.clock import SystemClock
+
+    definitions = schedules(SystemClock().now())
+    for schedule_id, definition in definitions.items():
+        await client.schedules.put(schedule_id, definition)
+    await _watch(client, board, view, for_s)
+    for schedule_id in definitions:
+        await client.schedules.delete(schedule_id)
+    await _settle(client, board, view)
 
 
 @asynccontextmanager
