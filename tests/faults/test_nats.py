@@ -1,0 +1,144 @@
+"""NATS away, back, half there or not as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import Site, eventually
+from tests.acceptance.herd import expected_of, put_many
+from tests.acceptance.processes import Replica
+from tests.nats_servers import Server, free_ports
+
+
+@pytest.mark.parametrize("down_s", [0.0, 6.0])
+async def test_nats_killed_and_restarted_loses_and_doubles_nothing(
+    site: Site, server: Server, dice: random.Random, down_s: float
+) -> None:
+    """kill -9 of the only server while schedules run: what was due meanwhile fires late, once; replicas stay alive."""
+    replicas = await site.replicas("a", "b", SCHEDD_HORIZON="10s")
+    worker = site.worker("herd")
+    puts = await put_many(site, 40)
+    await asyncio.sleep(dice.uniform(3, 5))
+    await server.kill()
+    await asyncio.sleep(down_s)
+    await server.start()
+    await asyncio.sleep(8)
+    await site.verify(expected_of(puts), [worker], late_max_s=down_s + 15, within_s=45)
+    assert all(replica.exit_code is None for replica in replicas)
+    assert (await replicas[0].http("/readyz"))[0] == 200
+
+
+async def test_a_flapping_server_is_survived(site: Site, server: Server, dice: random.Random) -> None:
+    """Four kills in a row, each after a second or two."""
+    replicas = await site.replicas("a", "b", SCHEDD_HORIZON="10s")
+    worker = site.worker("herd")
+    puts = await put_many(site, 20)
+    for _ in range(4):
+        await asyncio.sleep(dice.uniform(0.5, 2))
+        await server.kill()
+        await server.start()
+    await asyncio.sleep(8)
+    await site.verify(expected_of(puts), [worker], late_max_s=30, within_s=45)
+    assert all(replica.exit_code is None for replica in replicas)
+
+
+async def test_a_paused_server_is_survived(site: Site, server: Server) -> None:
+    """SIGSTOP of NATS for longer than the lease, then SIGCONT."""
+    await site.replicas("a", "b", SCHEDD_HORIZON="10s")
+    worker = site.worker("herd")
+    puts = await put_many(site, 20)
+    await asyncio.sleep(3)
+    server.pause()
+    await asyncio.sleep(8)
+    server.resume()
+    await asyncio.sleep(6)
+    await site.verify(expected_of(puts), [worker], late_max_s=25, within_s=45)
+
+
+async def test_readiness_follows_the_connection_and_health_does_not(site: Site, server: Server) -> None:
+    """NATS gone: /readyz 503, /healthz 200; back: both 200."""
+    [replica] = await site.replicas("a")
+    assert (await replica.http("/readyz"))[0] == 200
+    await server.kill()
+
+    async def not_ready() -> bool:
+        return (await replica.http("/readyz"))[0] == 503
+
+    await eventually(not_ready, what="/readyz to say 503")
+    assert (await replica.http("/healthz"))[0] == 200
+    await server.start()
+
+    async def ready() -> bool:
+        return (await replica.http("/readyz"))[0] == 200
+
+    await eventually(ready, within_s=20, what="/readyz to say 200")
+
+
+class WithoutJetStream(Server):
+    """A server whose operator forgot JetStream."""
+
+    def configure(self, more: str) -> None:
+        self._config.write_text(f'listen: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self._monitor}"\n{more}\n')
+
+
+async def refused(folder: Path, url: str, **env: str) -> str:
+    """A replica that cannot start: exit code 5 and one sentence; that sentence."""
+    replica = Replica("a", folder, {"NATS_URL": url, "SCHEDD_START_TIMEOUT": "5s", **env})
+    try:
+        assert await replica.ended(within_s=30) == 5, replica.log
+    finally:
+        await replica.kill()
+    said = [line for line in replica.log.splitlines() if not line.startswith("{")]
+    assert len(said) == 1, replica.log
+    assert said[0].startswith("schedd: ")
+    assert "Traceback" not in replica.log
+    return said[0]
+
+
+async def test_jetstream_off_is_one_sentence_and_exit_code_5(tmp_path: Path) -> None:
+    """The sentence names JetStream."""
+    server = WithoutJetStream(tmp_path / "nats")
+    await server.start()
+    try:
+        assert "JetStream" in await refused(tmp_path, server.url)
+    finally:
+        await server.kill()
+
+
+async def test_no_nats_is_one_sentence_and_exit_code_5(tmp_path: Path) -> None:
+    """The sentence names the address that nobody listens on."""
+    [port] = free_ports(1)
+    assert str(port) in await refused(tmp_path, f"nats://127.0.0.1:{port}")
+
+
+async def test_three_replicas_on_a_single_server_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    """Asking one server for three stream replicas is a usage error that says what to do."""
+    replica = Replica("a", tmp_path, {"NATS_URL": server.url, "SCHEDD_STREAM_REPLICAS": "3"})
+    try:
+        assert await replica.ended(within_s=30) == 2, replica.log
+    finally:
+        await replica.kill()
+    assert "--stream-replicas" in replica.log
+    assert "Traceback" not in replica.log
+
+
+async def test_lost_streams_are_made_again(site: Site) -> None:
+    """Somebody deletes the timeline stream and a consumer while schedules run: both come back, nothing is doubled."""
+    await site.replicas("a", "b", SCHEDD_HORIZON="6s")
+    worker = site.worker("herd")
+    await put_many(site, 5)
+    await asyncio.sleep(3)
+    await site.api("CONSUMER.DELETE.SCHEDD_TASKS.herd")
+    await site.api("STREAM.DELETE.SCHEDD_TIMELINE")
+    before = len(worker.deliveries())
+
+    async def goes_on() -> bool:
+        return len(worker.deliveries()) > before + 20
+
+    await eventually(goes_on, within_s=40, what="schedules going on")
+    deliveries = worker.deliveries()
+    assert len({each.seq for each in deliveries}) == len({each.id for each in deliveries}), "one task per id"
