@@ -1,0 +1,126 @@
+"""Everything a replica needs from NATS, opened at once: provisioned, its fence proven, each port with its adapter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+from msgspec import Struct
+from nats.aio.client import Client as NatsClient
+
+from scheduler.jetstream.buckets import NatsBucket
+from scheduler.jetstream.events import NatsEvents
+from scheduler.jetstream.provisioning import provision, restore
+from scheduler.jetstream.queues import NatsTaskQueues
+from scheduler.jetstream.reports import NatsReports
+from scheduler.jetstream.requests import Requests
+from scheduler.jetstream.signals import NatsSignals
+from scheduler.jetstream.timeline import NatsTimeline
+from scheduler.ports.checkpoints import Checkpoints
+from scheduler.ports.clock import Clock
+from scheduler.wire.names import Names
+
+
+class ProvisionSettings(Protocol):
+    """The part of a replica's settings that shapes streams and consumers."""
+
+    @property
+    def stream_replicas(self) -> int: ...
+    @property
+    def due_ack_wait_s(self) -> float: ...
+    @property
+    def start_timeout_s(self) -> float: ...
+    @property
+    def ack_wait_s(self) -> float: ...
+    @property
+    def max_deliver(self) -> int: ...
+    @property
+    def max_ack_pending(self) -> int: ...
+
+
+class Adapters(Struct, frozen=True, kw_only=True):
+    """One replica's ports on NATS. `ensure` restores missing consumers and drifted configuration."""
+
+    client: NatsClient
+    schedules: NatsBucket
+    executions: NatsBucket
+    status: NatsBucket
+    control: NatsBucket
+    calendars: NatsBucket
+    workers: NatsBucket
+    timeline: NatsTimeline
+    queues: NatsTaskQueues
+    reports: NatsReports
+    signals: NatsSignals
+    events: NatsEvents
+    ensure: Callable[[], Awaitable[list[str]]]
+    server_version: str
+    closers: tuple[Callable[[], Awaitable[object]], ...]
+
+    async def close(self) -> None:
+        for close in reversed(self.closers):
+            with contextlib.suppress(Exception):
+                await close()
+
+
+async def open_adapters(
+    client: NatsClient,
+    names: Names,
+    clock: Clock,
+    settings: ProvisionSettings,
+    checkpoints: Checkpoints,
+    dropped: Callable[[str], None] = lambda reason: None,
+) -> Adapters:
+    """Provision, prove the fence, open every adapter. Raises Unavailable, InvalidArgument, Internal."""
+    requests = Requests(client)
+    requests.before_commit = partial(checkpoints.reached, "timeline.staged")
+    bulk = Requests(client)  # tasks and records: their batches have stop points of their own
+    await requests.open()
+    await bulk.open()
+    await provision(
+        requests,
+        names,
+        replicas=settings.stream_replicas,
+        due_ack_wait_s=settings.due_ack_wait_s,
+        total_s=settings.start_timeout_s,
+    )
+    timeline = NatsTimeline(requests, client, names)
+    await timeline.prove_fence()
+    reports, signals = NatsReports(bulk, client, names), NatsSignals(client, names)
+    events = NatsEvents(bulk, names, clock, dropped=dropped)
+    for opened in (timeline, reports, signals, events):
+        await opened.open()
+    queues = NatsTaskQueues(
+        bulk,
+        names,
+        clock,
+        ack_wait_s=settings.ack_wait_s,
+        max_deliver=settings.max_deliver,
+        max_ack_pending=settings.max_ack_pending,
+    )
+    return Adapters(
+        client=client,
+        schedules=NatsBucket(requests, names.schedules, clock=clock),
+        executions=NatsBucket(bulk, names.executions, clock=clock),
+        status=NatsBucket(bulk, names.status, clock=clock),
+        control=NatsBucket(requests, names.control, clock=clock),
+        calendars=NatsBucket(requests, names.calendars, clock=clock),
+        workers=NatsBucket(requests, names.workers, clock=clock),
+        timeline=timeline,
+        queues=queues,
+        reports=reports,
+        signals=signals,
+        events=events,
+        ensure=partial(
+            restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s
+        ),
+        server_version=_version(client),
+        closers=(requests.close, bulk.close, timeline.close, reports.close, signals.close, events.close),
+    )
+
+
+def _version(client: NatsClient) -> str:
+    version = client.connected_server_version
+    return f"{version.major}.{version.minor}.{version.patch}"

@@ -1,0 +1,41 @@
+"""A stage for benches: an embedded server, provisioned, and the adapters on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from scheduler.config import Settings
+from scheduler.embedded import EmbeddedServer
+from scheduler.jetstream.adapters import Adapters, open_adapters
+from scheduler.jetstream.connection import ConnectionSettings, connect
+from scheduler.ports.checkpoints import NoCheckpoints
+from scheduler.system.clock import SystemClock
+from scheduler.wire.names import Names
+
+
+@dataclass
+class Stage:
+    adapters: Adapters
+    names: Names
+    clock: SystemClock
+
+    async def pending_due(self) -> int:
+        """Fired messages that nobody has pulled yet."""
+        requests = self.adapters.timeline._requests
+        info = await requests.api(f"CONSUMER.INFO.{self.names.timeline}.dispatcher")
+        return int(info["num_pending"])
+
+
+@asynccontextmanager
+async def staged() -> AsyncIterator[Stage]:
+    async with EmbeddedServer() as server:
+        client = await connect(ConnectionSettings(servers=(server.url,)), name="bench")
+        clock, names = SystemClock(), Names()
+        adapters = await open_adapters(client, names, clock, Settings(monitor=None), NoCheckpoints())
+        try:
+            yield Stage(adapters, names, clock)
+        finally:
+            await adapters.close()
+            await client.close()
