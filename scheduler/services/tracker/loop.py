@@ -7,12 +7,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from scheduler.core.errors import ScheddError
+from scheduler.core.errors import Conflict, PermissionDenied, ScheddError, Unavailable
 from scheduler.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 PULL_S = 2.0  # how long a pull waits for its first message
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 5.0
+PASSING = (Unavailable, Conflict, PermissionDenied)  # what may be over the next time; anything else is a bug of ours
 IDLE_S = 0.05  # after an empty pull that did not wait: no answer may make us spin
 
 

@@ -21,8 +21,8 @@ from scheduler.ports.queues import Poison, ReportMessage, Reports, TaskQueues
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.records import Change, Changed, Records
 from scheduler.services.tracker.folding import Folder
-from scheduler.services.tracker.loop import PULL_S, run_turns
-from scheduler.services.tracker.reading import read_report
+from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
+from scheduler.services.tracker.reading import is_execution_id, read_report
 
 log = logging.getLogger(__name__)
 LAG_EVERY_S = 5.0
@@ -73,11 +73,14 @@ class ReportTracker:
         for message in batch:
             if isinstance(message, Poison):
                 await self._drop_poison(message)
+            elif not is_execution_id(message.execution_id):
+                problem = "it names no execution"
+                await self._drop_poison(Poison(subject=message.execution_id, ack=message.ack, problem=problem))
             else:
                 groups[message.queue, message.execution_id].append(message)
         try:
             await self._fold_groups(groups)
-        except ScheddError as problem:
+        except PASSING as problem:
             log.warning("reports come again", extra={"event": "reports_delayed", "error": problem.message})
         except Exception:
             log.exception("a batch of reports broke", extra={"event": "reports_broke"})
@@ -88,7 +91,7 @@ class ReportTracker:
         """After a batch broke: find the execution that breaks it, set its reports apart, keep the others."""
         try:
             await self._fold_groups({key: messages})
-        except ScheddError as problem:
+        except PASSING as problem:
             log.warning("reports come again", extra={"event": "reports_delayed", "error": problem.message})
         except Exception:
             log.exception("reports set apart", extra={"event": "report_broke", "execution": key[1]})

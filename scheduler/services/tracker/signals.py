@@ -24,8 +24,8 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.records import Change, Records
 from scheduler.services.tracker.folding import Folder
-from scheduler.services.tracker.loop import PULL_S, run_turns
-from scheduler.services.tracker.reading import read_report
+from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
+from scheduler.services.tracker.reading import is_execution_id, read_report
 from scheduler.services.tracker.workers import Workers
 from scheduler.wire.advisories import REMOVED_REASON
 
@@ -92,7 +92,7 @@ class SignalTracker:
         cases = [_Case(task_seq, signals) for task_seq, signals in by_task.items()]
         try:
             await self._fold_cases(cases)
-        except ScheddError as problem:
+        except PASSING as problem:
             log.warning("signals come again", extra={"event": "signals_delayed", "error": problem.message})
         except Exception:
             log.exception("a batch of signals broke", extra={"event": "signals_broke"})
@@ -103,7 +103,7 @@ class SignalTracker:
         """After a batch broke: find the task that breaks it, set its signals apart, keep the others."""
         try:
             await self._fold_cases([case])
-        except ScheddError as problem:
+        except PASSING as problem:
             log.warning("signals come again", extra={"event": "signals_delayed", "error": problem.message})
         except Exception:
             log.exception("signals set apart", extra={"event": "signal_broke", "task_seq": case.task_seq})
@@ -135,7 +135,7 @@ class SignalTracker:
             return []
         claims = await self._queues.claim_at([case.task_seq - 1 for case in cases])
         for case, claim in zip(cases, claims, strict=True):
-            if claim is not None:
+            if claim is not None and is_execution_id(claim.execution_id):
                 case.execution_id, case.drive = claim.execution_id, claim.drive
         expired = [case for case in cases if case.execution_id is None]
         if expired:
