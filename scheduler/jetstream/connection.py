@@ -19,7 +19,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 from nats.aio.client import Client as NatsClient
@@ -126,7 +126,7 @@ async def connect(
     listener = _Listener(client, settings.where)
     options = {**_authentication(settings), **_tls(settings)}
     options.update(
-        servers=list(settings.servers),
+        servers=[_plain(server) for server in settings.servers],
         name=name,
         inbox_prefix=settings.inbox_prefix,
         max_reconnect_attempts=-1,
@@ -154,10 +154,18 @@ async def connect(
 
 
 class _ToughClient(NatsClient):
-    """Survives messages that nats-py 2.16 cannot decode: there its read loop ends, and with it the whole connection.
+    """Repairs two faults of nats-py 2.16.
 
-    A server passes on any subject and any header block, so anybody who may publish could do that to us.
+    A message that it cannot decode ends its read loop, and with it the whole connection; a server passes on any subject
+    and any header block, so anybody who may publish could do that to us. And a reconnect that is refused leaves its
+    socket open.
     """
+
+    async def _connect_to_server(self, s: Any) -> None:
+        old: Any = self._transport
+        if old:
+            old.close()
+        await super()._connect_to_server(s)
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -284,6 +292,7 @@ def _server(text: str) -> str:
 
 
 def _without_secrets(url: str) -> str:
+    """For people, whether it is a URL or not."""
     scheme, mark, rest = url.rpartition("://")
     return scheme + mark + rest.rpartition("@")[2]
 
@@ -306,8 +315,26 @@ def _authentication(settings: ConnectionSettings) -> dict[str, Any]:
         return {"nkeys_seed": _readable(settings.nkey, "nkey")}
     if settings.user_jwt and settings.user_seed:
         return _signing(settings.user_jwt, settings.user_seed)
-    given = {word: getattr(settings, word) for word in ("user", "password", "token")}
-    return {word: value for word, value in given.items() if value is not None}
+    if settings.user or settings.token:
+        given = {word: getattr(settings, word) for word in ("user", "password", "token")}
+        return {word: value for word, value in given.items() if value is not None}
+    return next(filter(None, map(_userinfo, settings.servers)), {})
+
+
+def _userinfo(server: str) -> dict[str, str]:
+    """What stands before the `@` of a URL. Sent to every server, as those found by gossip have no such part."""
+    parts = urlsplit(server)
+    if not parts.username:
+        return {}
+    if parts.password is None:
+        return {"token": unquote(parts.username)}
+    return {"user": unquote(parts.username), "password": unquote(parts.password)}
+
+
+def _plain(server: str) -> str:
+    """The URL without user name and password."""
+    parts = urlsplit(server)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _signing(jwt: str, seed: str) -> dict[str, Any]:
