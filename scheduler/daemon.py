@@ -123,7 +123,7 @@ class Replica:
         if self.settings.monitor is None:
             return
         app = monitor_app(render_metrics=self.telemetry.render, health=self._health, readiness=self._readiness)
-        self.monitor = await serve(app, self.settings.monitor)
+        self.monitor = await serve(app, self.settings.monitor, name="monitor")
         self._closers.append(self.monitor.stop)
 
     async def _open(self) -> Adapters:
