@@ -128,7 +128,7 @@ async def test_a_trigger_becomes_a_task_once(daemon: Replica, client: Client) ->
     assert first.execution_id.endswith("Z-mn1")
     assert again == first
     record = await client.executions.get(first.execution_id)
-    assert (record.kind, record.state, bytes(record.payload)) == ("manual", "queued", b'{"n":2}')
+    assert (record.kind, record.state, record.payload) == ("manual", "queued", msgspec.Raw(b'{"n":2}'))
 
     js = client.connection.jetstream()
     worker = await js.pull_subscribe_bind("default", "SCHEDD_TASKS")
