@@ -84,7 +84,11 @@ async def list_executions(
     is_table = not (shown.json or shown.names)
     most = limit or (TABLE_LIMIT if is_table else None)
     narrowed = any((schedule, state, queue, since, until))
-    empty = "No execution matches." if narrowed else "No executions yet: nothing was due since they are kept."
+    empty = (
+        "No execution matches."
+        if narrowed
+        else "No executions yet, nothing has been due. What will be, and when:  schedctl list"
+    )
     async with connection.client() as client:
         items = first(client.calls.pages("execution.list", request), most)
         count = await print_list(items, Record, COLUMNS, shown, empty=empty)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -21,6 +22,7 @@ from cli.options import Command, expand, option
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 T = TypeVar("T", bound=Struct)
@@ -97,7 +99,7 @@ def instant(text: str | None) -> str:
     """`2026-11-21T08:00:00.000Z` as `2026-11-21 08:00:00Z`, with the milliseconds only if there are any."""
     if not text:
         return "-"
-    return text.replace("T", " ", 1).replace(".000Z", "Z")
+    return re.sub(r"^(\S{10})T(\S{8})(\.000)?", r"\1 \2", text)
 
 
 def seconds(value: float | None) -> str:
@@ -153,7 +155,7 @@ def print_table(rows: Iterable[T], columns: Sequence[Column[T]]) -> None:
         )
     for row in rows:
         table.add_row(*(styled(column.value(row)) for column in shown))
-    out.print(table)
+    _print_trimmed(out, table)
 
 
 def print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
@@ -166,7 +168,14 @@ def print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
     for name, value in facts:
         if value:
             table.add_row(name, styled(value))
-    console().print(table)
+    _print_trimmed(console(), table)
+
+
+def _print_trimmed(out: Console, table: Table) -> None:
+    """Without the blanks that fill the last column: nobody wants them in a file."""
+    with out.capture() as captured:
+        out.print(table)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def heading(text: str) -> None:

@@ -100,7 +100,7 @@ async def _put(client: Client, entry: Entry, expected_revision: int | None) -> a
     except Conflict as problem:
         if expected_revision != 0:
             raise
-        raise Conflict(f"{entry.id}: {problem.message} (--replace overwrites a schedule that exists)") from None
+        raise Conflict(f"{problem.message} (--replace overwrites it)") from None
 
 
 async def _put_all(client: Client, entries: Sequence[Entry], expected: int | None, shown: Format) -> None:
@@ -127,7 +127,7 @@ async def _put_all(client: Client, entries: Sequence[Entry], expected: int | Non
 def _tell_put(reply: api.PutReply) -> None:
     for warning in reply.warnings:
         warn(f"warning: {warning}")
-    following = f"next {instant(reply.next[0])}" if reply.next else "fires only when triggered, if at all"
+    following = f"next {instant(reply.next[0])}" if reply.next else "no fire ahead"
     say(f"{reply.id} stored as revision {reply.revision}, {following}")
 
 
@@ -312,6 +312,8 @@ async def trigger(
         print_json(api.encode(reply))
     else:
         say(f"{reply.execution_id} {reply.state}")
+        if reply.state == "skipped":
+            warn("It did not run, another run is not over yet; --overlap allow runs it all the same.")
 
 
 # --- preview
@@ -356,7 +358,7 @@ def _only(entries: Sequence[Entry], file: Path) -> Entry:
 
 FIRE_COLUMNS: Sequence[Column[api.Fire]] = (
     Column("FIRES AT", lambda fire: instant(fire.fire_at), rigid=True),
-    Column("LOCAL", lambda fire: fire.local, rigid=True),
+    Column("LOCAL", lambda fire: instant(fire.local), rigid=True),
     Column("NOMINAL", lambda fire: instant(fire.nominal_at), rigid=True, wide=True),
     Column("NOTES", lambda fire: ", ".join(fire.notes)),
 )

@@ -168,7 +168,7 @@ class FakeDaemon:
         return {"execution_id": f"{body['id']}.20261121T080000000Z-m{body['nonce']}", "state": "queued"}
 
     def _schedule_preview(self, body: Body) -> Body:
-        fire = {"nominal_at": AT, "fire_at": AT, "local": "2026-11-21 09:00:00 CET", "notes": ["after a gap"]}
+        fire = {"nominal_at": AT, "fire_at": AT, "local": "2026-11-21T09:00:00+01:00", "notes": ["after a gap"]}
         return {"fires": [fire] * body.get("count", 10)}
 
     def _execution_list(self, body: Body) -> Body:

@@ -40,6 +40,7 @@ def test_instants() -> None:
     """Milliseconds show only where there are any; the zone always."""
     assert output.instant("2026-11-21T08:00:00.000Z") == "2026-11-21 08:00:00Z"
     assert output.instant("2026-11-21T08:00:00.250Z") == "2026-11-21 08:00:00.250Z"
+    assert output.instant("2026-11-21T09:00:00+01:00") == "2026-11-21 09:00:00+01:00"
     assert output.instant(None) == "-"
 
 
@@ -86,7 +87,7 @@ async def test_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_facts_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Markup in a value is text; facts without a value do not show."""
     output.print_facts([("Name", "[red]x[/red]"), ("Error", None)])
-    assert capsys.readouterr().out.strip() == "Name  [red]x[/red]"
+    assert capsys.readouterr().out == "Name  [red]x[/red]\n"
 
 
 @pytest.mark.parametrize(
