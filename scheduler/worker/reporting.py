@@ -41,6 +41,7 @@ async def report_finished(link: Link, task: Task, attempt: int, finished: Finish
         except Conflict:
             return False
         except InvalidArgument as problem:
+            log.warning("the end of %s is filed in short: %s", task.execution_id, problem.message)
             finished = _shortened(finished, problem)
         except ScheddError as problem:
             log.warning(

@@ -7,6 +7,7 @@ what the reports say then decides (`deciding`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -30,6 +31,7 @@ from scheduler.worker.task import Task, parse_task
 NO_HANDLER_DELAY_S = 5.0
 TIDY_S = 2.0
 """How long a function that timed out, or whose worker stops, may tidy up before it is left behind."""
+LEAST_GRACE_S = 0.05
 CANCEL_GRACE_S = 10.0
 """The same for a cancelled one, where the cancel message names no grace."""
 
@@ -51,12 +53,20 @@ class Run:
         self.message = message
         self.deliveries = read_reply(message.reply).delivered
         self.attempt = 0
-        self.interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.interrupt: asyncio.Future[Interrupt] = loop.create_future()
+        self.hurry: asyncio.Future[None] = loop.create_future()
+
+    def renew(self, message: Msg) -> None:
+        """The queue delivered it to us once more: from now on this delivery is the one to answer."""
+        self.message, self.deliveries = message, read_reply(message.reply).delivered
 
     def stop(self, how: How, grace_s: float) -> None:
-        """Ask it to end; the first asker counts."""
+        """Ask it to end. The first asker decides how; a later one without patience ends the first one's grace."""
         if not self.interrupt.done():
             self.interrupt.set_result(Interrupt(how, grace_s))
+        elif (how is How.STOPPED or grace_s <= 0) and not self.hurry.done():
+            self.hurry.set_result(None)
 
 
 class Runner:
@@ -103,7 +113,7 @@ class Runner:
             return None
         seq = read_reply(message.reply).seq
         if seq in self.in_hand:  # our own, again: the server did not hear of us for an ack wait
-            self.in_hand[seq].message = message
+            self.in_hand[seq].renew(message)
             return None
         run = await self._accept(message, binding)
         if run is None:
@@ -115,8 +125,12 @@ class Runner:
             log.warning("left to its next delivery: %s", problem, extra={"event": "worker.left", **_about(run)})
             return None
         finally:
-            self.in_hand.pop(seq, None)
-            self._changed()
+            self._let_go(run, seq)
+
+    def _let_go(self, run: Run, seq: int) -> None:
+        if self.in_hand.get(seq) is run:  # else it is here again already, as another run
+            del self.in_hand[seq]
+        self._changed()
 
     async def _accept(self, message: Msg, binding: Binding) -> Run | None:
         """The task of a message; None after refusing it: poison is ended for good, a strange type is handed back."""
@@ -184,7 +198,7 @@ class Runner:
             if call.done():
                 return _ending_of(call), None
             why = run.interrupt.result() if run.interrupt.done() else Interrupt(How.TIMED_OUT, TIDY_S)
-            await _end_call(call, context, run.handler, why.grace_s)
+            await _end_call(call, context, run, why.grace_s)
             return _interrupted(why, limits, call if call.done() else None), None if call.done() else call
         except asyncio.CancelledError:
             call.cancel()
@@ -224,35 +238,31 @@ class Runner:
     async def _conclude(self, run: Run, seq: int, claimed: Claimed, finished: Finished) -> None:
         """Report, then acknowledge or hand back. The task leaves our hands first: it may come back at once."""
         await self._outbox.flush()
-        about = {**_about(run), "outcome": finished.outcome.value}
         if not await report_finished(self._link, run.task, claimed.attempt, finished):
             text = "attempt %d was taken for lost and another has begun: its end is dropped"
-            log.warning(text, claimed.attempt, extra={"event": "worker.superseded", **about})
+            log.warning(text, claimed.attempt, extra={"event": "worker.superseded", **_about(run)})
             return
-        self.in_hand.pop(seq, None)
+        self._let_go(run, seq)
         if finished.is_final:
             await self._link.ack(run.message)
         else:
             await self._link.hand_back(run.message, finished.retry_in_s or 0.0)
+        self._tell(run, finished)
+
+    def _tell(self, run: Run, finished: Finished) -> None:
         error = f": {finished.error.type}: {finished.error.message}" if finished.error else ""
-        level = log.info if finished.error is None else log.warning
-        text = "attempt %d of %s: %s%s"
-        level(
-            text,
-            run.attempt,
-            run.task.execution_id,
-            finished.outcome.value,
-            error,
-            extra={"event": "worker.finished", **about},
-        )
+        level = logging.INFO if finished.error is None else logging.WARNING
+        text = f"attempt {run.attempt} of {run.task.execution_id}: {finished.outcome.value}{error}"
+        log.log(level, "%s", text, extra={"event": "worker.finished", **_about(run)})
 
 
-async def _end_call(call: asyncio.Task[Verdict], context: TaskContext, handler: Handler, grace_s: float) -> None:
+async def _end_call(call: asyncio.Task[Verdict], context: TaskContext, run: Run, grace_s: float) -> None:
     """Ask the function to end and give it `grace_s`. A thread can only be asked; it goes on behind our back."""
     context.cancel()
-    if handler.is_async:
+    if run.handler.is_async:
         call.cancel()
-    await asyncio.wait({call}, timeout=max(grace_s, 0.05))
+    ends: set[asyncio.Future[Any]] = {call, run.hurry}
+    await asyncio.wait(ends, timeout=max(grace_s, LEAST_GRACE_S), return_when=asyncio.FIRST_COMPLETED)
     if not call.done():
         text = "the function did not end when asked to; its slot stays taken until it does"
         log.error(text, extra={"event": "worker.left_behind", "execution_id": context.execution_id})

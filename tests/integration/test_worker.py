@@ -381,6 +381,35 @@ async def test_a_sync_function_learns_that_it_is_cancelled(stage: Stage, worker:
     assert (final["outcome"], final["result"]) == ("cancelled", "partial")
 
 
+@pytest.mark.parametrize("impatience", ["terminate", "stop"])
+async def test_a_long_grace_is_cut_short(stage: Stage, impatience: str) -> None:
+    """A cancelled run that uses its grace is ended by a terminate, and by a stop of its worker: as cancelled."""
+    worker = Worker("Q", nats=stage.url, stop_grace="200ms")
+    let_go = threading.Event()
+    running = threading.Event()
+
+    @worker.task("t")
+    def run(payload: Any) -> None:
+        running.set()
+        let_go.wait(60)
+
+    try:
+        async with stage.serving(worker):
+            execution = await stage.put("t")
+            await asyncio.to_thread(running.wait, 5)
+            await stage.client.publish(NAMES.cancel("Q", execution), b'{"action":"cancel","grace_s":60}')
+            await asyncio.sleep(0.2)
+            assert await stage.outcomes(execution) == []
+            if impatience == "terminate":
+                await stage.client.publish(NAMES.cancel("Q", execution), b'{"action":"terminate"}')
+            else:
+                await worker.stop()
+            assert (await stage.final(execution, within_s=3))["outcome"] == "cancelled"
+            let_go.set()
+    finally:
+        let_go.set()
+
+
 async def test_a_worker_waits_for_its_queue(stage: Stage) -> None:
     """Started before its queue exists, a worker waits and begins when it is there, another queue untouched."""
     worker = Worker("Q", "LATER", nats=stage.url)

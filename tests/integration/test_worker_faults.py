@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.errors import Unavailable
 from scheduler.wire.reports import BY_DAEMON, Started, encode
-from scheduler.worker import TaskContext, Worker
+from scheduler.worker import TaskContext, Worker, connecting, session
+from scheduler.worker import worker as worker_module
 from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually, staged
 from tests.nats_servers import Server
 
@@ -306,6 +308,69 @@ async def test_sigterm_hands_back_what_does_not_end(stage: Stage, evidence: Evid
     worker.task(type_)(_attempt)
     async with stage.serving(worker):
         assert (await stage.final(execution, within_s=3))["result"] == 2
+
+
+async def test_a_worker_stops_although_nats_is_away(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nobody to report to, stop() ends all the same; the run is then taken for lost, and followed."""
+    monkeypatch.setattr(session, "REPORT_S", 0.5)
+    monkeypatch.setattr(session, "TIDY_S", 0.1)
+    worker = Worker("Q", nats=stage.url, stop_grace="100ms")
+    running = asyncio.Event()
+
+    @worker.task("t")
+    async def run(payload: Any) -> None:
+        running.set()
+        await asyncio.sleep(60)
+
+    async with stage.serving(worker):
+        execution = await stage.put("t")
+        await running.wait()
+        await stage.server.kill()
+        async with asyncio.timeout(5):
+            await worker.stop()
+    await stage.server.start()
+    await eventually(stage.answers)
+    second = Worker("Q", nats=stage.url)
+    second.task("t")(_attempt)
+    async with stage.serving(second):
+        assert (await stage.final(execution))["result"] == 2
+
+
+async def test_a_connection_closed_for_good_ends_serving(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the client gives up for ever, serve() raises Unavailable: whoever runs the worker starts it anew."""
+    clients: list[Any] = []
+
+    async def connect_and_keep(*args: Any, **options: Any) -> Any:
+        clients.append(await connecting.connect_when_there(*args, **options))
+        return clients[-1]
+
+    monkeypatch.setattr(worker_module, "connect_when_there", connect_and_keep)
+    worker = Worker("Q", nats=stage.url)
+    worker.task("t")(_attempt)
+    async with stage.serving(worker) as serving:
+        await stage.final(await stage.put("t"))
+        await clients[0].close()
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(serving, 5)
+
+
+async def test_a_cancelled_serve_hands_back_at_once(stage: Stage) -> None:
+    """Cancelling the task that serves waits for no grace: what runs is handed back, and the cancellation goes on."""
+    worker = Worker("Q", nats=stage.url, stop_grace="30s")
+    running = asyncio.Event()
+
+    @worker.task("t")
+    async def run(payload: Any) -> None:
+        running.set()
+        await asyncio.sleep(60)
+
+    async with stage.serving(worker) as serving:
+        execution = await stage.put("t")
+        await running.wait()
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(serving, 5)
+    assert await stage.outcomes(execution) == [(1, "retry")]
 
 
 async def test_a_worker_waits_for_nats(stage: Stage, evidence: Evidence) -> None:
