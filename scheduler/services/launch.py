@@ -185,9 +185,9 @@ class Launcher:
         if not steps:
             return
         await self._ensure({step.execution.queue for step in steps})
+        now = self._clock.now()  # before it is sent: a worker may be faster than our acknowledgement
         results = await self._queues.publish([self._pair(step) for step in steps])
         await self._checkpoints.reached("launch.paired")
-        now = self._clock.now()
         queued: list[tuple[_Step, Queue]] = []
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, Queued):

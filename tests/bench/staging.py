@@ -22,10 +22,10 @@ class Stage:
     clock: SystemClock
 
     async def pending_due(self) -> int:
-        """Fired messages that nobody has pulled yet."""
+        """Fired messages that nobody has acknowledged yet."""
         requests = self.adapters.timeline._requests
         info = await requests.api(f"CONSUMER.INFO.{self.names.timeline}.dispatcher")
-        return int(info["num_pending"])
+        return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 @asynccontextmanager
