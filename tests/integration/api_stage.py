@@ -57,7 +57,7 @@ class Replica(Struct):
 
 @contextlib.asynccontextmanager
 async def replica(
-    url: str, label: str = "a", *, leads: bool = True, apply_wait_s: float = 5.0
+    url: str, label: str = "a", *, leads: bool = True, apply_wait_s: float = 5.0, concurrent_max: int = 256
 ) -> AsyncIterator[Replica]:
     """Provision, and serve until the end of the block. A replica that does not lead plans nothing."""
     names, clock, telemetry = Names(), SystemClock(), RecordingTelemetry()
@@ -99,7 +99,7 @@ async def replica(
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
         )  # fmt: skip
         metadata = {"replica": label, "version": VERSION, "started_at": format_instant(clock.now())}
-        service = ApiService(client, names, api, metadata)
+        service = ApiService(client, names, api, metadata, concurrent_max=concurrent_max)
         api.discover_replicas = service.discover_replicas
         await service.start()
         stack.push_async_callback(service.stop)

@@ -221,6 +221,36 @@ async def test_slow_requests_hold_up_nobody(nats_server: Server) -> None:
         assert (await daemon.adapters.schedules.last_revision()) == 1, "equal definitions were written once"
 
 
+async def test_beyond_its_limit_a_replica_says_so(nats_server: Server) -> None:
+    """Of five requests at once a replica with room for two refuses three, at once, and each refusal is counted."""
+    async with (
+        replica(nats_server.url, leads=False, apply_wait_s=1.0, concurrent_max=2) as daemon,
+        user(daemon.url) as (client, _),
+    ):
+        body = json.dumps({"id": "a", "schedule": HELLO}).encode()
+        answers = await asyncio.gather(*(raw(client.connection, "schedule.put", body) for _ in range(5)))
+        messages = sorted(answer["message"] for _, answer in answers)
+        assert sum("not yet applied" in message for message in messages) == 2
+        assert sum("answering 2 requests already" in message for message in messages) == 3
+        assert daemon.telemetry.count("api_request", endpoint="schedule.put", code="unavailable") == 5
+        assert (await client.schedules.get("a")).id == "a", "then there is room again"
+
+
+async def test_an_answer_that_no_server_carries_is_an_error(nats_server: Server) -> None:
+    """With a small max_payload a large answer becomes an error that says so, instead of silence."""
+    await nats_server.stop()
+    nats_server.configure("max_payload: 65536")
+    await nats_server.start()
+    async with replica(nats_server.url) as daemon, user(daemon.url) as (client, _):
+        for number in range(3):
+            big = {"manual": True, "queue": "q", "type": "t", "payload": "x" * 40_000}
+            await daemon.adapters.schedules.put(f"a{number}", json.dumps(big).encode())
+        headers, body = await raw(client.connection, "schedule.list", b"{}")
+        assert (headers["Nats-Service-Error-Code"], body["code"]) == ("413", "payload_too_large")
+        _, page = await raw(client.connection, "schedule.list", b'{"limit":1}')
+        assert len(page["items"]) == 1
+
+
 async def test_a_stopping_service_answers_what_it_has(nats_server: Server) -> None:
     """Requests that wait when a replica stops are answered, not dropped; then nobody serves."""
     async with replica(nats_server.url, leads=False, apply_wait_s=60.0) as daemon, user(daemon.url) as (client, _):

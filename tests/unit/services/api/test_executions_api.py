@@ -23,14 +23,14 @@ async def small() -> AsyncIterator[Stage]:
 
 
 async def pages(stage: Stage, **body: Any) -> list[list[str]]:
-    found, cursor = [], None
+    found: list[list[str]] = []
+    more: dict[str, str] = {}
     while True:
-        more = {} if cursor is None else {"cursor": cursor}
         page = await stage.ask("execution.list", **body, **more)
         found.append([item["id"] for item in page["items"]])
-        cursor = page["cursor"]
-        if cursor is None:
+        if page["cursor"] is None:
             return found
+        more = {"cursor": page["cursor"]}
 
 
 def at(number: int) -> str:

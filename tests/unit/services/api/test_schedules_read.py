@@ -17,14 +17,14 @@ from tests.unit.services.api.stage import HELLO, Stage
 
 
 async def pages(stage: Stage, **body: Any) -> list[list[str]]:
-    found, cursor = [], None
+    found: list[list[str]] = []
+    more: dict[str, str] = {}
     while True:
-        more = {} if cursor is None else {"cursor": cursor}
         page = await stage.ask("schedule.list", **body, **more)
         found.append([item["id"] for item in page["items"]])
-        cursor = page["cursor"]
-        if cursor is None:
+        if page["cursor"] is None:
             return found
+        more = {"cursor": page["cursor"]}
 
 
 async def test_get_shows_definition_and_status(stage: Stage) -> None:

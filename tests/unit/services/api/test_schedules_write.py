@@ -140,7 +140,7 @@ async def test_a_lost_race_meets_what_the_other_stored(stage: Stage) -> None:
 async def test_a_put_whose_answer_was_lost_is_recognised(stage: Stage, expected: int | None) -> None:
     """The write landed and its answer did not come: reading back tells, also where an expectation was given."""
     stage.server.lose_ack_next()
-    more = {} if expected is None else {"expected_revision": expected}
+    more: dict[str, Any] = {} if expected is None else {"expected_revision": expected}
     assert (await stage.put("hello", **more))["revision"] == 1
     assert await stage.schedules.last_revision() == 1
 

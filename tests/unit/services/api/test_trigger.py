@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from scheduler.core.errors import Internal, InvalidArgument, NotFound, PayloadTooLarge, Unavailable, Unsure
-from scheduler.memory.streams import Message
+from scheduler.memory.streams import MemoryStream, Message, Write
 from tests.unit.services.api.stage import CLAIM_FLOOR_S, HELLO, Stage
 
 
@@ -85,10 +86,10 @@ async def test_silence_anywhere_is_repaired_by_a_repeat(stage: Stage, lost: int)
     await stage.put("hello")
     original, count = stage.server.write, 0
 
-    def losing(*arguments: Any) -> int:
+    def losing(stream: MemoryStream, batch: Sequence[Write]) -> int:
         nonlocal count
         count += 1
-        seq = original(*arguments)
+        seq = original(stream, batch)
         if count == lost + 1:
             raise Unsure("no answer in time")
         return seq
