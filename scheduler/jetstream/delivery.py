@@ -34,9 +34,10 @@ def read_reply(reply: str) -> Delivery:
     """Both forms: 9 tokens, and 11 or more where domain and account come first. Raises Internal for anything else."""
     tokens = reply.split(".")
     first = 4 if len(tokens) == 9 else 6
-    if len(tokens) < 9 or not reply.startswith("$JS.ACK."):
-        raise Internal(f"{reply!r:.120} is not the reply subject of a delivered message")
-    delivered, seq, consumer_seq, timestamp_ns, pending = (int(token) for token in tokens[first : first + 5])
+    try:
+        delivered, seq, consumer_seq, timestamp_ns, pending = map(int, tokens[first : first + 5])
+    except ValueError:
+        raise Internal(f"{reply!r:.120} is not the reply subject of a delivered message") from None
     return Delivery(delivered, seq, from_milliseconds(timestamp_ns // _NS_PER_MS), consumer_seq, pending)
 
 

@@ -23,7 +23,7 @@ from scheduler.wire.names import Names
 BUFFER_MAX = 10_000
 BATCH = 256
 RETRY_S = 1.0
-CLOSE_S = 3.0
+CLOSE_S = 1.5
 
 FULL, REFUSED, UNREADABLE, UNSENT = "buffer_full", "refused", "not_json", "closed"
 
@@ -56,15 +56,16 @@ class NatsEvents:
 
     async def close(self, timeout_s: float = CLOSE_S) -> None:
         """Send what is left, for at most that long; idempotent."""
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._emptied.wait()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._emptied.wait()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         for _ in range(len(self._buffer)):
             self._dropped(UNSENT)
         self._buffer.clear()

@@ -244,16 +244,18 @@ class PendingBatch:
 
     async def result(self, timeout_s: float | None = None) -> Ack:
         """The commit's ack. Raises Conflict (an expectation failed, nothing is stored), Unsure, Unavailable."""
-        (reply,) = await self._requests.collect([self._commit], timeout_s)
-        first = self._first
-        if first is not None and first.done() and not first.cancelled() and first.result().data:
-            opening = read_ack(first.result(), self._subject)
-            if isinstance(opening, ScheddError):
-                raise opening
-        ack = read_ack(reply, self._subject)
-        if isinstance(ack, ScheddError):
-            raise ack
-        return ack
+        futures = [self._commit] if self._first is None else [self._first, self._commit]
+        *opening, reply = await self._requests.collect(futures, timeout_s)  # both, so that neither is waited for on
+        for message in opening:
+            if isinstance(message, Msg) and message.data:
+                _raise_error(read_ack(message, self._subject))
+        return _raise_error(read_ack(reply, self._subject))
+
+
+def _raise_error(ack: Ack | ScheddError) -> Ack:
+    if isinstance(ack, ScheddError):
+        raise ack
+    return ack
 
 
 def _reply_of(future: asyncio.Future[Msg]) -> Msg | ScheddError:

@@ -8,6 +8,7 @@ a plain message would leave the schedule behind for a crash to resurrect (notes/
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -38,6 +39,7 @@ from scheduler.wire.timeline import (
 )
 
 MARKER_TTL = "1"  # seconds that a disarm stays to be seen
+LISTED_AT_ONCE = 2_000
 NO_EPOCH = 2**53  # no stream gets that far
 
 
@@ -163,7 +165,9 @@ class NatsTimeline:
     async def _listed(self, pattern: str) -> dict[str, list[datetime]]:
         found: dict[str, list[datetime]] = {}
         prefix = f"{self._names.namespace}.arm"
-        for subject in await self._subjects(pattern):
+        for number, subject in enumerate(await self._subjects(pattern)):
+            if number % LISTED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # a hundred thousand take a while: the lease is to be renewed meanwhile
             try:
                 key = parse_occurrence_subject(subject, prefix)
             except InvalidArgument:  # nothing schedd can have armed; should it fire, it comes out as poison

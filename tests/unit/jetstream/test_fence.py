@@ -1,0 +1,56 @@
+"""The start-up self-test of the fence, against a server that does not keep it."""
+
+from __future__ import annotations
+
+from typing import cast
+from unittest.mock import Mock
+
+import pytest
+from nats.aio.client import Client
+
+from scheduler.core.errors import Conflict, Internal, Unavailable
+from scheduler.jetstream.requests import Ack, Message, Requests
+from scheduler.jetstream.timeline import NatsTimeline
+from scheduler.wire import headers as h
+from scheduler.wire.names import Names
+
+
+class FakeRequests:
+    """Gives one answer to everything."""
+
+    def __init__(self, answer: Ack | Exception) -> None:
+        self._answer = answer
+        self.published: list[Message] = []
+
+    async def publish(self, message: Message) -> Ack:
+        self.published.append(message)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+def timeline(requests: FakeRequests) -> NatsTimeline:
+    return NatsTimeline(cast("Requests", requests), cast("Client", Mock()), Names())
+
+
+async def test_no_fence() -> None:
+    """A server that accepts a wrong epoch is not planned on, and the probe it accepted can never fire."""
+    requests = FakeRequests(Ack(seq=5))
+    with pytest.raises(Internal, match="SCHEDD_TIMELINE"):
+        await timeline(requests).prove_fence()
+    (probe,) = requests.published
+    assert probe.headers is not None
+    assert h.SCHEDULE not in probe.headers
+    assert probe.headers[h.TTL] == "1"
+    assert probe.headers[h.EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT] == "schedd.epoch"
+
+
+async def test_fence() -> None:
+    """A refusal is the proof."""
+    await timeline(FakeRequests(Conflict("wrong last sequence"))).prove_fence()
+
+
+async def test_no_answer() -> None:
+    """A server that does not answer proves nothing."""
+    with pytest.raises(Unavailable):
+        await timeline(FakeRequests(Unavailable("electing"))).prove_fence()
