@@ -97,9 +97,9 @@ def events_of_vanished(execution: Execution, reports: Sequence[Report], now: dat
     if start is None:
         return (Finish(at=now, state=State.SUCCEEDED, reason=INFERRED),)
     end = end_of(start, reports)
-    if end is not None and end.state is not State.RETRYING:
-        return ()
-    return (lost(now, start.attempt, WORKER_GONE if end is None else TASK_GONE),)
+    if end is None:
+        return (lost(now, start.attempt, WORKER_GONE),)
+    return (lost(now, end.attempt, TASK_GONE),) if end.state is State.RETRYING else ()
 
 
 # --- running, but the worker is gone

@@ -70,10 +70,10 @@ Report = AttemptStarted | AttemptEnded
 def events_of_reports(
     execution: Execution, reports: Sequence[Report], *, task_seq: int | None = None
 ) -> tuple[Event, ...]:
-    """The events of these reports, in stream order, without those that the record has already taken in."""
+    """The events of these reports, attempt by attempt, without those that the record has already taken in."""
     events: list[Event] = []
     attempt = execution.attempt if execution.started_at is not None else execution.attempts_before
-    for report in sorted(_of_drive(execution, reports), key=lambda each: each.seq):
+    for report in sorted(_of_drive(execution, reports), key=_place):
         if isinstance(report, AttemptEnded):
             if not _is_told(execution, report):
                 events.append(_end(execution, report))
@@ -81,6 +81,10 @@ def events_of_reports(
             attempt = report.attempt
             events.append(Start(report.at, report.attempt, report.worker))
     return _proven(execution, events, task_seq)
+
+
+def _place(report: Report) -> tuple[int, bool, int]:
+    return report.attempt, isinstance(report, AttemptEnded), report.seq
 
 
 def _of_drive(execution: Execution, reports: Sequence[Report]) -> list[Report]:
@@ -149,9 +153,9 @@ def newest_start(execution: Execution, reports: Sequence[Report]) -> AttemptStar
 
 
 def end_of(start: AttemptStarted, reports: Sequence[Report]) -> AttemptEnded | None:
-    """The newest report about the end of that attempt."""
-    ends = [each for each in reports if isinstance(each, AttemptEnded) and each.attempt == start.attempt]
-    return max(ends, key=lambda each: each.seq, default=None)
+    """The newest report about the end of that attempt, or of one after it whose start is not there (any more)."""
+    ends = [each for each in reports if isinstance(each, AttemptEnded) and each.attempt >= start.attempt]
+    return max(ends, key=_place, default=None)
 
 
 # --- signals
@@ -207,7 +211,8 @@ def judge_signals(execution: Execution, signals: Sequence[TaskSignal], known: Su
             current = advance(current, event) or current
         events += judgement.events
         remove, hold = remove or judgement.remove, hold or judgement.hold
-    return Judgement(tuple(events), remove, hold and not is_terminal(current))
+    is_over = is_terminal(current)
+    return Judgement(tuple(events), remove=remove and is_over, hold=(hold or remove) and not is_over)
 
 
 def _judge(execution: Execution, signal: TaskSignal, known: Surroundings) -> Judgement:
@@ -258,7 +263,7 @@ def _judge_last(execution: Execution, signal: TaskSignal, start: AttemptStarted,
     if end is not None and end.state is not State.RETRYING:
         return Judgement(events, remove=True)
     if end is not None:
-        last = Finish(at=signal.at, state=State.FAILED, attempt=start.attempt, reason=MAX_DELIVER, error=end.error)
+        last = Finish(at=signal.at, state=State.FAILED, attempt=end.attempt, reason=MAX_DELIVER, error=end.error)
         return Judgement((*events, last), remove=True)
     if known.is_alive:
         return Judgement(events, hold=True)
