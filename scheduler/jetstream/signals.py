@@ -19,7 +19,7 @@ from scheduler.wire.names import TRACKER, Names
 INFO_TIMEOUT_S = 2.0
 
 
-class _Position(msgspec.Struct):
+class _Position(msgspec.Struct, frozen=True):
     stream_seq: int = 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.ports.queues import Pair, Poison, Queued, Signal
+from scheduler.ports.queues import Pair, Poison, Progress, Queued, Signal
 from scheduler.wire.advisories import REMOVED_REASON
 from tests.contracts.stages import Stage, Task, Worker, collected, nothing_more
 
@@ -124,3 +124,21 @@ async def test_poison(stage: Stage, body: bytes) -> None:
     assert poison.problem
     await stage.signals.ack([poison.ack])
     assert await nothing_more(stage, stage.signals.pull, 0.2)
+
+
+async def test_progress(stage: Stage) -> None:
+    """The progress tells what all replicas have acknowledged, whether or not the rest was pulled."""
+    assert await stage.signals.progress() == Progress(0, 0)
+    worker, tasks = await delivered(stage, 3)
+    for task in tasks:
+        await worker.ack(task.token)
+    await stage.sleep(0.1)
+    assert await stage.signals.progress() == Progress(0, 3)
+    found = await signals(stage, 3)
+    assert await stage.signals.progress() == Progress(0, 3)
+    await stage.signals.ack([found[0].ack, found[2].ack])
+    await stage.sleep(0.1)
+    assert await stage.signals.progress() == Progress(1, 3)
+    await stage.signals.ack([found[1].ack])
+    await stage.sleep(0.1)
+    assert await stage.signals.progress() == Progress(3, 3)
