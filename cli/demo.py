@@ -189,7 +189,7 @@ def table_of(board: Board, rows: int) -> Table:
     """The newest executions; states, times and spans whole at 80 columns, only the result is cut."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in TITLES:
         right = title in {"TRY", "LATE", "TOOK"}
         table.add_column(title, no_wrap=title != TITLES[-1], justify="right" if right else "left")
@@ -197,7 +197,6 @@ def table_of(board: Board, rows: int) -> Table:
         row = [styled(cell) for cell in cells(record)]
         row[-1].no_wrap, row[-1].overflow = True, "ellipsis"  # its column gives way, its lines stay one
         table.add_row(*row)
-    table.caption = board.summary()
     return table
 
 

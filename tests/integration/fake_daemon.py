@@ -43,7 +43,7 @@ async def nats_server(folder: Path) -> AsyncIterator[str]:
     ports = folder / f"nats-server_{process.pid}.ports"
     try:
         async with asyncio.timeout(10):
-            while not (ports.exists() and ports.read_text().strip().endswith("}")):  # noqa: ASYNC110 (a file of another process)
+            while not (ports.exists() and ports.read_text().strip().endswith("}")):
                 await asyncio.sleep(0.01)
         yield json.loads(ports.read_text())["nats"][0]
     finally:
