@@ -140,7 +140,13 @@ class Replica(Struct):
 
 
 _steps = st.lists(
-    st.tuples(st.floats(0, 12), st.integers(0, 1), st.sampled_from(["think", "land"])), min_size=1, max_size=80
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.5, 2.0, 5.0, 9.0, 15.1]) | st.floats(0, 12),
+        st.integers(0, 1),
+        st.sampled_from(["think", "land", "both", "both"]),
+    ),
+    min_size=4,
+    max_size=60,
 )
 
 
@@ -153,9 +159,9 @@ def test_two_candidates_with_stalls(steps: list[tuple[float, int, str]], rate: f
     for pause_s, which, what in steps:
         now_s += pause_s
         replica = replicas[which]
-        if what == "think":
+        if what != "land":
             replica.think(register, now_s)
-        else:
+        if what != "think":
             replica.land(register)
         assert [each.leads(now_s) for each in replicas].count(True) <= 1
 
