@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from scheduler.core.durations import duration_ms, format_duration
 from scheduler.core.errors import InvalidArgument
@@ -42,6 +43,7 @@ def cut(at: datetime) -> datetime:
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
+@lru_cache(maxsize=4096)  # the few instants of a batch are written a dozen times each
 def format_instant(at: datetime) -> str:
     """`2026-11-21T08:00:00.000Z`. The instant must be aware and in UTC (it is everywhere inside schedd)."""
     return at.isoformat(timespec="milliseconds")[:23] + "Z"

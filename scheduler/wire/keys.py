@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from scheduler.core.errors import InvalidArgument
 
+_PLAIN = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*", re.ASCII)  # nearly every key, and quick to tell
 KEY_MAX = 1024  # bytes; the server ends connections that send control lines above 4096 by default
 
 
 def is_key(text: str) -> bool:
     """Whether it can stand in a subject as it is: no wildcard, no empty token, no white space, not too long."""
+    if len(text) <= KEY_MAX and _PLAIN.fullmatch(text):
+        return True
     return (
         all(token and token not in {"*", ">"} for token in text.split("."))
         and not any(char.isspace() or char == "\x00" for char in text)
