@@ -46,8 +46,9 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """One nats-server process; its name, ports and data stay the same when it is started again."""
 
-    def __init__(self, folder: Path, *, name: str = "n1", config: str = "") -> None:
+    def __init__(self, folder: Path, *, name: str = "n1", config: str = "", jetstream: bool = True) -> None:
         self.name = name
+        self._jetstream = f'jetstream {{ store_dir: "{folder / "data"}" }}' if jetstream else ""
         self.port, self._monitor = free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self._folder = folder
@@ -70,7 +71,7 @@ class Server:
         """Further configuration, in force from the next start."""
         self._config.write_text(
             f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self._monitor}"\n'
-            f'jetstream {{ store_dir: "{self._folder / "data"}" }}\n{more}\n'
+            f"{self._jetstream}\n{more}\n"
         )
 
     def spawn(self) -> None:

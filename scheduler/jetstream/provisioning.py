@@ -31,6 +31,7 @@ from scheduler.jetstream.topology import (
     Topology,
     differences,
     impossible,
+    is_vital,
     queue_consumer,
     topology,
 )
@@ -43,6 +44,7 @@ CHANGE_S = 5.0
 PAUSE_S = (0.1, 1.5)
 AT_ONCE = 4
 _NAME_IN_USE = frozenset({10058, 10148, 10013})  # another replica was faster, or its settings differ: look again
+_INVALID = 10052  # the configuration as such
 _NO_PEERS = 10005  # not enough servers yet
 _NO_CLUSTER = 10074
 _JETSTREAM_OFF = frozenset({10039, 10076})
@@ -201,7 +203,8 @@ class _Run:
         if code == _NO_CLUSTER:
             several = f"{self._replicas} stream replicas need a NATS cluster, and this is a single server"
             raise InvalidArgument(f"{several}: use --stream-replicas 1", field="stream_replicas") from None
-        if code in _NAME_IN_USE or code == _NO_PEERS or isinstance(refusal.problem, Unavailable):
+        waits = isinstance(refusal.problem, Unavailable) and code != _INVALID
+        if code in _NAME_IN_USE or code == _NO_PEERS or waits:
             return refusal.problem
         raise Unavailable(f"{phase}: {refusal.problem.message}") from None
 
@@ -228,11 +231,25 @@ class _Run:
             return
         changes = differences(stream.owned, found.config)
         self._refuse_impossible(stream.name, changes, found.config)
-        if changes:
-            await self._call(f"STREAM.UPDATE.{stream.name}", {**found.config, **changes})
-            self._note(f"repaired stream {stream.name}: {', '.join(changes)}")
+        config = await self._repair(stream.name, found.config, changes) if changes else found.config
         if not self._keep_replicas and found.config.get("num_replicas") != self._replicas:
-            await self._scale(stream, {**found.config, **changes})
+            await self._scale(stream, config)
+
+    async def _repair(self, name: str, config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change one setting after the other: some cannot be undone on the server, as TTLs that a user switched on."""
+        for key, wanted in changes.items():
+            try:
+                await self._call(f"STREAM.UPDATE.{name}", {**config, key: wanted})
+            except _Refused as refusal:
+                if refusal.error.err_code != _INVALID or is_vital(key, wanted):
+                    raise
+                extra = {"event": "drift_stays", "stream": name, "key": key, "why": refusal.error.description}
+                level = logging.DEBUG if self._keep_replicas else logging.WARNING  # once, not with every restore
+                log.log(level, "a setting cannot be repaired", extra=extra)
+            else:
+                config = {**config, key: wanted}
+                self._note(f"repaired stream {name}: {key}")
+        return config
 
     async def _scale(self, stream: Stream, config: Mapping[str, Any]) -> None:
         """Change the number of replicas if the servers can; if not, what is there goes on."""

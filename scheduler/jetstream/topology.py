@@ -97,6 +97,11 @@ def impossible(changes: Mapping[str, Any]) -> list[str]:
     return sorted(_FIXED & changes.keys())
 
 
+def is_vital(key: str, wanted: Any) -> bool:
+    """Whether schedd cannot work without this setting; the others only protect it from others."""
+    return key == "subjects" or (key.startswith("allow_") and wanted is True)
+
+
 def _absent(wanted: Any) -> Any:
     """What the server means by a setting that it leaves out of its answer."""
     if isinstance(wanted, (bool, int, list, tuple)):
@@ -109,13 +114,12 @@ def _would_shrink(key: str, wanted: int, has: int) -> bool:
 
 
 def _buckets(names: Names) -> list[Stream]:
-    keep: dict[str, Any] = {"allow_msg_ttl": False}  # nothing here may go by itself
+    direct: dict[str, Any] = {"allow_direct": True}  # for the clients of others; schedd asks the leader
     ttl: dict[str, Any] = {"allow_msg_ttl": True}
-    leader_only: dict[str, Any] = {"allow_direct": False}
     return [
-        _bucket(names.control, {**keep, **leader_only}),
-        _bucket(names.schedules, {**keep, "deny_purge": True}, {"allow_direct": True}),
-        _bucket(names.calendars, keep, {"allow_direct": True}),
+        _bucket(names.control, {"allow_direct": False}),
+        _bucket(names.schedules, {"deny_purge": True}, direct),
+        _bucket(names.calendars, {}, direct),
         _bucket(names.executions, ttl),
         _bucket(names.status, ttl),
         _bucket(names.workers, ttl),
