@@ -16,8 +16,8 @@ from scheduler.ports.timeline import Timeline
 
 log = logging.getLogger(__name__)
 WAIT_S = 5.0
-FIRST_POLLS = 10  # most edits are applied within a few of these
-POLL_S = (0.02, 0.05)
+QUICK_S = 0.5  # most edits are applied long before somebody has waited this long
+POLL_QUICK_S, POLL_S = 0.01, 0.05
 
 
 class AppliedWatermark:
@@ -28,6 +28,7 @@ class AppliedWatermark:
         self._timeline, self._clock, self._timeout_s = timeline, clock, timeout_s
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._poller: asyncio.Task[None] | None = None
+        self._quick_until_s = 0.0
 
     async def wait(self, revision: int, timeout_s: float | None = None) -> None:
         """Return once every write up to `revision` is applied. Raises Unavailable when the time is over."""
@@ -35,6 +36,7 @@ class AppliedWatermark:
             return
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[applied] = revision
+        self._quick_until_s = self._clock.boottime_s() + QUICK_S
         self._poll()
         sleeping = asyncio.ensure_future(self._clock.sleep(self._timeout_s if timeout_s is None else timeout_s))
         try:
@@ -68,12 +70,11 @@ class AppliedWatermark:
             self._poller = asyncio.create_task(self._poll_while_needed(), name="applied-watermark")
 
     async def _poll_while_needed(self) -> None:
-        polls = 0
         while self._waiting:
             await self._look()
-            polls += 1
             if self._waiting:
-                await self._clock.sleep(POLL_S[polls > FIRST_POLLS])
+                quick = self._clock.boottime_s() < self._quick_until_s
+                await self._clock.sleep(POLL_QUICK_S if quick else POLL_S)
 
     async def _look(self) -> None:
         try:

@@ -6,10 +6,11 @@ reading the whole bucket; with one, from the keys of that schedule, read in port
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
 from msgspec import Raw, Struct
 
@@ -24,7 +25,7 @@ from scheduler.wire.ids import check_queue, check_schedule_id, format_nominal, p
 from scheduler.wire.instants import parse_optional
 from scheduler.wire.record import Summary, summary_of
 
-READ_CHUNK = 50  # records read at once
+READ_CHUNK = 100  # records read at once
 READS_MAX = 5_000  # records read for one page, however few of them match
 PORTION_MAX = 100_000  # keys of a schedule kept for the following pages
 PORTIONS_MAX = 4
@@ -52,9 +53,12 @@ class _Filter(Struct, frozen=True):
 
 
 class _Portion(Struct):
-    """Keys of one schedule behind a position, newest first; `is_whole` if there are none after them."""
+    """The newest keys of one schedule that are older than `before` (None: than nothing), oldest first.
 
-    behind: Position | None
+    Within one schedule ids sort as their nominal times do. `is_whole`: there are none older than these.
+    """
+
+    before: str | None
     keys: list[str]
     is_whole: bool
     read_s: float
@@ -86,67 +90,71 @@ class Executions:
     async def list(self, request: api.ListExecutions) -> api.ExecutionList:
         """Raises InvalidArgument, Unavailable."""
         wanted = _filter_of(request)
-        behind = None if request.cursor is None else position_of(_checked_cursor(request.cursor, wanted.schedule))
+        cursor = None if request.cursor is None else _checked_cursor(request.cursor, wanted.schedule)
         page: Page[Raw] = Page(self._clock, request.limit, self._bytes_max)
         if wanted.schedule is None:
-            await self._fill(page, await self._recent(wanted, behind), wanted)
+            await self._fill(page, await self._recent(wanted, cursor), wanted)
         else:
-            await self._list_schedule(wanted.schedule, page, wanted, behind)
+            await self._list_schedule(wanted.schedule, page, wanted, cursor)
         return api.ExecutionList(items=page.items, cursor=page.cursor)
 
     # --- candidates
 
-    async def _recent(self, wanted: _Filter, behind: Position | None) -> Sequence[str]:
+    async def _recent(self, wanted: _Filter, cursor: str | None) -> Iterator[str]:
         await self._index.current()
+        behind = None if cursor is None else position_of(cursor)
         found = [seen.id for seen in self._index.recent() if wanted.has(seen.summary) and wanted.has_time(seen.id)]
-        return _newest(_behind(found, behind), len(found))
+        left = found if behind is None else [each for each in found if position_of(each) < behind]
+        return iter(sorted(left, key=position_of, reverse=True))
 
-    async def _list_schedule(self, schedule_id: str, page: Page[Raw], wanted: _Filter, behind: Position | None) -> None:
+    async def _list_schedule(self, schedule_id: str, page: Page[Raw], wanted: _Filter, cursor: str | None) -> None:
         """Portion after portion, until the page is closed or the keys are used up."""
+        before = cursor
         while True:
-            portion = await self._portion(schedule_id, behind)
-            keys = [key for key in _behind(portion.keys, behind) if wanted.has_time(key)]
-            if not await self._fill(page, keys, wanted):
+            portion = await self._portion(schedule_id, before)
+            if not await self._fill(page, _older(portion, schedule_id, before, wanted), wanted):
                 return
             if portion.is_whole or not portion.keys:
                 return
-            page.skip(portion.keys[-1])
-            behind = position_of(portion.keys[-1])
-            if wanted.since is not None and behind[0] < wanted.since:
+            before = portion.keys[0]
+            if wanted.since is not None and before < f"{schedule_id}.{wanted.since}":
                 return
+            page.skip(before)
             if page.is_over_time:
                 page.end()
                 return
 
-    async def _portion(self, schedule_id: str, behind: Position | None) -> _Portion:
+    async def _portion(self, schedule_id: str, before: str | None) -> _Portion:
         """A first page reads the keys anew; the pages after it go on in what was read then, as long as it reaches."""
         kept = self._portions.get(schedule_id)
-        if behind is not None and kept is not None and self._reaches(kept, behind):
+        if before is not None and kept is not None and self._reaches(kept, before):
             return kept
-        keys = [key for key in await self._bucket.keys(f"{schedule_id}.*") if _is_record(key)]
-        left = _behind(keys, behind)
-        portion = _Portion(behind, _newest(left, PORTION_MAX), len(left) <= PORTION_MAX, self._clock.boottime_s())
+        keys = await self._bucket.keys(f"{schedule_id}.*")
+        left = sorted(key for key in keys if _is_record(key) and (before is None or key < before))
+        portion = _Portion(before, left[-PORTION_MAX:], len(left) <= PORTION_MAX, self._clock.boottime_s())
         self._portions[schedule_id] = portion
         self._portions.move_to_end(schedule_id)
         while len(self._portions) > PORTIONS_MAX:
             self._portions.popitem(last=False)
         return portion
 
-    def _reaches(self, kept: _Portion, behind: Position) -> bool:
+    def _reaches(self, kept: _Portion, before: str) -> bool:
+        """Whether what follows a position begins in this portion."""
         if self._clock.boottime_s() - kept.read_s > PORTION_S or not kept.keys:
             return False
-        begins_before = kept.behind is None or kept.behind >= behind
-        return begins_before and (kept.is_whole or position_of(kept.keys[-1]) < behind)
+        begins = kept.before is None or kept.before >= before
+        return begins and (kept.is_whole or kept.keys[0] < before)
 
     # --- records
 
-    async def _fill(self, page: Page[Raw], ids: Sequence[str], wanted: _Filter) -> bool:
+    async def _fill(self, page: Page[Raw], ids: Iterator[str], wanted: _Filter) -> bool:
         """Read the records and add those that match; False once the page is closed."""
-        for start in range(0, len(ids), READ_CHUNK):
-            if start and (start >= READS_MAX or page.is_over_time):
+        reads = 0
+        while chunk := list(islice(ids, READ_CHUNK)):
+            if reads and (reads >= READS_MAX or page.is_over_time):
                 page.end()
                 return False
-            chunk = ids[start : start + READ_CHUNK]
+            reads += len(chunk)
             for execution_id, entry in zip(chunk, await self._bucket.get_many(chunk), strict=True):
                 summary = None if entry is None or entry.deleted else summary_of(entry.value)
                 if entry is None or summary is None or not wanted.has(summary):
@@ -154,6 +162,14 @@ class Executions:
                 elif not page.add(execution_id, Raw(entry.value), len(entry.value) + 1):
                     return False
         return True
+
+
+def _older(portion: _Portion, schedule_id: str, before: str | None, wanted: _Filter) -> Iterator[str]:
+    """The keys of a portion that are older than a position and within the times asked for, newest first."""
+    keys = portion.keys
+    first = 0 if wanted.since is None else bisect_left(keys, f"{schedule_id}.{wanted.since}")
+    ends = [bisect_left(keys, end) for end in (before, wanted.until and f"{schedule_id}.{wanted.until}") if end]
+    return (keys[number] for number in range(min(ends, default=len(keys)) - 1, first - 1, -1))
 
 
 def _filter_of(request: api.ListExecutions) -> _Filter:
@@ -191,15 +207,3 @@ def _is_record(key: str) -> bool:
     """Whether a key can be an execution's: somebody may have put anything into the bucket."""
     tail = key.rpartition(".")[2]
     return len(tail) >= _NOMINAL_LENGTH and tail[_NOMINAL_LENGTH - 1] == "Z"
-
-
-def _behind(ids: Sequence[str], position: Position | None) -> Sequence[str]:
-    """Those that stand behind the position in a list."""
-    return ids if position is None else [each for each in ids if position_of(each) < position]
-
-
-def _newest(ids: Sequence[str], count: int) -> list[str]:
-    """At most `count` of them, in the list's order."""
-    if count >= len(ids):
-        return sorted(ids, key=position_of, reverse=True)
-    return heapq.nlargest(count, ids, key=position_of)
