@@ -14,6 +14,7 @@ from scheduler.jetstream.errors import from_exception
 
 GRACE_S = 2.0  # how long after its expiry a pull request without any answer is given up
 RETRY_S = 0.5  # pause after the server said that the consumer is gone or has no leader
+HAND_BACK = b"-NAK"
 FILL_S = 0.002  # how long the first message of a batch waits for company
 
 
@@ -39,8 +40,15 @@ class Puller:
         self._subscription = await self._client.subscribe(self._inbox + "*", cb=self._on_message)
 
     async def close(self) -> None:
-        if self._subscription is not None and not self._client.is_closed:
-            await self._subscription.unsubscribe()
+        """Pull no more, and hand back what nobody has taken yet: others shall not wait for it until the ack wait."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or self._client.is_closed:
+            return
+        await subscription.unsubscribe()
+        held, self._buffer = self._buffer, []
+        for message in held:
+            await self._client.publish(message.reply, HAND_BACK)
+        await self._client.flush()
 
     async def pull(self, batch: int, expires_s: float) -> list[Msg]:
         """Up to `batch` messages; empty after about `expires_s` without any. Raises Unavailable when not connected."""
