@@ -1,7 +1,7 @@
-"""The one place that wires: settings in, a running replica out.
+"""One replica, from settings to the last write: connect, provision, prove the fence, fill the caches, run, hand over.
 
-`Replica` connects, provisions, proves the fence, fills its caches and then runs the services side by side. A service
-that breaks starts again by itself; a replica only ends when it is told to, or when NATS closes the connection for good.
+A service that breaks starts again by itself; a replica only ends when it is told to, or when NATS closes the connection
+for good. What runs, and on what, is wired in `scheduler.wiring`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,16 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
-from typing import Any
-
-import msgspec
 
 from scheduler import __version__
 from scheduler.config import Settings
-from scheduler.core.errors import ScheddError, Unavailable
-from scheduler.core.leadership import LeaseTimings
+from scheduler.core.errors import Unavailable
 from scheduler.jetstream.adapters import Adapters, open_adapters
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.service import ApiService
-from scheduler.ports.timeline import Watermark
-from scheduler.services.announcing import Announcer
-from scheduler.services.api import Api
-from scheduler.services.applied import AppliedWatermark
-from scheduler.services.dispatcher import Dispatcher
-from scheduler.services.executions import ExecutionIndex
-from scheduler.services.housekeeping import Housekeeper
-from scheduler.services.launch import Launcher
-from scheduler.services.leader import Leader, Tenure
-from scheduler.services.planner import Planner
-from scheduler.services.reconcile import REPAIR_KINDS, Reconciler
-from scheduler.services.records import Records
-from scheduler.services.rows import StatusRows
-from scheduler.services.schedules import ScheduleCache
-from scheduler.services.settlement import Settlement
-from scheduler.services.slots import SlotKeeper
-from scheduler.services.together import kept_running, run_together
-from scheduler.services.tracker import Tracker
-from scheduler.services.watching import Census, QueueWatch
+from scheduler.services.leader import Leader
+from scheduler.services.reconcile import REPAIR_KINDS
+from scheduler.services.together import kept_running
 from scheduler.system.checkpoints import checkpoints_from
 from scheduler.system.clock import SystemClock
 from scheduler.system.pulse import LoopWatch
@@ -50,9 +29,9 @@ from scheduler.telemetry.logging import configure_logging
 from scheduler.telemetry.metrics import PrometheusTelemetry
 from scheduler.web.monitor import Health, monitor_app
 from scheduler.web.serving import Serving, serve
-from scheduler.wire.instants import format_instant, parse_instant
-from scheduler.wire.names import WATERMARK_KEY, Names
-from scheduler.wire.schedule import ScheduleLimits
+from scheduler.wire.instants import format_instant
+from scheduler.wire.names import Names
+from scheduler.wiring import Wiring
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +89,7 @@ class Replica:
                 await asyncio.wait_for(close(), 3.0)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        leading, *others = tasks  # the leader's task is the first: it ends by itself and releases the lease
+        leading = tasks[0]  # the leader's task is the first: it ends by itself and releases the lease
         await asyncio.wait([leading], timeout=2.0)
         for task in tasks:
             task.cancel()
@@ -145,145 +124,17 @@ class Replica:
     # --- wiring
 
     async def _wire(self, adapters: Adapters) -> None:
-        settings, clock, telemetry = self.settings, self.clock, self.telemetry
-        limits = ScheduleLimits(
-            payload_bytes_max=settings.payload_max, minimum_interval=timedelta(seconds=settings.minimum_interval_s)
-        )
-        schedules = ScheduleCache(adapters.schedules, clock, limits)
-        self._closers.append(schedules.stop)
-        index = ExecutionIndex(adapters.executions, clock, telemetry, recent_max=settings.recent_executions)
-        self._closers.append(index.stop)
-        await asyncio.gather(schedules.start(), index.start())
-
-        rows = StatusRows(adapters.status)
-        slots = SlotKeeper(rows)
-        records = Records(adapters.executions, telemetry, claim_floor_s=settings.claim_floor_s)
-        settlement = Settlement(rows, slots, adapters.events, clock, schedules.holds_slot)
-        queue_watch = QueueWatch(adapters.queues, clock, telemetry, max_pending=settings.max_pending)
-        launcher = Launcher(
-            records=records,
-            slots=slots,
-            queues=adapters.queues,
-            settlement=settlement,
-            clock=clock,
-            telemetry=telemetry,
-            claim_floor_s=settings.claim_floor_s,
-            is_full=queue_watch.is_full,
-            checkpoints=self._checkpoints,
-        )
-        tracker = Tracker(
-            reports=adapters.reports,
-            signals=adapters.signals,
-            queues=adapters.queues,
-            workers=adapters.workers,
-            records=records,
-            rows=rows,
-            slots=slots,
-            settlement=settlement,
-            index=index,
-            clock=clock,
-            telemetry=telemetry,
-            batch=settings.batch,
-        )
-        slots.inspect = tracker.inspector.inspect
-        dispatcher = Dispatcher(
-            timeline=adapters.timeline,
-            schedules=schedules,
-            records=records,
-            launcher=launcher,
-            settlement=settlement,
-            clock=clock,
-            telemetry=telemetry,
-            batch=settings.batch,
-            checkpoints=self._checkpoints,
-        )
-        announcer = Announcer(adapters.events)
-        planner = Planner(
-            timeline=adapters.timeline,
-            schedules=schedules,
-            rows=rows,
-            queues=adapters.queues,
-            announcer=announcer,
-            clock=clock,
-            telemetry=telemetry,
-            horizon=timedelta(seconds=settings.horizon_s),
-            checkpoints=self._checkpoints,
-        )
-        reconciler = Reconciler(
-            timeline=adapters.timeline,
-            schedules=schedules,
-            records=records,
-            rows=rows,
-            queues=adapters.queues,
-            tracker=tracker,
-            launcher=launcher,
-            index=index,
-            rearm=planner.rearm,
-            ensure=adapters.ensure,
-            clock=clock,
-            telemetry=telemetry,
-            every_s=settings.reconcile_every_s,
-            grace_s=settings.reconcile_grace_s,
-            claim_floor_s=settings.claim_floor_s,
-        )
-        housekeeper = Housekeeper(
-            control=adapters.control,
-            schedules=schedules,
-            bucket=adapters.schedules,
-            clock=clock,
-            every_s=settings.watermark_copy_s,
-        )
-
-        async def duty(tenure: Tenure) -> None:
-            await run_together(planner.run(tenure), reconciler.run(tenure), housekeeper.run(tenure))
-
-        async def first_watermark() -> Watermark:
-            return await self._first_watermark(adapters, planner)
-
-        self.leader = Leader(
-            control=adapters.control,
-            timeline=adapters.timeline,
-            clock=clock,
-            telemetry=telemetry,
-            replica=settings.replica,
-            version=__version__,
-            timings=LeaseTimings(settings.lease_s, settings.lease_renew_deadline_s, settings.lease_retry_s),
-            duty=duty,
-            first_watermark=first_watermark,
-        )
-        api = Api(
-            schedules=schedules,
-            bucket=adapters.schedules,
-            control=adapters.control,
-            timeline=adapters.timeline,
-            rows=rows,
-            records=records,
-            index=index,
-            launcher=launcher,
-            applied=AppliedWatermark(adapters.timeline, clock, timeout_s=settings.apply_wait_s),
-            clock=clock,
-            telemetry=telemetry,
-            limits=limits,
-            ack_wait_s=settings.ack_wait_s,
-            claim_floor_s=settings.claim_floor_s,
-            server=adapters.server_version,
-        )
-        service = ApiService(adapters.client, self.names, api, self._metadata())
-        api.discover_replicas = service.discover_replicas
+        wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints)
+        self._closers += [wiring.schedules.stop, wiring.index.stop]
+        await asyncio.gather(wiring.schedules.start(), wiring.index.start())
+        service = ApiService(adapters.client, self.names, wiring.api, self._metadata())
+        wiring.api.discover_replicas = service.discover_replicas
         await service.start()
         self._closers.append(service.stop)
+        self.leader = wiring.leader
         self._tasks.append(asyncio.create_task(self.leader.run(), name="leader"))
-        for name, run in {
-            "dispatcher": dispatcher.run,
-            "reports": tracker.reports.run,
-            "signals": tracker.signals.run,
-            "settlement": settlement.run,
-            "queues": queue_watch.run,
-            "census": Census(schedules, clock, telemetry).run,
-            "pulse": self.pulse.run,
-            "skew": self._watch_skew,
-        }.items():
-            self._tasks.append(asyncio.create_task(kept_running(name, clock, run), name=name))
+        for name, run in {**wiring.services(), "pulse": self.pulse.run, "skew": self._watch_skew}.items():
+            self._tasks.append(asyncio.create_task(kept_running(name, self.clock, run), name=name))
 
     def _metadata(self) -> dict[str, str]:
         return {
@@ -291,22 +142,6 @@ class Replica:
             "version": __version__,
             "started_at": format_instant(self.clock.now()),
         }
-
-    async def _first_watermark(self, adapters: Adapters, planner: Planner) -> Watermark:
-        """Without a watermark on the timeline: the copy, but no later than it was written; without either: now.
-
-        What the lost timeline still held may not have fired, so the copy's own age bounds what counts as planned;
-        planning it again is harmless. On a first start nothing before now is planned, whatever was put earlier.
-        """
-        entry = await adapters.control.get(WATERMARK_KEY)
-        now = self.clock.now()
-        with contextlib.suppress(msgspec.DecodeError, ScheddError, KeyError, TypeError):
-            if entry is not None and not entry.deleted:
-                body: dict[str, Any] = msgspec.json.decode(entry.value)
-                until = min(parse_instant(body["until"]), entry.at)
-                return Watermark(until, int(body["applied"]), int(body.get("calendars", 0)))
-        planner.not_before = now
-        return Watermark(now)
 
     # --- health
 

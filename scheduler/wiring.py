@@ -1,0 +1,258 @@
+"""The one place that wires: settings and adapters in, every service of a replica out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from scheduler import __version__
+from scheduler.config import Settings
+from scheduler.core.errors import ScheddError
+from scheduler.core.leadership import LeaseTimings
+from scheduler.jetstream.adapters import Adapters
+from scheduler.ports.checkpoints import Checkpoints
+from scheduler.ports.timeline import Watermark
+from scheduler.services.announcing import Announcer
+from scheduler.services.api import Api
+from scheduler.services.applied import AppliedWatermark
+from scheduler.services.dispatcher import Dispatcher
+from scheduler.services.executions import ExecutionIndex
+from scheduler.services.housekeeping import Housekeeper
+from scheduler.services.launch import Launcher
+from scheduler.services.leader import Leader, Tenure
+from scheduler.services.planner import Planner
+from scheduler.services.reconcile import Reconciler
+from scheduler.services.records import Records
+from scheduler.services.rows import StatusRows
+from scheduler.services.schedules import ScheduleCache
+from scheduler.services.settlement import Settlement
+from scheduler.services.slots import SlotKeeper
+from scheduler.services.together import run_together
+from scheduler.services.tracker import Tracker
+from scheduler.services.watching import Census, QueueWatch
+from scheduler.system.clock import SystemClock
+from scheduler.telemetry.metrics import PrometheusTelemetry
+from scheduler.wire.instants import parse_instant
+from scheduler.wire.names import WATERMARK_KEY
+from scheduler.wire.schedule import ScheduleLimits
+
+
+class Wiring:
+    """Every service of a replica, each made once, when something first asks for it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        adapters: Adapters,
+        clock: SystemClock,
+        telemetry: PrometheusTelemetry,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.settings, self.adapters = settings, adapters
+        self.clock, self.telemetry, self.checkpoints = clock, telemetry, checkpoints
+
+    def services(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs on every replica for ever, by name; the leader's duties come and go with its terms."""
+        return {
+            "dispatcher": self.dispatcher.run,
+            "reports": self.tracker.reports.run,
+            "signals": self.tracker.signals.run,
+            "settlement": self.settlement.run,
+            "queues": self.queue_watch.run,
+            "census": Census(self.schedules, self.clock, self.telemetry).run,
+        }
+
+    # --- what is known
+
+    @cached_property
+    def limits(self) -> ScheduleLimits:
+        return ScheduleLimits(
+            payload_bytes_max=self.settings.payload_max,
+            minimum_interval=timedelta(seconds=self.settings.minimum_interval_s),
+        )
+
+    @cached_property
+    def schedules(self) -> ScheduleCache:
+        return ScheduleCache(self.adapters.schedules, self.clock, self.limits)
+
+    @cached_property
+    def index(self) -> ExecutionIndex:
+        recent = self.settings.recent_executions
+        return ExecutionIndex(self.adapters.executions, self.clock, self.telemetry, recent_max=recent)
+
+    @cached_property
+    def rows(self) -> StatusRows:
+        return StatusRows(self.adapters.status)
+
+    @cached_property
+    def records(self) -> Records:
+        return Records(self.adapters.executions, self.telemetry, claim_floor_s=self.settings.claim_floor_s)
+
+    # --- from due to done
+
+    @cached_property
+    def slots(self) -> SlotKeeper:
+        return SlotKeeper(self.rows)
+
+    @cached_property
+    def settlement(self) -> Settlement:
+        return Settlement(self.rows, self.slots, self.adapters.events, self.clock, self.schedules.holds_slot)
+
+    @cached_property
+    def queue_watch(self) -> QueueWatch:
+        maximum = self.settings.max_pending
+        return QueueWatch(self.adapters.queues, self.clock, self.telemetry, max_pending=maximum)
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        return Launcher(
+            records=self.records,
+            slots=self.slots,
+            queues=self.adapters.queues,
+            settlement=self.settlement,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            claim_floor_s=self.settings.claim_floor_s,
+            is_full=self.queue_watch.is_full,
+            checkpoints=self.checkpoints,
+        )
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            timeline=self.adapters.timeline,
+            schedules=self.schedules,
+            records=self.records,
+            launcher=self.launcher,
+            settlement=self.settlement,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            batch=self.settings.batch,
+            checkpoints=self.checkpoints,
+        )
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        tracker = Tracker(
+            reports=self.adapters.reports,
+            signals=self.adapters.signals,
+            queues=self.adapters.queues,
+            workers=self.adapters.workers,
+            records=self.records,
+            rows=self.rows,
+            slots=self.slots,
+            settlement=self.settlement,
+            index=self.index,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            batch=self.settings.batch,
+        )
+        self.slots.inspect = tracker.inspector.inspect
+        return tracker
+
+    # --- while leading
+
+    @cached_property
+    def leader(self) -> Leader:
+        settings = self.settings
+        return Leader(
+            control=self.adapters.control,
+            timeline=self.adapters.timeline,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            replica=settings.replica,
+            version=__version__,
+            timings=LeaseTimings(settings.lease_s, settings.lease_renew_deadline_s, settings.lease_retry_s),
+            duty=self._lead,
+            first_watermark=self._first_watermark,
+        )
+
+    async def _lead(self, tenure: Tenure) -> None:
+        await run_together(self.planner.run(tenure), self.reconciler.run(tenure), self.housekeeper.run(tenure))
+
+    @cached_property
+    def planner(self) -> Planner:
+        return Planner(
+            timeline=self.adapters.timeline,
+            schedules=self.schedules,
+            rows=self.rows,
+            queues=self.adapters.queues,
+            announcer=Announcer(self.adapters.events),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            horizon=timedelta(seconds=self.settings.horizon_s),
+            checkpoints=self.checkpoints,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            timeline=self.adapters.timeline,
+            schedules=self.schedules,
+            records=self.records,
+            rows=self.rows,
+            queues=self.adapters.queues,
+            tracker=self.tracker,
+            launcher=self.launcher,
+            index=self.index,
+            rearm=self.planner.rearm,
+            ensure=self.adapters.ensure,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            every_s=self.settings.reconcile_every_s,
+            grace_s=self.settings.reconcile_grace_s,
+            claim_floor_s=self.settings.claim_floor_s,
+        )
+
+    @cached_property
+    def housekeeper(self) -> Housekeeper:
+        return Housekeeper(
+            control=self.adapters.control,
+            schedules=self.schedules,
+            bucket=self.adapters.schedules,
+            clock=self.clock,
+            every_s=self.settings.watermark_copy_s,
+        )
+
+    async def _first_watermark(self) -> Watermark:
+        """Without a watermark on the timeline: the copy, but no later than it was written; without either: now.
+
+        What the lost timeline still held may not have fired, so the copy's own age bounds what counts as planned;
+        planning it again is harmless. On a first start nothing before now is planned, whatever was put earlier.
+        """
+        entry = await self.adapters.control.get(WATERMARK_KEY)
+        now = self.clock.now()
+        with contextlib.suppress(msgspec.DecodeError, ScheddError, KeyError, TypeError):
+            if entry is not None and not entry.deleted:
+                body: dict[str, Any] = msgspec.json.decode(entry.value)
+                until = min(parse_instant(body["until"]), entry.at)
+                return Watermark(until, int(body["applied"]), int(body.get("calendars", 0)))
+        self.planner.not_before = now
+        return Watermark(now)
+
+    # --- outside
+
+    @cached_property
+    def api(self) -> Api:
+        return Api(
+            schedules=self.schedules,
+            bucket=self.adapters.schedules,
+            control=self.adapters.control,
+            timeline=self.adapters.timeline,
+            rows=self.rows,
+            records=self.records,
+            index=self.index,
+            launcher=self.launcher,
+            applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            limits=self.limits,
+            ack_wait_s=self.settings.ack_wait_s,
+            claim_floor_s=self.settings.claim_floor_s,
+            server=self.adapters.server_version,
+        )
