@@ -7,6 +7,7 @@ the task will never end by itself (the last NAK, max deliveries) makes us remove
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -46,6 +47,12 @@ class _Case(Struct):
     problem: ScheddError | None = None
 
     @property
+    def folded(self) -> list[Signal]:
+        """What need not come again."""
+        held = SignalKind.MAX_DELIVERIES if self.judgement.hold else None
+        return [each for each in self.signals if each.kind != held]
+
+    @property
     def is_last_word(self) -> bool:
         return any(each.kind == SignalKind.MAX_DELIVERIES for each in self.signals)
 
@@ -77,6 +84,8 @@ class SignalTracker:
 
     async def turn(self) -> int:
         """Pull once and fold what came; the number of messages. Raises what kept the pull from working."""
+        with contextlib.suppress(ScheddError):  # most signals need no worker's row; those that do look again
+            await self._workers.keep_up()
         batch = await self._signals.pull(self._batch, PULL_S)
         await self.fold(batch)
         return len(batch)
@@ -126,8 +135,7 @@ class SignalTracker:
         cases = await self._recorded(await self._recognised(cases))
         await self._survey([case for case in cases if case.execution and not is_terminal(case.execution)])
         await self._apply(cases)
-        done = [case for case in cases if case.problem is None and not case.judgement.hold]
-        await self._signals.ack([signal.ack for case in done for signal in case.signals])
+        await self._signals.ack([signal.ack for case in cases if case.problem is None for signal in case.folded])
 
     async def _recognised(self, cases: list[_Case]) -> list[_Case]:
         """The tasks whose execution is known; others are nobody's that we could find, and are dropped."""

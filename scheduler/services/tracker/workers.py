@@ -29,6 +29,11 @@ class _Span(Struct):
     since: datetime
     until: datetime | None = None
 
+    @property
+    def is_unknown(self) -> bool:
+        """Only its end was seen."""
+        return not self.row.queues
+
     def covers(self, at: datetime) -> bool:
         return self.since - MARGIN <= at and (self.until is None or at <= self.until + MARGIN)
 
@@ -42,8 +47,11 @@ class Workers:
         self._revision = 0
         self._looked_s: float | None = None
 
-    async def look(self) -> None:
-        """Take in what has changed, at most once a second. Raises Unsure, Unavailable."""
+    async def keep_up(self) -> None:
+        """Take in what has changed, at most once a second: a row that comes and goes unseen cannot be told from none.
+
+        Raises Unsure, Unavailable.
+        """
         now_s = self._clock.boottime_s()
         if self._looked_s is not None and now_s - self._looked_s < LOOK_EVERY_S:
             return
@@ -52,17 +60,23 @@ class Workers:
             for entry in await self._bucket.changes_since(self._revision):
                 self._apply(entry)
             self._revision = newest
-        await self._note_vanished()
         self._looked_s = now_s
 
+    async def look(self) -> None:
+        """Take in everything up to now, rows that have silently expired included. Raises Unsure, Unavailable."""
+        self._looked_s = None
+        await self.keep_up()
+        await self._note_vanished()
+
     def served(self, queue: str, at: datetime) -> bool:
-        """Whether an SDK worker was there for this queue at that time."""
-        return any(queue in span.row.queues and span.covers(at) for span in self._spans.values())
+        """Whether an SDK worker was there for this queue at that time; one whose row was never seen may have been."""
+        spans = (span for span in self._spans.values() if span.covers(at))
+        return any(queue in span.row.queues or span.is_unknown for span in spans)
 
     def handled(self, queue: str, task_type: str, at: datetime) -> bool:
         """Whether one of them knew the type."""
-        spans = (span for span in self._spans.values() if queue in span.row.queues and span.covers(at))
-        return any(task_type in span.row.types for span in spans)
+        spans = (span for span in self._spans.values() if span.covers(at))
+        return any(span.is_unknown or (queue in span.row.queues and task_type in span.row.types) for span in spans)
 
     async def rows(self, workers: Sequence[str]) -> dict[str, WorkerRow]:
         """The rows of these workers that exist now (leader reads). Raises Unsure, Unavailable."""
@@ -78,7 +92,9 @@ class Workers:
         if row is not None:
             since = row.started_at or entry.at
             self._spans[entry.key] = _Span(row, since if span is None else span.since)
-        elif span is not None and span.until is None:
+        elif span is None:
+            self._spans[entry.key] = _Span(WorkerRow(worker=entry.key), entry.at, entry.at)
+        elif span.until is None:
             span.until = entry.at
 
     async def _note_vanished(self) -> None:
