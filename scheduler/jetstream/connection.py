@@ -35,7 +35,8 @@ DEFAULT_SERVER = "nats://127.0.0.1:4222"
 CONNECT_TIMEOUT_S = 5
 PING_S = 10  # two unanswered ones end the connection
 FIRST_RETRY_S = 0.25
-RETRY_S = (0.25, 3.0)  # a reconnect waits a random time in this range: a thousand clients come back one by one
+SOON_S = (0.05, 0.5)  # a first reconnect waits a random time in this range, so that many do not come at once,
+LATER_S = (0.25, 3.0)  # and while every server fails, in this one
 _SCHEMES = ("nats", "tls", "ws", "wss")
 _REFUSALS = ("authorization", "authentication")
 _AUTH_ENV = ("NATS_CREDS", "NATS_NKEY", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN")
@@ -231,7 +232,8 @@ def _next_server(pool: list[Server], _: dict[str, Any]) -> tuple[Server | None, 
     """The server that failed least often, after a random pause."""
     least = min(server.reconnects for server in pool)
     candidates = [server for server in pool if server.reconnects == least]
-    return random.choice(candidates), random.uniform(*RETRY_S)  # noqa: S311 - spreads load, guards nothing
+    pause_s = random.uniform(*(LATER_S if least else SOON_S))  # noqa: S311 - spreads load, guards nothing
+    return random.choice(candidates), pause_s  # noqa: S311
 
 
 async def _abandon(client: NatsClient) -> None:
