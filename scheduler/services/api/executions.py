@@ -197,8 +197,10 @@ def _state(given: str | None) -> State | None:
 
 
 def _checked_cursor(cursor: str, schedule_id: str | None) -> str:
-    key = parse_execution_id(cursor, field="cursor")
-    if schedule_id is not None and key.schedule_id != schedule_id:
+    """A cursor is a key that was looked at, whatever was stored under it."""
+    if not _is_record(cursor):
+        raise InvalidArgument("cursor is none that a list gave", field="cursor")
+    if schedule_id is not None and cursor.rpartition(".")[0] != schedule_id:
         raise InvalidArgument("cursor belongs to another list: send it with the same schedule", field="cursor")
     return cursor
 

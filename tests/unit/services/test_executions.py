@@ -77,8 +77,10 @@ async def test_other_keys_are_no_executions() -> None:
     stage = await started()
     await stage.executions.put("_nonce.a.n1", b"a.20261121T080000000Z-mn1")
     stage.executions.put_raw("a.20261121T080000000Z", b"\xff garbage")
-    stage.executions.put_raw("b.20261121T080000000Z", b'{"id":"other"}')
     known = await stage.record("c", 1)
+    entry = await stage.executions.get(known)
+    assert entry is not None
+    stage.executions.put_raw("b.20261121T080000000Z", entry.value)
     await stage.clock.settle()
     assert [seen.id for seen in stage.index.recent()] == [known]
     assert stage.telemetry.count("dropped", what="execution_index", reason="unreadable") == 2

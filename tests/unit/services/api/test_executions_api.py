@@ -152,6 +152,34 @@ async def test_a_cursor_works_on_a_replica_that_never_saw_the_walk(stage: Stage)
     await other.stop()
 
 
+async def test_a_walk_may_begin_anywhere(stage: Stage) -> None:
+    """What an older page left in memory does not answer for a newer position."""
+    ids = [await stage.record("a", number) for number in range(8)]
+    for behind in (3, 6, 5):
+        page = await stage.ask("execution.list", schedule="a", cursor=ids[behind])
+        assert [item["id"] for item in page["items"]] == ids[:behind][::-1]
+
+
+async def test_foreign_keys_are_no_stumbling_block(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may end at any key, also at one that no schedd made; the walk goes on from there."""
+    monkeypatch.setattr("scheduler.services.api.executions.READS_MAX", 1)
+    monkeypatch.setattr("scheduler.services.api.executions.READ_CHUNK", 1)
+    ids = [await stage.record("a", number) for number in range(2)]
+    for tail in ("99999999T999999999Z", "20269999T999999999Z-x", "00000000T000000000Z", "zzz", "0"):
+        stage.executions.put_raw(f"a.{tail}", b"{}")
+    found = await pages(stage, schedule="a")
+    assert [each for page in found for each in page] == ids[::-1]
+
+
+async def test_a_record_larger_than_a_page_is_a_page(stage: Stage) -> None:
+    """One item is always given: a walk never stops at it."""
+    ids = [await stage.record("a", number) for number in range(3)]
+    entry = await stage.executions.get(ids[1])
+    assert entry is not None
+    stage.executions.put_raw(ids[1], entry.value[:-1] + b',"result":"' + b"x" * 1_200_000 + b'"}')
+    assert await pages(stage, schedule="a") == [[ids[2]], [ids[1]], [ids[0]]]
+
+
 async def test_one_page_reads_only_so_many_records(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that matches little comes back with what there is and a cursor, again and again to the end."""
     monkeypatch.setattr("scheduler.services.api.executions.READS_MAX", 10)
