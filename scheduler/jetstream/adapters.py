@@ -18,7 +18,7 @@ from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Requests
 from scheduler.jetstream.signals import NatsSignals
 from scheduler.jetstream.timeline import NatsTimeline
-from scheduler.ports.checkpoints import Checkpoints
+from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.wire.names import Names
 
@@ -75,7 +75,8 @@ async def open_adapters(
 ) -> Adapters:
     """Provision, prove the fence, open every adapter. Raises Unavailable, InvalidArgument, Internal."""
     requests = Requests(client)
-    requests.before_commit = partial(checkpoints.reached, "timeline.staged")
+    if not isinstance(checkpoints, NoCheckpoints):  # it costs a flush per planning batch
+        requests.before_commit = partial(checkpoints.reached, "timeline.staged")
     bulk = Requests(client)  # tasks and records: their batches have stop points of their own
     await requests.open()
     await bulk.open()

@@ -215,7 +215,7 @@ class Launcher:
             drive=execution.drive,
             queue=execution.queue,
             body=task_body(execution),
-            headers=task_headers(execution, previous_at, next_at),
+            headers=task_headers(execution, previous_at, next_at, step.candidate.schedule.backoff),
             claim_ttl_s=int(self._claim_floor_s),
         )
 

@@ -13,6 +13,7 @@ NEXT_AT = "Schedd-Next-At"
 DEADLINE = "Schedd-Deadline"
 TIMEOUT = "Schedd-Timeout"
 MAX_TRIES = "Schedd-Max-Tries"
+BACKOFF = "Schedd-Backoff"  # beyond the contract: the SDK has no other way to know the schedule's
 GENERATION = "Schedd-Generation"
 DRIVE = "Schedd-Drive"
 ATTEMPTS_BEFORE = "Schedd-Attempts-Before"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from scheduler.core.model.execution import Execution
+from scheduler.core.model.schedule import Backoff
 from scheduler.wire import headers as h
-from scheduler.wire.instants import format_instant
+from scheduler.wire.instants import format_duration, format_instant
+
+DEFAULT_BACKOFF = Backoff()
 
 
-def task_headers(execution: Execution, previous_at: datetime | None, next_at: datetime | None) -> dict[str, str]:
+def task_headers(
+    execution: Execution, previous_at: datetime | None, next_at: datetime | None, backoff: Backoff = DEFAULT_BACKOFF
+) -> dict[str, str]:
     """Headers of the task; those that do not apply are left out. User headers come last and cannot shadow ours."""
     headers = {
         h.EXECUTION_ID: execution.id,
@@ -29,9 +36,22 @@ def task_headers(execution: Execution, previous_at: datetime | None, next_at: da
         headers[h.NEXT_AT] = format_instant(next_at)
     if execution.timeout_s is not None:
         headers[h.TIMEOUT] = f"{execution.timeout_s:.3f}".rstrip("0").rstrip(".")
+    if backoff != DEFAULT_BACKOFF:
+        headers[h.BACKOFF] = encode_backoff(backoff)
     if execution.headers:
         return {**execution.headers, **headers}
     return headers
+
+
+def encode_backoff(backoff: Backoff) -> str:
+    """`{"initial":"1s","max":"5m","factor":2.0,"jitter":0.2}`: spelled as in a schedule, without spaces."""
+    spelled = {
+        "initial": format_duration(backoff.initial),
+        "max": format_duration(backoff.max),
+        "factor": backoff.factor,
+        "jitter": backoff.jitter,
+    }
+    return msgspec.json.encode(spelled).decode()
 
 
 def task_body(execution: Execution) -> bytes:

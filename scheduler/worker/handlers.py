@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,13 +13,9 @@ from msgspec import Struct
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import Backoff
 from scheduler.wire.ids import check_type
-from scheduler.wire.instants import parse_duration
+from scheduler.worker.backoff import Span, read_backoff, span_s
 
 MAX_TRIES_MAX = 100
-BACKOFF_FIELDS = frozenset({"initial", "max", "factor", "jitter"})
-
-Span = str | float | timedelta
-"""A duration as users give it: "30s", seconds, or a timedelta."""
 
 
 class Handler(Struct, frozen=True, kw_only=True):
@@ -33,7 +28,7 @@ class Handler(Struct, frozen=True, kw_only=True):
     wants_bytes: bool
     max_tries: int | None = None
     timeout_s: float | None = None
-    backoff: Backoff = Backoff()
+    backoff: Backoff | None = None
 
     def read_payload(self, body: bytes) -> Any:
         """What the function gets: the decoded JSON, None for an empty body; the very bytes where it asks for `bytes`.
@@ -72,44 +67,8 @@ def make_handler(
         wants_bytes=parameters[0].annotation in (bytes, "bytes"),
         max_tries=max_tries,
         timeout_s=None if timeout is None else span_s(timeout, field="timeout"),
-        backoff=read_backoff(backoff),
+        backoff=None if backoff is None else read_backoff(backoff),
     )
-
-
-def span_s(span: Span, *, field: str) -> float:
-    """Seconds of a duration given by a user. Raises InvalidArgument unless it is positive."""
-    if isinstance(span, timedelta):
-        seconds = span.total_seconds()
-    elif isinstance(span, str):
-        seconds = parse_duration(span, field=field).total_seconds()
-    else:
-        seconds = float(span)
-    if not 0 < seconds < 1e9:
-        raise InvalidArgument(f'{field}: {span!r} is not a positive duration: write "30s"', field=field)
-    return seconds
-
-
-def read_backoff(given: Backoff | Mapping[str, Any] | None) -> Backoff:
-    """The backoff, its fields spelled as in a schedule: {"initial": "1s", "max": "5m", "factor": 2, "jitter": 0.2}."""
-    if given is None or isinstance(given, Backoff):
-        return given or Backoff()
-    unknown = sorted(given.keys() - BACKOFF_FIELDS)
-    if unknown:
-        raise InvalidArgument(f"backoff.{unknown[0]}: no such field", field=f"backoff.{unknown[0]}")
-    default = Backoff()
-    spans = {
-        name: timedelta(seconds=span_s(given[name], field=f"backoff.{name}"))
-        for name in ("initial", "max")
-        if name in given
-    }
-    backoff = Backoff(
-        **spans, factor=float(given.get("factor", default.factor)), jitter=float(given.get("jitter", default.jitter))
-    )
-    if not 1 <= backoff.factor <= 1000:
-        raise InvalidArgument("backoff.factor: use 1 to 1000", field="backoff.factor")
-    if not 0 <= backoff.jitter <= 1:
-        raise InvalidArgument("backoff.jitter: use 0 to 1", field="backoff.jitter")
-    return backoff
 
 
 def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.core.model.execution import Failure
+from scheduler.core.model.schedule import Backoff
 from scheduler.jetstream.delivery import read_reply
 from scheduler.wire.reports import Cancel, Finished, Running
 from scheduler.worker.calling import Raised, Verdict, start_call
@@ -233,7 +234,8 @@ class Runner:
             max_deliver=run.binding.max_deliver,
         )
         spread = random.random()  # noqa: S311 - spreads retries, no secret
-        return decide_outcome(ending, tries, run.handler.backoff, spread=spread, at=self._link.clock.now())
+        backoff = run.handler.backoff or run.task.backoff or Backoff()  # the decorator, the schedule, the default
+        return decide_outcome(ending, tries, backoff, spread=spread, at=self._link.clock.now())
 
     async def _conclude(self, run: Run, seq: int, claimed: Claimed, finished: Finished) -> None:
         """Report, then acknowledge or hand back. The task leaves our hands first: it may come back at once."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.execution import Kind
+from scheduler.core.model.schedule import Backoff
 from scheduler.wire import headers as h
 from scheduler.wire.ids import parse_execution_id
 from scheduler.wire.instants import parse_instant
 from scheduler.wire.names import Names
+from scheduler.worker.backoff import read_backoff
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -30,6 +34,7 @@ class Task(Struct, frozen=True, kw_only=True):
     deadline: datetime | None = None
     timeout_s: float | None = None
     max_tries: int | None = None
+    backoff: Backoff | None = None
     attempts_before: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -56,6 +61,7 @@ def parse_task(names: Names, subject: str, headers: Mapping[str, str], body: byt
         deadline=_instant(headers, h.DEADLINE),
         timeout_s=_number(headers, h.TIMEOUT),
         max_tries=_whole(headers, h.MAX_TRIES, least=1),
+        backoff=_backoff(headers),
         attempts_before=_whole(headers, h.ATTEMPTS_BEFORE) or 0,
         headers={name: value for name, value in headers.items() if not h.is_reserved(name)},
         body=body,
@@ -76,6 +82,16 @@ def _number(headers: Mapping[str, str], name: str) -> float | None:
     if not 0 <= number < 1e9:
         raise InvalidArgument(f"{name}: {headers[name]!r:.40} is not a number of seconds", field=name)
     return number
+
+
+def _backoff(headers: Mapping[str, str]) -> Backoff | None:
+    if h.BACKOFF not in headers:
+        return None
+    try:
+        given = msgspec.json.decode(headers[h.BACKOFF], type=dict[str, Any])
+    except msgspec.DecodeError as problem:
+        raise InvalidArgument(f"{h.BACKOFF}: {problem}", field=h.BACKOFF) from None
+    return read_backoff(given)
 
 
 def _whole(headers: Mapping[str, str], name: str, *, least: int = 0) -> int | None:

@@ -18,8 +18,9 @@ from scheduler.jetstream.requests import Requests
 from scheduler.system.clock import SystemClock
 from scheduler.wire.ids import check_queue
 from scheduler.wire.names import Names
+from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.connecting import connect_when_there, host_label, read_settings
-from scheduler.worker.handlers import Handler, Span, make_handler, span_s
+from scheduler.worker.handlers import Handler, make_handler
 from scheduler.worker.link import Link, log
 from scheduler.worker.session import Session
 

@@ -12,7 +12,8 @@ import pytest
 from scheduler.core.errors import Conflict, InvalidArgument
 from scheduler.core.model.schedule import Backoff
 from scheduler.worker import Worker
-from scheduler.worker.handlers import make_handler, read_backoff
+from scheduler.worker.backoff import read_backoff
+from scheduler.worker.handlers import make_handler
 
 
 async def only_payload(payload: Any) -> None: ...
@@ -99,7 +100,7 @@ def test_durations_come_in_three_spellings(timeout: Any) -> None:
 def test_backoff_is_spelled_as_in_a_schedule() -> None:
     """Fields left out keep the contract's defaults."""
     assert read_backoff({"initial": "2s", "factor": 3}) == Backoff(initial=timedelta(seconds=2), factor=3)
-    assert read_backoff(None) == Backoff()
+    assert read_backoff({}) == Backoff()
 
 
 @pytest.mark.parametrize(
