@@ -58,7 +58,7 @@ SCENES: dict[Scene, tuple[State, str | None, int]] = {
 
 
 async def _play(scene: Scene, wire: Tripwire, fault: str = "") -> tuple[bool, World, str]:
-    """The scene, tracked by a replica that the wire may kill, then by one that lives."""
+    """The scene, tracked by a replica that the wire may kill, then by one that lives; without any reconciler."""
     world = World()
     async with Replica(world) as first:
         execution = await first.launched(max_tries=3)
@@ -74,7 +74,6 @@ async def _play(scene: Scene, wire: Tripwire, fault: str = "") -> tuple[bool, Wo
         for _ in range(4):
             await world.clock.advance(6)
             await heir.track()
-        await heir.reconcile(rounds=3)
     return wire.tripped, world, execution.id
 
 
