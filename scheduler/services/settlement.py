@@ -54,7 +54,8 @@ class Settlement:
         except ScheddError as problem:
             log.warning("slots not freed yet", extra={"event": "slot_release_failed", "error": problem.message})
         for execution in ended:
-            self._lazy_of(execution.schedule).last_outcome = execution.state.value
+            if execution.state not in NEVER_QUEUED:  # a skip says nothing about how the work goes
+                self._lazy_of(execution.schedule).last_outcome = execution.state.value
             await self._events.publish("finished", execution.schedule, _finished_data(execution))
 
     def fired(self, executions: Sequence[Execution]) -> None:
