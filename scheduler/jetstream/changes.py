@@ -23,6 +23,7 @@ DIRECT = 500  # sequences read one by one, in one go; the server drops API reque
 BULK = 500
 CHASES = 5  # how often we look whether something was written while we read
 PATIENCE_S = 2.0
+CREATE_S = 3.0  # longer only when the server that got it hangs: the next attempt may get another one
 FORGET_S = 10.0  # after which the server removes a consumer that we could not
 _NS = 1_000_000_000
 
@@ -107,7 +108,7 @@ async def create_ephemeral(
         **more,
     }
     request = {"stream_name": stream, "action": "create", "config": config}
-    return await requests.api(f"CONSUMER.CREATE.{stream}.{name}", request)
+    return await requests.api(f"CONSUMER.CREATE.{stream}.{name}", request, timeout_s=CREATE_S)
 
 
 async def forget_ephemeral(requests: Requests, stream: str, name: str) -> None:

@@ -142,7 +142,7 @@ class Requests:
         """One request, one reply. Raises Unsure, Unavailable."""
         (reply,) = await self.collect([await self.send(subject, payload, headers)], timeout_s)
         if isinstance(reply, ScheddError):
-            raise reply
+            raise type(reply)(f"{subject}: {reply.message}")
         return reply
 
     async def api(self, subject: str, request: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
