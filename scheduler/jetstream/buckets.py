@@ -31,7 +31,6 @@ CHASES = 5  # how often `changes_since` looks for what was written while it read
 IN_FLIGHT_PAUSES_S = (0.01, 0.03, 0.1, 0.2)
 PAGE_OVERLAP = 1000
 _DELETED = frozenset({"DEL", "PURGE"})
-_MARKER_REASON = "Nats-Marker-Reason"  # of a marker that the server wrote: MaxAge, Remove or Purge (ADR-43)
 _DELETE_FAILED = 10057
 
 
@@ -200,7 +199,7 @@ class NatsBucket:
 
 def is_marker(message: StoredMessage) -> bool:
     """Whether it stands for the absence of a value: deleted or purged by a client, or expired."""
-    return message.headers.get(h.KV_OPERATION) in _DELETED or _MARKER_REASON in message.headers
+    return message.headers.get(h.KV_OPERATION) in _DELETED or h.MARKER_REASON in message.headers
 
 
 def _revision(ack: Ack | ScheddError) -> int | ScheddError:

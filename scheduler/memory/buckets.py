@@ -25,7 +25,6 @@ from scheduler.wire.keys import check_key, check_ttl
 RETRY_S = 1.0  # how soon a watch looks again after the server was down
 BATCH = 100  # entries that a watch delivers at once
 _DELETED = frozenset({"DEL", "PURGE"})
-_MARKER_REASON = "Nats-Marker-Reason"
 
 
 class MemoryBucket:
@@ -137,7 +136,7 @@ class MemoryBucket:
             return problem
 
     def _entry(self, message: Message) -> Entry:
-        deleted = message.headers.get(h.KV_OPERATION) in _DELETED or _MARKER_REASON in message.headers
+        deleted = message.headers.get(h.KV_OPERATION) in _DELETED or h.MARKER_REASON in message.headers
         key = message.subject.removeprefix(self._prefix)
         return Entry(key, b"" if deleted else message.data, message.seq, message.at, deleted)
 

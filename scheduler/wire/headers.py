@@ -31,6 +31,7 @@ BATCH_ID = "Nats-Batch-Id"
 BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
 KV_OPERATION = "KV-Operation"
+MARKER_REASON = "Nats-Marker-Reason"  # of a delete marker that the server wrote: MaxAge, Remove or Purge
 SERVICE_ERROR = "Nats-Service-Error"
 SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
 
