@@ -59,7 +59,7 @@ class Status:
             ),
             tzdata=tzdata_version(),
             server=self._server,
-            clock_skew_s=self._clock.offset_s(),
+            clock_skew_s=round(self._clock.offset_s(), 3),
         )
 
     def _leader(self, lease: Entry | None, epoch: Stored | None) -> api.LeaderStatus | None:
