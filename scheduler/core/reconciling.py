@@ -35,6 +35,7 @@ class Repair(StrEnum):
 
     CLAIMED = "claimed"
     GONE = "gone"
+    LEFTOVERS = "leftovers"
     SLOTS = "slots"
     ARMS = "arms"
     WORKERS = "workers"

@@ -34,7 +34,8 @@ class MemorySignals:
 
     async def progress(self) -> Progress:
         self._server.check()
-        return Progress(self._server.signals.ack_floor, self._server.advisories.last_seq)
+        newest = max(self._server.advisories.messages, default=0)
+        return Progress(self._server.signals.ack_floor, newest)
 
     def _read(self, delivery: Delivery) -> Signal | Poison:
         message = delivery.message

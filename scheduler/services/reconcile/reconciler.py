@@ -21,6 +21,7 @@ from scheduler.services.reconcile.arms import ArmsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
 from scheduler.services.reconcile.gone import GoneRepair
+from scheduler.services.reconcile.leftovers import LeftoversRepair
 from scheduler.services.reconcile.slots import SlotsRepair
 from scheduler.services.reconcile.workers import WorkersRepair
 from scheduler.services.records import Records
@@ -70,6 +71,7 @@ class Reconciler:
             GoneRepair(
                 index=index, records=records, queues=queues, inspector=tracker.inspector, clock=clock, ages=ages
             ),
+            LeftoversRepair(index=index, queues=queues, clock=clock, ages=ages),
             SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages),
             ClaimedRepair(
                 index=index,
