@@ -158,8 +158,10 @@ class Launcher:
         admissions = await self._slots.take(requests)
         refused: list[tuple[_Step, str]] = []
         for step in bound:
-            admission = admissions[step.execution.id]
-            if admission.verdict == SKIP:
+            admission = admissions.get(step.execution.id)
+            if admission is None:
+                step.result = Unsure("an earlier run is over, and its end not on record yet")
+            elif admission.verdict == SKIP:
                 refused.append((step, admission.reason or "overlap"))
             elif admission.verdict != ADMIT:
                 step.result = step.execution

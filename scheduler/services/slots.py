@@ -1,7 +1,8 @@
 """Slots: who of one schedule may run. Order everywhere: record, then slot, then pair; terminal record, then release.
 
 Only a terminal record frees a slot. Before anything is skipped, the holders are looked at (`inspect`), so that a dead
-replica's backlog of acks does not turn into skips (mechanisms.md, part 5).
+replica's backlog of acks does not turn into skips (mechanisms.md, part 5): a holder whose task has left its queue, and
+whose end is still on its way to the record, is no reason to skip but one to ask again in a moment.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from scheduler.core.overlap import ADMIT, SKIP, Admission, Slots, admit, release
 from scheduler.services.rows import StatusRows
 
 log = logging.getLogger(__name__)
-Inspect = Callable[[Sequence[str]], Awaitable[None]]
+Inspect = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+"""Looks at executions; returns those that are over, though nobody has told how they ended."""
 
 
 class Request(Struct, frozen=True):
@@ -38,7 +40,10 @@ class SlotKeeper:
         self.inspect: Inspect | None = None  # the tracker's; set where everything is wired
 
     async def take(self, requests: Sequence[Request]) -> dict[str, Admission]:
-        """An admission per execution id, in the given order within a schedule. Raises Unsure, Unavailable."""
+        """An admission per execution id, in the given order within a schedule; none for what has to ask again soon.
+
+        Raises Unsure, Unavailable.
+        """
         free = {
             each.execution.id: Admission(ADMIT, Slots())
             for each in requests
@@ -49,7 +54,7 @@ class SlotKeeper:
             return free
         admissions = await self._take(bound)
         if self.inspect is not None and any(each.verdict == SKIP for each in admissions.values()):
-            admissions |= await self._take_after_inspection(bound, admissions)
+            admissions = await self._take_after_inspection(bound, admissions)
         return free | admissions
 
     async def _take_after_inspection(
@@ -60,9 +65,14 @@ class SlotKeeper:
         held = {holder for each in refused for holder in admissions[each.execution.id].slots.active}
         holders = sorted(held - own)  # what was admitted a moment ago needs no second look
         if not holders or self.inspect is None:
-            return {}
-        await self.inspect(holders)
-        return await self._take(refused)
+            return admissions
+        ending = await self.inspect(holders)
+        admissions |= await self._take(refused)
+        return {
+            execution_id: admission
+            for execution_id, admission in admissions.items()
+            if admission.verdict != SKIP or not ending.intersection(admission.slots.active)
+        }
 
     async def _take(self, requests: Sequence[Request]) -> dict[str, Admission]:
         by_schedule: dict[str, list[Request]] = defaultdict(list)

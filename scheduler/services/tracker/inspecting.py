@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 INSPECT_MAX = 1000  # ids per call: no schedule may have more running
 READS_AT_ONCE = 64
 WITNESSES_MAX = 20_000
+TELLING_S = 30.0  # after the grace: how long a backlog of signals may hold up what comes next instead of skipping it
 OPEN_IN_QUEUE = (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
@@ -74,6 +75,11 @@ class Vanished:
     def is_witnessed(self, task_seq: int | None) -> bool:
         """Whether the task was seen to be gone, and nothing has been decided since."""
         return task_seq in self._witnesses
+
+    def is_fresh(self, task_seq: int | None) -> bool:
+        """Whether it was seen to be gone so lately that the word about it may still be on its way."""
+        witness = self._witnesses.get(task_seq or 0)
+        return witness is not None and self._clock.boottime_s() - witness.since_s < self._grace_s + TELLING_S
 
     def forget(self, execution: Execution) -> None:
         self._witnesses.pop(_seq(execution), None)
@@ -117,19 +123,23 @@ class Inspector:
         self._workers, self.vanished = workers, vanished
         self._clock, self._telemetry = clock, telemetry
 
-    async def inspect(self, execution_ids: Sequence[str]) -> None:
-        """Look at these holders of slots; whatever of them has ended holds none afterwards.
+    async def inspect(self, execution_ids: Sequence[str]) -> frozenset[str]:
+        """Look at these holders of slots; whatever of them has ended on record holds none afterwards.
 
-        Raises Unsure, Unavailable: then nobody knows whether they run, and nothing may be skipped because of them.
+        Returns those whose task has left the queue while its signal is still on its way: they are over, or will be
+        within moments. Raises Unsure, Unavailable: then nobody knows whether they run. Either way nothing may be
+        skipped because of them.
         """
         ids = list(execution_ids)[:INSPECT_MAX]
         stored = await self._records.get_many(ids)
         found = [each.execution for each in stored if each is not None]
         await self.free_missing([each for each, record in zip(ids, stored, strict=True) if record is None])
         await self._folder.free([each for each in found if is_terminal(each)])
-        count = await self.look_at([each for each in found if each.state in OPEN_IN_QUEUE])
+        open_ = [each for each in found if each.state in OPEN_IN_QUEUE]
+        count = await self.look_at(open_)
         for _ in range(count):
             self._telemetry.repaired(kind=Repair.GONE.value)
+        return frozenset(each.id for each in open_ if self.vanished.is_fresh(each.task_seq))
 
     async def free_missing(self, execution_ids: Sequence[str]) -> int:
         """Free the slots of executions without a record; the number of schedules. Raises Unsure, Unavailable."""
