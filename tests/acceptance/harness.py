@@ -106,7 +106,7 @@ class Site:
 
     async def put(self, key: str, value: Mapping[str, Any] | bytes) -> Put:
         """Write a schedule as any NATS client would; not even the key is looked at."""
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        body = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
         ack = await self.js.publish(f"$KV.{SCHEDULES}.{key}", body)
         return await self._stored(ack.seq)
 
