@@ -7,7 +7,7 @@ Whoever has a terminal record written gets told so exactly once per write that w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -126,15 +126,18 @@ class Records:
         (changed,) = await self.advance_many([Change(execution_id, events)])
         return changed
 
-    async def try_advance_many(self, changes: Sequence[Change]) -> list[Changed | ScheddError]:
+    async def try_advance_many(
+        self, changes: Sequence[Change], known: Mapping[str, Stored] | None = None
+    ) -> list[Changed | ScheddError]:
         """As `advance_many`, but one change that fails keeps no other from being made and told about.
 
-        A write without an answer is read back: if it landed, this was the write that won.
+        A write without an answer is read back: if it landed, this was the write that won. `known`: all of these
+        records as read a moment ago (those left out do not exist), so that the first round need not read.
         """
         done: dict[int, Changed | ScheddError] = {}
         pending = [_Attempted(number, change) for number, change in enumerate(changes)]
-        for _ in range(ROUNDS_MAX):
-            pending = await self._advance_round(pending, done)
+        for round_number in range(ROUNDS_MAX):
+            pending = await self._advance_round(pending, done, known if round_number == 0 else None)
             if not pending:
                 break
         for each in pending:
@@ -142,10 +145,14 @@ class Records:
         return [done[number] for number in range(len(changes))]
 
     async def _advance_round(
-        self, pending: list[_Attempted], done: dict[int, Changed | ScheddError]
+        self,
+        pending: list[_Attempted],
+        done: dict[int, Changed | ScheddError],
+        known: Mapping[str, Stored] | None,
     ) -> list[_Attempted]:
+        ids = [each.change.id for each in pending]
         try:
-            stored = await self.get_many([each.change.id for each in pending])
+            stored = await self.get_many(ids) if known is None else [known.get(each) for each in ids]
         except ScheddError as problem:
             done.update((each.number, each.silence or problem) for each in pending)
             return []

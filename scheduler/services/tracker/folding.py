@@ -7,12 +7,12 @@ A crash between the record and the slot leaves a slot that an ended execution ho
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Execution
-from scheduler.services.records import Change, Changed, Records
+from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.rows import StatusRows
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
@@ -26,18 +26,23 @@ class Folder:
     def __init__(self, *, records: Records, settlement: Settlement, slots: SlotKeeper, rows: StatusRows) -> None:
         self._records, self._settlement, self._slots, self._rows = records, settlement, slots, rows
 
-    async def fold(self, changes: Sequence[Change]) -> list[Changed | ScheddError]:
-        """For each change what came of it, or the error that met it: then it has to be folded again."""
+    async def fold(
+        self, changes: Sequence[Change], known: Mapping[str, Stored] | None = None
+    ) -> list[Changed | ScheddError]:
+        """For each change what came of it, or the error that met it: then it has to be folded again.
+
+        `known`: see `Records.try_advance_many`.
+        """
         if not changes:
             return []
-        results = await self._records.try_advance_many(changes)
-        known = [each for each in results if isinstance(each, Changed) and each.execution is not None]
-        fired = [each.execution for each in known if each.fired and each.execution]
+        results = await self._records.try_advance_many(changes, known)
+        moved = [each for each in results if isinstance(each, Changed) and each.execution is not None]
+        fired = [each.execution for each in moved if each.fired and each.execution]
         for execution in fired:
             self._records.count_fired(execution)
         self._settlement.fired(fired)
-        await self._settlement.settle([each.execution for each in known if each.ended and each.execution])
-        before = [each.execution for each in known if each.execution and is_terminal(each.execution) and not each.ended]
+        await self._settlement.settle([each.execution for each in moved if each.ended and each.execution])
+        before = [each.execution for each in moved if each.execution and is_terminal(each.execution) and not each.ended]
         try:
             await self.free(before)
         except ScheddError as problem:

@@ -19,7 +19,7 @@ from scheduler.core.tracking import AttemptEnded, AttemptStarted, Report, events
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Poison, ReportMessage, Reports, TaskQueues
 from scheduler.ports.telemetry import Telemetry
-from scheduler.services.records import Change, Changed, Records
+from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
 from scheduler.services.tracker.reading import is_execution_id, read_report
@@ -108,8 +108,9 @@ class ReportTracker:
         read = {key: _read(messages) for key, messages in groups.items()}
         moving = {key: reports for key, reports in read.items() if reports}
         idle = [message.ack for key in read.keys() - moving.keys() for message in groups[key]]
-        changes = await self._changes(moving)
-        results = await self._folder.fold(changes)
+        stored = await self._records.get_many([execution_id for _, execution_id in moving])
+        known = {each.execution.id: each for each in stored if each is not None}
+        results = await self._folder.fold(await self._changes(moving, known), known)
         done = list(idle)
         for key, result in zip(moving, results, strict=True):
             if isinstance(result, ScheddError):
@@ -125,11 +126,10 @@ class ReportTracker:
             for _ in range(count):
                 self._telemetry.dropped(what="report", reason="no_record")
 
-    async def _changes(self, groups: dict[tuple[str, str], list[Report]]) -> list[Change]:
-        stored = await self._records.get_many([execution_id for _, execution_id in groups])
-        known = {each.execution.id: each.execution for each in stored if each is not None}
-        await self._add_missing_starts(groups, known)
-        task_seqs = await self._task_seqs(known)
+    async def _changes(self, groups: dict[tuple[str, str], list[Report]], known: dict[str, Stored]) -> list[Change]:
+        executions = {execution_id: each.execution for execution_id, each in known.items()}
+        await self._add_missing_starts(groups, executions)
+        task_seqs = await self._task_seqs(executions)
         return [
             Change(execution_id, _decide(tuple(reports), task_seqs.get(execution_id)))
             for (_, execution_id), reports in groups.items()

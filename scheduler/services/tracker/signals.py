@@ -23,7 +23,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Poison, Reports, Signal, Signals, TaskQueues
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.executions import ExecutionIndex
-from scheduler.services.records import Change, Records
+from scheduler.services.records import Change, Records, Stored
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
 from scheduler.services.tracker.reading import is_execution_id, read_report
@@ -41,10 +41,14 @@ class _Case(Struct):
     signals: list[Signal]
     execution_id: str | None = None
     drive: int | None = None
-    execution: Execution | None = None
+    stored: Stored | None = None
     known: Surroundings = field(default_factory=Surroundings)
     judgement: Judgement = field(default_factory=Judgement)
     problem: ScheddError | None = None
+
+    @property
+    def execution(self) -> Execution | None:
+        return None if self.stored is None else self.stored.execution
 
     @property
     def folded(self) -> list[Signal]:
@@ -163,7 +167,7 @@ class SignalTracker:
         """The tasks whose record is there and in the same drive."""
         stored = await self._records.get_many([str(case.execution_id) for case in cases])
         for case, each in zip(cases, stored, strict=True):
-            case.execution = None if each is None else each.execution
+            case.stored = each
         missing = [case for case in cases if case.execution is None]
         past = [case for case in cases if case.execution and case.drive not in (None, case.execution.drive)]
         for case in (*missing, *past):
@@ -214,7 +218,8 @@ class SignalTracker:
     # --- decide, apply
 
     async def _apply(self, cases: list[_Case]) -> None:
-        results = await self._folder.fold([Change(str(case.execution_id), _decide(case)) for case in cases])
+        known = {str(case.execution_id): case.stored for case in cases if case.stored}
+        results = await self._folder.fold([Change(str(case.execution_id), _decide(case)) for case in cases], known)
         for case, result in zip(cases, results, strict=True):
             if isinstance(result, ScheddError):
                 case.problem = result
