@@ -24,9 +24,9 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 from nats.aio.client import Server
-from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, PermissionDenied, ScheddError, Unavailable
+from scheduler.jetstream.client import ToughClient
 from scheduler.jetstream.contexts import Context, expand_path, load_context, selected_context
 from scheduler.wire.ids import check_namespace
 from scheduler.wire.names import DEFAULT_NAMESPACE
@@ -123,7 +123,7 @@ async def connect(
     Tries all servers for up to `timeout_s`. Raises Unavailable (nobody there), PermissionDenied (refused, at once) and
     InvalidArgument (a file of credentials or certificates cannot be read).
     """
-    client = _ToughClient()
+    client = ToughClient()
     listener = _Listener(client, settings.where)
     options = {**_authentication(settings), **_tls(settings)}
     options.update(
@@ -152,40 +152,6 @@ async def connect(
         raise Unavailable(f"no NATS server at {settings.where}: {reason}") from None
     listener.connected = True
     return client
-
-
-class _ToughClient(NatsClient):
-    """Repairs two faults of nats-py 2.16.
-
-    A message that it cannot decode ends its read loop, and with it the whole connection; a server passes on any subject
-    and any header block, so anybody who may publish could do that to us. And a reconnect that is refused leaves its
-    socket open.
-    """
-
-    async def _connect_to_server(self, s: Any) -> None:
-        old: Any = self._transport
-        if old:
-            old.close()
-        await super()._connect_to_server(s)
-
-    def _build_message(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
-    ) -> Msg:
-        return self.msg_class(
-            subject=subject.decode("utf-8", "replace"),
-            reply=reply.decode("utf-8", "replace"),
-            data=data,
-            headers=headers,
-            _client=self,
-            _sid=sid,
-        )
-
-    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        try:
-            return await super()._process_headers(headers)
-        except (ValueError, IndexError) as problem:
-            log.warning("unreadable headers ignored: %s", problem, extra={"event": "nats_bad_headers"})
-            return None
 
 
 class _Listener:
