@@ -57,9 +57,14 @@ class Tenure:
     def term(self) -> Term:
         return self._term
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the deadline lies ahead."""
+        return self._term.is_trusted(self._clock.boottime_s())
+
     def check(self) -> None:
         """Raise Deposed when the deadline has passed; called before every write of a duty."""
-        if not self._term.is_trusted(self._clock.boottime_s()):
+        if not self.is_trusted:
             raise Deposed("the lease was not renewed in time")
 
 
