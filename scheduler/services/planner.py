@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from scheduler.core.arming import Arming, plan_arming, state_of
-from scheduler.core.errors import ScheddError, Unavailable
+from scheduler.core.errors import Fenced, ScheddError, Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.status import ScheduleState, StatusRow
 from scheduler.core.planning import plan_window
@@ -211,10 +211,17 @@ class Planner:
         if newest <= self._mark.applied:
             return
         edits = [known for known in self._schedules.changed_after(self._mark.applied) if known.revision <= newest]
+        await self._tell_invalid_keys(newest)
         while len(edits) > EDITS_MAX:
             chunk, edits = edits[:EDITS_MAX], edits[EDITS_MAX:]
             await self._apply(chunk, chunk[-1].revision)
         await self._apply(edits, newest)
+
+    async def _tell_invalid_keys(self, newest: int) -> None:
+        """Keys that can be no schedule id have nothing to plan, and no row to show an error in."""
+        for key, revision in self._schedules.invalid_keys_after(self._mark.applied):
+            if revision <= newest:
+                await self._announcer.invalid_key(key, revision)
 
     async def _apply(self, edits: Sequence[Known], applied: int) -> None:
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
@@ -314,6 +321,8 @@ class Planner:
                 )
                 return
             except ScheddError as problem:
+                if isinstance(problem, Fenced) and not tenure.is_trusted:
+                    self._telemetry.fenced()  # our time is over, and the storage knew it: there is nothing to look up
                 await self._recover(problem)
 
     async def _recover(self, problem: ScheddError) -> None:

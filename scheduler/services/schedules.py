@@ -48,7 +48,7 @@ class ScheduleCache:
         self._limits = limits
         self._known: dict[str, Known] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
-        self._invalid_keys: set[str] = set()
+        self._invalid_keys: dict[str, int] = {}  # with the revision of their newest write
 
     async def start(self) -> None:
         await self.mirror.start()
@@ -84,6 +84,11 @@ class ScheduleCache:
         """Keys in the bucket that can be no schedule id; they have no row."""
         return frozenset(self._invalid_keys)
 
+    def invalid_keys_after(self, revision: int) -> list[tuple[str, int]]:
+        """Those written after `revision`, each with its newest, by ascending revision."""
+        found = [(key, written) for key, written in self._invalid_keys.items() if written > revision]
+        return sorted(found, key=lambda each: each[1])
+
     def changed_after(self, revision: int) -> list[Known]:
         """Every key whose newest write is after `revision`, by ascending revision, markers included."""
         if self._changes and self._changes[0][0] <= revision + 1:
@@ -108,9 +113,9 @@ class ScheduleCache:
 
     def _note_invalid_key(self, entry: Entry) -> None:
         if entry.deleted:
-            self._invalid_keys.discard(entry.key)
+            self._invalid_keys.pop(entry.key, None)
             return
-        self._invalid_keys.add(entry.key)
+        self._invalid_keys[entry.key] = entry.revision
         log.warning("a key in the schedules bucket is no schedule id", extra={"event": "invalid_key", "key": entry.key})
 
     def _read(self, entry: Entry) -> Known:
