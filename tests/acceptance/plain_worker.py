@@ -20,7 +20,8 @@ import nats
 from nats.errors import Error as NatsError
 
 STREAM = "SCHEDD_TASKS"
-REQUEST = json.dumps({"batch": 100, "expires": 1_000_000_000}).encode()
+BATCH = 100
+REQUEST = json.dumps({"batch": BATCH, "expires": 1_000_000_000}).encode()
 ROUND_S = 1.5  # a pull that is over by then was lost with its server
 RETRY_S = 0.1
 ANSWERS = {"ack": b"+ACK", "nak": b"-NAK", "term": b"+TERM"}
@@ -31,6 +32,7 @@ class PlainWorker:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{queue}"
         self._evidence, self._answer = evidence, ANSWERS.get(how)
         self._arrived: list[tuple[Any, datetime]] = []
+        self._left = 0
         self._round_over = asyncio.Event()
         self._wake = asyncio.Event()
 
@@ -47,12 +49,16 @@ class PlainWorker:
         if message.reply.startswith("$JS.ACK."):
             self._arrived.append((message, datetime.now(UTC)))
             self._wake.set()
+            self._left -= 1
+            if self._left <= 0:
+                self._round_over.set()
         else:  # a status: no such consumer yet, nothing there, or the request has expired
             self._round_over.set()
 
     async def _pull(self, client: Any, inbox: str) -> None:
         while True:
             self._round_over.clear()
+            self._left = BATCH
             with contextlib.suppress(NatsError, TimeoutError):
                 await client.publish(self._subject, REQUEST, reply=inbox)
                 async with asyncio.timeout(ROUND_S):
