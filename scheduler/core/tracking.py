@@ -162,6 +162,8 @@ def end_of(start: AttemptStarted, reports: Sequence[Report]) -> AttemptEnded | N
 
 
 class SignalKind(StrEnum):
+    """What became of one delivery."""
+
     ACK = "ack"
     NAK = "nak"
     TERM = "term"

@@ -8,25 +8,15 @@ https://github.com/nats-io/jsm.go/tree/main/schema_source/jetstream
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.core.tracking import SignalKind
 from scheduler.wire.instants import cut
 from scheduler.wire.names import Names
-
-
-class SignalKind(StrEnum):
-    """What became of one delivery."""
-
-    ACK = "ack"
-    NAK = "nak"
-    TERM = "term"
-    MAX_DELIVERIES = "max_deliveries"
-
 
 KIND_OF_TYPE = {
     "io.nats.jetstream.metric.v1.consumer_ack": SignalKind.ACK,

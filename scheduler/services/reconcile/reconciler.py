@@ -65,14 +65,15 @@ class Reconciler:
     ) -> None:
         ages = Ages(timedelta(seconds=grace_s), timedelta(seconds=claim_floor_s))
         self._index, self._clock, self._telemetry, self._every_s = index, clock, telemetry, every_s
+        slots = SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages)
         self.repairs: tuple[Repairer, ...] = (
             ConsumersRepair(queues=queues, schedules=schedules, launcher=launcher, ensure=ensure),
-            WorkersRepair(index=index, liveness=tracker.liveness, clock=clock),
+            WorkersRepair(index=index, slots=slots, liveness=tracker.liveness, clock=clock),
             GoneRepair(
                 index=index, records=records, queues=queues, inspector=tracker.inspector, clock=clock, ages=ages
             ),
             LeftoversRepair(index=index, queues=queues, clock=clock, ages=ages),
-            SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages),
+            slots,
             ClaimedRepair(
                 index=index,
                 records=records,

@@ -1,8 +1,13 @@
-"""Slots whose holder has ended, or has no record any more: somebody died between the record and the release."""
+"""Slots whose holder has ended, or has no record any more: somebody died between the record and the release.
+
+A holder that is open but older than what the index reaches back to (a run of hours, a leader of minutes) is handed to
+the other repairs: a slot must not be held for ever by a run that nobody looks at.
+"""
 
 from __future__ import annotations
 
-from scheduler.core.lifecycle import TERMINAL
+from scheduler.core.lifecycle import TERMINAL, is_terminal
+from scheduler.core.model.execution import Execution
 from scheduler.core.reconciling import Ages, Repair, freed_slots
 from scheduler.ports.clock import Clock
 from scheduler.services.executions import ExecutionIndex
@@ -10,6 +15,7 @@ from scheduler.services.leader import Tenure
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows, row_of
 from scheduler.services.tracker import Tracker
+from scheduler.services.tracker.inspecting import OPEN_IN_QUEUE
 
 
 class SlotsRepair:
@@ -32,6 +38,7 @@ class SlotsRepair:
         self._holders: dict[str, tuple[str, ...]] = {}
         self._revision = 0
         self._suspect_since: dict[str, float] = {}
+        self.unindexed: list[Execution] = []
 
     async def repair(self, tenure: Tenure) -> int:
         """Raises Deposed, Unsure, Unavailable."""
@@ -40,13 +47,16 @@ class SlotsRepair:
         self._suspect_since = {each: before.get(each, now_s) for each in self._suspects()}
         grace_s = self._ages.grace.total_seconds()
         ripe = [each for each, since_s in self._suspect_since.items() if now_s - since_s >= grace_s]
+        self.unindexed = []
         if not ripe:
             return 0
         stored = await self._records.get_many(ripe)
         known = {each: None if found is None else found.execution for each, found in zip(ripe, stored, strict=True)}
         missing, ended = freed_slots(ripe, known)
+        self.unindexed = [each for each in known.values() if each is not None and not is_terminal(each)]
         tenure.check()
         freed = await self._tracker.folder.free(ended)
+        await self._tracker.inspector.look_at([each for each in self.unindexed if each.state in OPEN_IN_QUEUE])
         return len(freed) + await self._tracker.inspector.free_missing(missing)
 
     async def _read_rows(self) -> None:

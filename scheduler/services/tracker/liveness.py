@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from msgspec import Struct
+
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import Event
 from scheduler.core.model.execution import Execution, State
@@ -18,16 +20,25 @@ from scheduler.core.reconciling import repair_silent
 from scheduler.core.tracking import Report, events_of_reports
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Reports, TaskQueues
-from scheduler.services.executions import Seen
 from scheduler.services.records import Change, Changed, Records
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.reading import read_report
 from scheduler.services.tracker.workers import Workers
+from scheduler.wire.record import Summary
 
 log = logging.getLogger(__name__)
 ACK_WAIT_S = 30.0  # of a queue whose consumer is missing
 
 _Key = tuple[str, int]  # execution id, attempt
+
+
+class Run(Struct, frozen=True):
+    """A running attempt and the worker that claimed it."""
+
+    id: str
+    queue: str
+    attempt: int
+    worker: str
 
 
 class Liveness:
@@ -47,8 +58,8 @@ class Liveness:
         self._workers, self._folder, self._clock = workers, folder, clock
         self._silent_since: dict[_Key, float] = {}
 
-    async def check(self, running: Sequence[Seen], before_write: Callable[[], None] = lambda: None) -> int:
-        """Look at running executions, all of them each time; how many were lost. Raises Unsure, Unavailable.
+    async def check(self, running: Sequence[Run], before_write: Callable[[], None] = lambda: None) -> int:
+        """Look at running attempts, all of them each time; how many were lost. Raises Unsure, Unavailable.
 
         `before_write` may raise to keep the checker from writing.
         """
@@ -57,34 +68,27 @@ class Liveness:
             return 0
         waits = {each.queue: each.ack_wait_s for each in await self._queues.queues()}
         now_s = self._clock.boottime_s()
-        ripe = [
-            each
-            for each in silent
-            if now_s - self._silent_since[_key(each)] >= waits.get(each.summary.queue, ACK_WAIT_S)
-        ]
+        ripe = [each for each in silent if now_s - self._silent_since[_key(each)] >= waits.get(each.queue, ACK_WAIT_S)]
         return await self._bury(ripe, waits, before_write)
 
-    async def _silent(self, running: Sequence[Seen]) -> list[Seen]:
-        reported = [each for each in running if each.state is State.RUNNING and each.summary.worker]
-        rows = await self._workers.rows([each.summary.worker or "" for each in reported])
-        silent: list[Seen] = []
-        for each in reported:
-            row = rows.get(each.summary.worker or "")
-            if row is None or not row.runs(each.id, each.summary.attempt):
-                silent.append(each)
+    async def _silent(self, running: Sequence[Run]) -> list[Run]:
+        rows = await self._workers.rows([each.worker for each in running])
+        silent = [
+            each for each in running if (row := rows.get(each.worker)) is None or not row.runs(each.id, each.attempt)
+        ]
         now_s, before = self._clock.boottime_s(), self._silent_since
         self._silent_since = {_key(each): before.get(_key(each), now_s) for each in silent}
         return silent
 
-    async def _bury(self, silent: Sequence[Seen], waits: dict[str, float], before_write: Callable[[], None]) -> int:
+    async def _bury(self, silent: Sequence[Run], waits: dict[str, float], before_write: Callable[[], None]) -> int:
         count = 0
-        for seen in silent:
-            wait = timedelta(seconds=waits.get(seen.summary.queue, ACK_WAIT_S))
-            silence = timedelta(seconds=self._clock.boottime_s() - self._silent_since[_key(seen)])
-            messages = await self._reports.all_of(seen.summary.queue, seen.id)
+        for run in silent:
+            wait = timedelta(seconds=waits.get(run.queue, ACK_WAIT_S))
+            silence = timedelta(seconds=self._clock.boottime_s() - self._silent_since[_key(run)])
+            messages = await self._reports.all_of(run.queue, run.id)
             reports = tuple(report for each in messages if (report := read_report(each)) is not None)
             before_write()
-            (result,) = await self._folder.fold([Change(seen.id, self._decide(reports, silence, wait))])
+            (result,) = await self._folder.fold([Change(run.id, self._decide(reports, silence, wait))])
             if isinstance(result, ScheddError):
                 raise result
             count += await self._remove_task(result)
@@ -116,5 +120,12 @@ class Liveness:
         return 1
 
 
-def _key(seen: Seen) -> _Key:
-    return seen.id, seen.summary.attempt
+def run_of(execution: Execution | Summary) -> Run | None:
+    """The attempt that runs, if one does and its worker said who it is."""
+    if execution.state is not State.RUNNING or not execution.worker:
+        return None
+    return Run(execution.id, execution.queue, execution.attempt, execution.worker)
+
+
+def _key(run: Run) -> _Key:
+    return run.id, run.attempt

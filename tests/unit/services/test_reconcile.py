@@ -228,6 +228,24 @@ async def test_a_successor_starts_from_the_rows() -> None:
         assert (await world.row()).active == ()
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_holder_older_than_the_index_reaches(is_gone: bool) -> None:
+    """A run of hours under a leader of minutes: it is looked at all the same, so its slot is not held for ever."""
+    world = World()
+    async with Replica(world) as replica:
+        execution = await _running(world, replica, max_tries=1)
+        if is_gone:
+            world.server.tasks.delete(world.tasks()[0])
+    async with Replica(world) as heir:
+        heir.index._open.clear()
+        heir.index._recent.clear()
+        await heir.reconcile(rounds=6)
+        lost = await world.record(execution.id)
+        assert (lost.state, lost.reason) == (State.LOST, "worker_gone")
+        assert (await world.row()).active == ()
+        assert world.tasks() == []
+
+
 # --- arms
 
 
