@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.bench.dispatch [--fires 20000] [--rounds 3] [--uvloop]
 
 Both sides take the same number of due messages from the timeline and do for each: record `claimed`, claim + task as an
-atomic pair, record `queued`, ack. The raw side decides nothing, encodes constant bodies and keeps as many batches under
-way as the dispatcher does.
+atomic pair, record `queued`, ack. The raw side is an untouched nats-py client: it decides nothing, encodes constant
+bodies and keeps as many batches under way as the dispatcher does. They take turns in who goes first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.jetstream.queues import BATCH_PAIRS
 from scheduler.jetstream.requests import Message
+from scheduler.jetstream.timeline import NatsTimeline
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.timeline import Due
 from scheduler.services.dispatcher import BATCHES_MAX, Dispatcher
@@ -105,7 +106,9 @@ async def dispatch_ours(stage: Stage, schedules: ScheduleCache, fires: int) -> f
 
 async def dispatch_raw(stage: Stage, fires: int) -> float:
     """Fetch, record, pair batch, record, ack: the same writes with constant bodies, as many batches under way."""
-    names, requests, timeline = stage.names, stage.adapters.timeline._requests, stage.adapters.timeline
+    names, requests = stage.names, stage.bare
+    timeline = NatsTimeline(requests, requests.client, names)
+    await timeline.open()
     record = b'{"state":"claimed","filler":"' + b"x" * 560 + b'"}'
     queued = b'{"state":"queued","filler":"' + b"x" * 680 + b'"}'
     task_headers = {f"Schedd-Header-{n}": "2026-11-21T08:00:00.000Z" for n in range(11)}
@@ -146,7 +149,9 @@ async def dispatch_raw(stage: Stage, fires: int) -> float:
         taken += len(batch)
         tasks.add(asyncio.create_task(work(batch, room)))
     await asyncio.gather(*tasks)
-    return time.perf_counter() - began
+    took = time.perf_counter() - began
+    await timeline.close()
+    return took
 
 
 async def main(fires: int, rounds: int) -> None:
