@@ -7,6 +7,7 @@ A reader that closed the pipe (`schedctl list | head`) has seen enough: that is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ import typer
 
 from cli.errors import ReaderGone
 from cli.output import clean, warn
-from scheduler.core.errors import ScheddError
+from scheduler.core.errors import InvalidArgument, ScheddError
 
 INTERRUPTED = 130
 
@@ -25,17 +26,16 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> 
     """Run a command line and return its exit code. What libraries log is not for whoever types a command."""
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        code = _run(app, name, arguments)
-        sys.stdout.flush()
+        return _run(app, name, arguments)
     except (ReaderGone, BrokenPipeError):
         _close_quietly()
         return 0
-    return code
 
 
 def _run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except (ReaderGone, BrokenPipeError):
@@ -49,14 +49,17 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
 
 
 def sentence(error: ScheddError) -> str:
-    """The message, with the field in front if it does not tell it itself."""
+    """The message; with the field in front where input is wrong and the message does not tell which."""
     text = clean(error.message)
-    return f"{error.field}: {text}" if error.field and error.field not in text else text
+    told = not isinstance(error, InvalidArgument) or not error.field or error.field.rpartition(".")[2] in text
+    return text if told else f"{error.field}: {text}"
 
 
 def _report(name: str, problem: Exception) -> int:
     """A usage error of typer, or something nobody thought of. SCHEDD_DEBUG=1 shows where the latter came from."""
     usage = getattr(problem, "format_message", None)
+    if usage is not None and not usage():
+        return 2  # a group without a subcommand: its help has been printed, there is nothing to add
     if usage is not None:
         context = getattr(problem, "ctx", None)
         command = context.command_path if context is not None else name
@@ -64,6 +67,10 @@ def _report(name: str, problem: Exception) -> int:
         return int(getattr(problem, "exit_code", 2))
     if os.environ.get("SCHEDD_DEBUG"):
         raise problem
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        warn(f"{name}: cannot write: {problem.strerror}")
+        _close_quietly()
+        return 1
     warn(f"{name}: unexpected {type(problem).__name__}: {clean(str(problem))} (SCHEDD_DEBUG=1 shows more)")
     return 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
 import typer
 
 from cli.running import run
+from cli.schedctl import app as schedctl
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsure
 
 
@@ -22,7 +24,9 @@ def app_that(action: Callable[[], None]) -> typer.Typer:
     [
         (InvalidArgument("bad", field="cron"), 2, "x: cron: bad\n"),
         (InvalidArgument("cron: bad", field="cron"), 2, "x: cron: bad\n"),
+        (InvalidArgument("headers has 'nats-x'", field="headers.nats-x"), 2, "x: headers has 'nats-x'\n"),
         (NotFound("none"), 3, "x: none\n"),
+        (NotFound("there is no schedule 'a'", field="id"), 3, "x: there is no schedule 'a'\n"),
         (Conflict("changed"), 4, "x: changed\n"),
         (Unavailable("away"), 5, "x: away\n"),
         (Unsure("unknown"), 5, "x: unknown\n"),
@@ -31,6 +35,7 @@ def app_that(action: Callable[[], None]) -> typer.Typer:
         (KeyboardInterrupt(), 130, ""),
         (typer.Exit(7), 7, ""),
         (BrokenPipeError(), 0, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "x: cannot write: No space left on device\n"),
         (ZeroDivisionError("oops"), 1, "x: unexpected ZeroDivisionError: oops (SCHEDD_DEBUG=1 shows more)\n"),
     ],
 )
@@ -58,3 +63,11 @@ def test_success_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     """A command that returns is exit code 0, whatever it returns."""
     assert run(app_that(lambda: print("hi")), "x", []) == 0
     assert capsys.readouterr().out == "hi\n"
+
+
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`schedctl` without a command is exit code 2 and its help, with nothing on stderr."""
+    assert run(schedctl, "schedctl", []) == 2
+    shown = capsys.readouterr()
+    assert "Usage: schedctl" in shown.out
+    assert shown.err == ""
