@@ -23,7 +23,7 @@ from scheduler.wire.record import Summary, summary_of
 
 RECENT_MAX = 10_000
 OPEN_MAX = 200_000
-START_WINDOW = 50_000  # writes before the newest that a start looks at
+START_WINDOW = 200_000  # writes before the newest that a start looks at
 CURRENT_S = 0.25  # how long a reader waits for a watch that is behind
 _LOOK_S = 0.01
 _NONCES = "_nonce."
