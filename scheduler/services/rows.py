@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from scheduler.core.errors import Conflict, ScheddError, Unavailable
+from msgspec import Struct
+
+from scheduler.core.errors import Conflict, ScheddError, Unavailable, Unsure
 from scheduler.core.model.status import StatusRow
 from scheduler.ports.stores import Bucket, Entry, Write
 from scheduler.wire.status import decode_status, encode_status
@@ -12,6 +14,15 @@ from scheduler.wire.status import decode_status, encode_status
 ROUNDS_MAX = 20  # many replicas may want the same row; each round at least one of them gets through
 
 Edit = Callable[[StatusRow], StatusRow]
+
+
+class _Attempted(Struct):
+    """An edit under way. After a silence `intended` is what the write without an answer would have stored."""
+
+    edit: Edit
+    row: StatusRow = StatusRow()
+    intended: bytes | None = None
+    silence: Unsure | None = None
 
 
 def row_of(entry: Entry | None) -> StatusRow:
@@ -30,36 +41,68 @@ class StatusRows:
     async def get_many(self, schedule_ids: list[str]) -> list[StatusRow]:
         return [row_of(entry) for entry in await self.bucket.get_many(schedule_ids)]
 
-    async def change(self, edits: Mapping[str, Edit]) -> dict[str, StatusRow]:
-        """Apply an edit to each row; an edit may run several times. Rows that do not change are not written.
-
-        Returns the rows as they stand. Raises Unsure (a write may have landed: repeat, edits are idempotent),
-        Unavailable.
-        """
+    async def change(self, edits: Mapping[str, Edit], *, create: bool = True) -> dict[str, StatusRow]:
+        """Apply an edit to each row; returns the rows as they stand. See `try_change`. Raises Unsure, Unavailable."""
         rows: dict[str, StatusRow] = {}
-        pending = dict(edits)
-        for _ in range(ROUNDS_MAX):
-            if not pending:
-                return rows
-            pending = await self._round(pending, rows)
-        if pending:
-            raise Unavailable(f"the status row of {next(iter(pending))!r} keeps changing")
+        for schedule_id, result in (await self.try_change(edits, create=create)).items():
+            if isinstance(result, ScheddError):
+                raise result
+            rows[schedule_id] = result
         return rows
 
-    async def _round(self, edits: dict[str, Edit], rows: dict[str, StatusRow]) -> dict[str, Edit]:
-        ids = list(edits)
-        writes: list[Write] = []
-        for schedule_id, entry in zip(ids, await self.bucket.get_many(ids), strict=True):
-            before = row_of(entry)
-            rows[schedule_id] = after = edits[schedule_id](before)
-            if after != before or entry is None or entry.deleted:
-                expect = 0 if entry is None else entry.revision
-                writes.append(Write(schedule_id, encode_status(after), expect=expect))
-        results = await self.bucket.put_many(writes)
-        conflicts: dict[str, Edit] = {}
-        for write, result in zip(writes, results, strict=True):
-            if isinstance(result, Conflict):
-                conflicts[write.key] = edits[write.key]
-            elif isinstance(result, ScheddError):
-                raise result
-        return conflicts
+    async def try_change(self, edits: Mapping[str, Edit], *, create: bool = True) -> dict[str, StatusRow | ScheddError]:
+        """Apply an edit to each row; one that fails keeps no other from being changed.
+
+        An edit may run several times; the last run is the one that counts. Rows that do not change are not written,
+        and with `create` false neither are rows that are not there. A write without an answer is read back: Unsure is
+        left only where it may still land.
+        """
+        done: dict[str, StatusRow | ScheddError] = {}
+        pending = {schedule_id: _Attempted(edit) for schedule_id, edit in edits.items()}
+        for _ in range(ROUNDS_MAX):
+            if not pending:
+                break
+            pending = await self._round(pending, done, create=create)
+        for schedule_id, each in pending.items():
+            done[schedule_id] = each.silence or Unavailable(f"the status row of {schedule_id!r} keeps changing")
+        return done
+
+    async def _round(
+        self, pending: dict[str, _Attempted], done: dict[str, StatusRow | ScheddError], *, create: bool
+    ) -> dict[str, _Attempted]:
+        try:
+            entries = await self.bucket.get_many(list(pending))
+        except ScheddError as problem:
+            done.update((schedule_id, each.silence or problem) for schedule_id, each in pending.items())
+            return {}
+        writes = [
+            write
+            for (schedule_id, each), entry in zip(pending.items(), entries, strict=True)
+            if (write := _write_of(schedule_id, each, entry, create=create)) is not None
+        ]
+        written = {write.key for write in writes}
+        done.update((schedule_id, each.row) for schedule_id, each in pending.items() if schedule_id not in written)
+        again: dict[str, _Attempted] = {}
+        for write, result in zip(writes, await self.bucket.put_many(writes), strict=True):
+            each = pending[write.key]
+            is_first_silence = isinstance(result, Unsure) and each.silence is None
+            if isinstance(result, Conflict) or is_first_silence:
+                each.silence = result if isinstance(result, Unsure) else None
+                each.intended = write.value
+                again[write.key] = each
+            else:
+                done[write.key] = result if isinstance(result, ScheddError) else each.row
+        return again
+
+
+def _write_of(schedule_id: str, each: _Attempted, entry: Entry | None, *, create: bool) -> Write | None:
+    """The write that makes the edit of this row; None if there is nothing (more) to write."""
+    is_there = entry is not None and not entry.deleted
+    if each.silence is not None and entry is not None and entry.value == each.intended:
+        return None
+    before = row_of(entry)
+    each.row = each.edit(before)
+    wanted = each.row != before if is_there else create
+    return (
+        Write(schedule_id, encode_status(each.row), expect=0 if entry is None else entry.revision) if wanted else None
+    )
