@@ -174,7 +174,6 @@ class Dispatcher:
         for execution, result in zip(executions, results, strict=True):
             if isinstance(result, Stored):
                 ended.append(execution)
-                self._telemetry.verdict(verdict=execution.state.value, reason=execution.reason or "")
             if isinstance(result, Stored | Conflict):
                 done.append(execution.id)
         await self._settlement.settle(ended)

@@ -6,10 +6,11 @@ Whoever has a terminal record written gets told so exactly once per write that w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable, Unsure
 from scheduler.core.lifecycle import Event, Queue, advance, is_terminal
@@ -98,20 +99,35 @@ class Records:
         return Write(execution.id, encode_execution(execution), expect=expect, ttl_s=ttl_s)
 
     async def create_many(self, executions: Sequence[Execution]) -> list[Stored | ScheddError]:
-        """Create records; Conflict where one exists already."""
-        results = await self.bucket.put_many([self.write_of(execution, 0) for execution in executions])
-        created: list[Stored | ScheddError] = []
-        for execution, result in zip(executions, results, strict=True):
-            created.append(result if isinstance(result, ScheddError) else Stored(execution, result))
+        """Create records; Conflict where one exists already. One that is born terminal is counted as its verdict."""
+        created = await self._write([Stored(execution, 0) for execution in executions])
+        for each in created:
+            if isinstance(each, Stored) and is_terminal(each.execution):
+                self._count_end(each.execution)
         return created
 
-    async def replace_many(self, records: Sequence[Stored]) -> list[Stored | ScheddError]:
-        """Replace each record, expecting its revision."""
-        results = await self.bucket.put_many([self.write_of(each.execution, each.revision) for each in records])
-        replaced: list[Stored | ScheddError] = []
-        for each, result in zip(records, results, strict=True):
-            replaced.append(result if isinstance(result, ScheddError) else Stored(each.execution, result))
+    async def queue_many(self, records: Sequence[Stored]) -> list[Stored | ScheddError]:
+        """Replace records, each expecting its revision, by what they are with their tasks queued: the verdict fired."""
+        replaced = await self._write(records)
+        for each in replaced:
+            if isinstance(each, Stored):
+                self._count_fired(each.execution)
         return replaced
+
+    async def _write(self, records: Sequence[Stored]) -> list[Stored | ScheddError]:
+        """Write each, expecting its revision. What got no answer is read back; Unsure if it is not there (yet)."""
+        results = await self.bucket.put_many([self.write_of(each.execution, each.revision) for each in records])
+        written: list[Stored | ScheddError] = []
+        for each, result in zip(records, results, strict=True):
+            written.append(result if isinstance(result, ScheddError) else Stored(each.execution, result))
+        silent = [number for number, result in enumerate(written) if isinstance(result, Unsure)]
+        if silent:
+            with contextlib.suppress(ScheddError):
+                found = await self.get_many([records[number].execution.id for number in silent])
+                for number, there in zip(silent, found, strict=True):
+                    if there is not None and there.execution == records[number].execution:
+                        written[number] = there
+        return written
 
     async def advance_many(self, changes: Sequence[Change]) -> list[Changed]:
         """Observe, decide by the table, apply; conflicts are read and decided again. Raises Unsure, Unavailable."""
@@ -174,8 +190,8 @@ class Records:
 
     def _move(self, each: _Attempted, execution: Execution, done: dict[int, Changed | ScheddError]) -> Execution | None:
         """The execution to write; None if there is nothing to write, because it was written after all for example."""
-        if each.intended is not None and each.before is not None and execution == each.intended:
-            done[each.number] = self._note(each.before, execution)
+        if each.intended is not None and each.before is not None and _landed(execution, each.intended, each.before):
+            done[each.number] = structs.replace(self._note(each.before, each.intended), execution=execution)
             return None
         events = each.change.events
         each.before = execution
@@ -185,7 +201,7 @@ class Records:
         self, writes: list[tuple[_Attempted, Stored]], done: dict[int, Changed | ScheddError]
     ) -> list[_Attempted]:
         again: list[_Attempted] = []
-        results = await self.replace_many([stored for _, stored in writes])
+        results = await self._write([stored for _, stored in writes])
         for (each, intended), result in zip(writes, results, strict=True):
             each.intended, each.silence = None, None
             if isinstance(result, Stored) and each.before is not None:
@@ -211,20 +227,31 @@ class Records:
         return moved
 
     def _note(self, before: Execution, after: Execution) -> Changed:
+        """What a write that won has changed; counted here, and so once per record."""
+        fired = after.queued_at is not None and before.queued_at is None
+        if fired:
+            self._count_fired(after)
         ended = is_terminal(after) and not is_terminal(before)
         if ended:
-            self.count_end(after)
-        fired = after.queued_at is not None and before.queued_at is None
+            self._count_end(after)
         return Changed(after, ended=ended, moved=True, fired=fired)
 
-    def count_fired(self, execution: Execution) -> None:
-        """Once per record, by the write that made it queued."""
+    def _count_fired(self, execution: Execution) -> None:
+        """By the write that set `queued_at`."""
         self._telemetry.verdict(verdict="fired", reason=execution.kind.value)
         if execution.lateness_s is not None:
             self._telemetry.lateness(execution.lateness_s)
 
-    def count_end(self, execution: Execution) -> None:
-        """Once per record, by the write that made it terminal."""
+    def _count_end(self, execution: Execution) -> None:
+        """By the write that made the record terminal; what was never queued has its verdict only now."""
+        if execution.queued_at is None:
+            self._telemetry.verdict(verdict=execution.state.value, reason=execution.reason or "")
         if execution.queue:
             state, duration_s = execution.state.value, execution.duration_s
             self._telemetry.finished(queue=execution.queue, state=state, duration_s=duration_s)
+
+
+def _landed(found: Execution, intended: Execution, before: Execution) -> bool:
+    """Whether a record is what a write over `before` would have stored, or has become of that since."""
+    length = len(intended.history)
+    return found == intended or (length > len(before.history) and found.history[:length] == intended.history)

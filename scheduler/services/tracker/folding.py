@@ -37,10 +37,7 @@ class Folder:
             return []
         results = await self._records.try_advance_many(changes, known)
         moved = [each for each in results if isinstance(each, Changed) and each.execution is not None]
-        fired = [each.execution for each in moved if each.fired and each.execution]
-        for execution in fired:
-            self._records.count_fired(execution)
-        self._settlement.fired(fired)
+        self._settlement.fired([each.execution for each in moved if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in moved if each.ended and each.execution])
         before = [each.execution for each in moved if each.execution and is_terminal(each.execution) and not each.ended]
         try:
