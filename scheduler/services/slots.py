@@ -7,21 +7,22 @@ whose end is still on its way to the record, is no reason to skip but one to ask
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from msgspec import Struct, structs
 
+from scheduler.core.errors import ScheddError, Unsure
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.core.model.status import StatusRow
 from scheduler.core.overlap import ADMIT, SKIP, Admission, Slots, admit, release, takes_slot
-from scheduler.services.rows import StatusRows
+from scheduler.services.rows import Edit, StatusRows
 
-log = logging.getLogger(__name__)
 Inspect = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Looks at executions; returns those that are over, though nobody has told how they ended."""
+
+Admissions = dict[str, Admission | ScheddError]
 
 
 class Request(Struct, frozen=True):
@@ -39,48 +40,43 @@ class SlotKeeper:
         self._rows = rows
         self.inspect: Inspect | None = None  # the tracker's; set where everything is wired
 
-    async def take(self, requests: Sequence[Request]) -> dict[str, Admission]:
-        """An admission per execution id, in the given order within a schedule; none for what has to ask again soon.
-
-        Raises Unsure, Unavailable.
-        """
-        free = {
+    async def take(self, requests: Sequence[Request]) -> Admissions:
+        """Per execution id, in the given order within a schedule: an admission, or why it has to ask again soon."""
+        admissions: Admissions = {
             each.execution.id: Admission(ADMIT, Slots())
             for each in requests
             if not takes_slot(each.overlap, each.max_running)
         }
-        bound = [each for each in requests if each.execution.id not in free]
-        if not bound:
-            return free
-        admissions = await self._take(bound)
-        if self.inspect is not None and any(each.verdict == SKIP for each in admissions.values()):
-            admissions = await self._take_after_inspection(bound, admissions)
-        return free | admissions
+        bound = [each for each in requests if each.execution.id not in admissions]
+        admissions |= await self._take(bound)
+        refused = [each for each in bound if _is_refused(admissions[each.execution.id])]
+        return admissions | await self._take_after_inspection(refused, admissions)
 
-    async def _take_after_inspection(
-        self, requests: Sequence[Request], admissions: dict[str, Admission]
-    ) -> dict[str, Admission]:
-        refused = [each for each in requests if admissions[each.execution.id].verdict == SKIP]
-        own = {each.execution.id for each in requests if admissions[each.execution.id].verdict == ADMIT}
-        held = {holder for each in refused for holder in admissions[each.execution.id].slots.active}
-        holders = sorted(held - own)  # what was admitted a moment ago needs no second look
-        if not holders or self.inspect is None:
-            return admissions
-        ending = await self.inspect(holders)
-        admissions |= await self._take(refused)
+    async def _take_after_inspection(self, refused: Sequence[Request], admissions: Admissions) -> Admissions:
+        """Skipped is only who still finds no slot after all holders were looked at."""
+        own = {execution_id for execution_id, each in admissions.items() if not _is_refused(each)}
+        holders = _holders(admissions[each.execution.id] for each in refused)
+        doubtful = sorted(holders - own)  # what was admitted a moment ago needs no second look
+        if not doubtful or self.inspect is None:
+            return {}
+        try:
+            ending = await self.inspect(doubtful)
+        except ScheddError as problem:
+            return {each.execution.id: problem for each in refused}
+        again = await self._take(refused)
+        waiting = Unsure("an earlier run is over, and its end not on record yet")
         return {
-            execution_id: admission
-            for execution_id, admission in admissions.items()
-            if admission.verdict != SKIP or not ending.intersection(admission.slots.active)
+            execution_id: waiting if _is_refused(each) and ending & _holders([each]) else each
+            for execution_id, each in again.items()
         }
 
-    async def _take(self, requests: Sequence[Request]) -> dict[str, Admission]:
+    async def _take(self, requests: Sequence[Request]) -> Admissions:
         by_schedule: dict[str, list[Request]] = defaultdict(list)
         for each in requests:
             by_schedule[each.execution.schedule].append(each)
-        admissions: dict[str, Admission] = {}
+        admissions: Admissions = {}
 
-        def edit_for(wanted: list[Request]) -> Callable[[StatusRow], StatusRow]:
+        def edit_for(wanted: list[Request]) -> Edit:
             def edit(row: StatusRow) -> StatusRow:
                 slots = Slots(row.active, row.waiting)
                 for each in wanted:
@@ -91,7 +87,10 @@ class SlotKeeper:
 
             return edit
 
-        await self._rows.change({schedule: edit_for(wanted) for schedule, wanted in by_schedule.items()})
+        rows = await self._rows.try_change({schedule: edit_for(wanted) for schedule, wanted in by_schedule.items()})
+        for schedule, row in rows.items():
+            if isinstance(row, ScheddError):
+                admissions |= {each.execution.id: row for each in by_schedule[schedule]}
         return admissions
 
     async def release(self, ended: Sequence[Execution]) -> None:
@@ -100,7 +99,7 @@ class SlotKeeper:
         for execution in ended:
             by_schedule[execution.schedule].append(execution)
 
-        def edit_for(executions: list[Execution]) -> Callable[[StatusRow], StatusRow]:
+        def edit_for(executions: list[Execution]) -> Edit:
             ids = frozenset(each.id for each in executions)
             newest = max(executions, key=lambda each: each.nominal_at)
 
@@ -111,4 +110,14 @@ class SlotKeeper:
 
             return edit
 
-        await self._rows.change({schedule: edit_for(executions) for schedule, executions in by_schedule.items()})
+        edits = {schedule: edit_for(executions) for schedule, executions in by_schedule.items()}
+        await self._rows.change(edits, create=False)
+
+
+def _is_refused(admission: Admission | ScheddError) -> bool:
+    return isinstance(admission, Admission) and admission.verdict == SKIP
+
+
+def _holders(admissions: Iterable[Admission | ScheddError]) -> set[str]:
+    """Who holds the slots that these did not get."""
+    return {holder for each in admissions if isinstance(each, Admission) for holder in each.slots.active}
