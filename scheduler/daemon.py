@@ -125,7 +125,7 @@ class Replica:
 
     async def _wire(self, adapters: Adapters) -> None:
         wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints)
-        self._closers += [wiring.schedules.stop, wiring.index.stop]
+        self._closers += [wiring.schedules.stop, wiring.index.stop, wiring.settlement.flush]
         await asyncio.gather(wiring.schedules.start(), wiring.index.start())
         service = ApiService(adapters.client, self.names, wiring.api, self._metadata())
         wiring.api.discover_replicas = service.discover_replicas

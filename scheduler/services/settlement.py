@@ -1,98 +1,146 @@
 """What follows a terminal record: the slot is freed, the row remembers the outcome, an event tells the world.
 
-Schedules that take no slot (`allow` without a limit) have nothing to free; their rows follow lazily, at most once a
-second per schedule, because 200 fires a second must not mean 200 writes to one row.
+A run of a schedule that takes slots frees its own at once. The rest of the row follows lazily, at most once a second
+per schedule, because 200 fires a second must not mean 200 writes to one row. What could not be written is kept and
+written later; the slots of a schedule that takes none any more (edited, or one manual run did) are freed that way too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
 from msgspec import Struct, structs
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import NEVER_QUEUED
-from scheduler.core.model.execution import Execution
+from scheduler.core.model.execution import Execution, Kind
 from scheduler.core.model.status import StatusRow
+from scheduler.core.overlap import Slots, release
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events
-from scheduler.services.rows import StatusRows
+from scheduler.ports.telemetry import Telemetry
+from scheduler.services.rows import Edit, StatusRows
 from scheduler.services.slots import SlotKeeper
 from scheduler.wire.instants import format_instant
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY_S = 1.0
-PENDING_MAX = 100_000
+FLUSH_BATCH = 1000  # rows
+PENDING_MAX = 100_000  # schedules whose rows have to follow
+ENDED_MAX = 1000  # runs per schedule, as many as may hold slots
 
 
 class _Lazy(Struct):
+    """What a row does not know yet."""
+
     last_outcome: str | None = None
     previous_at: datetime | None = None
     fires: int = 0
+    ended: set[str] = set()
+
+    def add(self, other: _Lazy) -> None:
+        """Take in what happened after this."""
+        previous = [at for at in (self.previous_at, other.previous_at) if at is not None]
+        self.last_outcome = other.last_outcome or self.last_outcome
+        self.previous_at = max(previous, default=None)
+        self.fires += other.fires
+        self.ended.update(islice(other.ended, max(0, ENDED_MAX - len(self.ended))))
 
 
 class Settlement:
     """`holds_slot(schedule id)` tells whether runs of a schedule take slots now (unknown counts as yes)."""
 
     def __init__(
-        self, rows: StatusRows, slots: SlotKeeper, events: Events, clock: Clock, holds_slot: Callable[[str], bool]
+        self,
+        rows: StatusRows,
+        slots: SlotKeeper,
+        events: Events,
+        clock: Clock,
+        holds_slot: Callable[[str], bool],
+        telemetry: Telemetry,
     ) -> None:
         self._rows, self._slots, self._events, self._clock = rows, slots, events, clock
-        self._holds_slot = holds_slot
+        self._holds_slot, self._telemetry = holds_slot, telemetry
         self._lazy: dict[str, _Lazy] = {}
 
     async def settle(self, ended: Sequence[Execution]) -> None:
         """Called after the write that made these terminal. Raises nothing: what fails is the reconciler's to repair."""
-        if not ended:
-            return
-        holding = [each for each in ended if each.state not in NEVER_QUEUED and self._holds_slot(each.schedule)]
+        ran = [each for each in ended if _may_hold_slot(each)]
         try:
-            await self._slots.release(holding)
+            await self._slots.release([each for each in ran if self._holds_slot(each.schedule)])
         except ScheddError as problem:
             log.warning("slots not freed yet", extra={"event": "slot_release_failed", "error": problem.message})
+        for execution in ran:  # a skip says nothing about how the work goes
+            self._note(execution.schedule, _Lazy(last_outcome=execution.state.value, ended={execution.id}))
         for execution in ended:
-            if execution.state not in NEVER_QUEUED:  # a skip says nothing about how the work goes
-                self._lazy_of(execution.schedule).last_outcome = execution.state.value
             await self._events.publish("finished", execution.schedule, _finished_data(execution))
 
     def fired(self, executions: Sequence[Execution]) -> None:
-        """Remember, for the rows, that these were queued."""
-        for execution in executions:
-            lazy = self._lazy_of(execution.schedule)
-            lazy.fires += 1
-            lazy.previous_at = max(execution.nominal_at, lazy.previous_at or execution.nominal_at)
+        """Remember, for the rows, that these were queued. `fires` counts what fired by itself."""
+        for each in executions:
+            self._note(each.schedule, _Lazy(previous_at=each.nominal_at, fires=int(each.kind is Kind.AUTO)))
 
-    def _lazy_of(self, schedule_id: str) -> _Lazy:
-        if len(self._lazy) >= PENDING_MAX and schedule_id not in self._lazy:
-            return _Lazy()
-        return self._lazy.setdefault(schedule_id, _Lazy())
+    def _note(self, schedule_id: str, news: _Lazy) -> None:
+        if schedule_id in self._lazy or len(self._lazy) < PENDING_MAX:
+            self._lazy.setdefault(schedule_id, _Lazy()).add(news)
+        else:
+            self._telemetry.dropped(what="status_row", reason="pending_full")
 
     async def run(self) -> None:
-        """Write what is lazy once a second, and once more at the end."""
+        """Write what is lazy once a second; cancelled, end what is being written and write the rest."""
         try:
             while True:
                 await self._clock.sleep(FLUSH_EVERY_S)
-                await self.flush()
-        except asyncio.CancelledError:
+                await _finished(self.flush())
+        finally:
             await self.flush()
-            raise
 
     async def flush(self) -> None:
+        """Write what the rows do not know yet; what cannot be written now stays. Raises nothing."""
         lazy, self._lazy = self._lazy, {}
-        try:
-            await self._rows.change({schedule_id: _edit_of(each) for schedule_id, each in lazy.items()})
-        except ScheddError as problem:
-            log.warning("status rows not written", extra={"event": "rows_not_written", "error": problem.message})
+        ids = list(lazy)
+        for start in range(0, len(ids), FLUSH_BATCH):
+            batch = {schedule_id: lazy[schedule_id] for schedule_id in ids[start : start + FLUSH_BATCH]}
+            await self._write(batch)
+
+    async def _write(self, batch: dict[str, _Lazy]) -> None:
+        edits = {schedule_id: _edit_of(each) for schedule_id, each in batch.items()}
+        results = await self._rows.try_change(edits, create=False)
+        failed = {schedule_id: result for schedule_id, result in results.items() if isinstance(result, ScheddError)}
+        for schedule_id in failed:
+            since, self._lazy[schedule_id] = self._lazy.get(schedule_id, _Lazy()), batch[schedule_id]
+            batch[schedule_id].add(since)
+        for problem in list(failed.values())[:1]:
+            extra = {"event": "rows_not_written", "rows": len(failed), "error": problem.message}
+            log.warning("status rows not written yet", extra=extra)
 
 
-def _edit_of(lazy: _Lazy) -> Callable[[StatusRow], StatusRow]:
+async def _finished(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Wait until it is done, even when cancelled meanwhile."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await task
+
+
+def _may_hold_slot(execution: Execution) -> bool:
+    return execution.queued_at is not None or execution.state not in NEVER_QUEUED
+
+
+def _edit_of(lazy: _Lazy) -> Edit:
     def edit(row: StatusRow) -> StatusRow:
         previous = [at for at in (row.previous_at, lazy.previous_at) if at is not None]
+        slots = release(Slots(row.active, row.waiting), lazy.ended).slots
         return structs.replace(
             row,
+            active=slots.active,
+            waiting=slots.waiting,
             last_outcome=lazy.last_outcome or row.last_outcome,
             previous_at=max(previous, default=None),
             fires=row.fires + lazy.fires,
