@@ -101,7 +101,9 @@ class Wiring:
 
     @cached_property
     def settlement(self) -> Settlement:
-        return Settlement(self.rows, self.slots, self.adapters.events, self.clock, self.schedules.holds_slot)
+        return Settlement(
+            self.rows, self.slots, self.adapters.events, self.clock, self.schedules.holds_slot, self.telemetry
+        )
 
     @cached_property
     def queue_watch(self) -> QueueWatch:
@@ -116,7 +118,6 @@ class Wiring:
             queues=self.adapters.queues,
             settlement=self.settlement,
             clock=self.clock,
-            telemetry=self.telemetry,
             claim_floor_s=self.settings.claim_floor_s,
             is_full=self.queue_watch.is_full,
             checkpoints=self.checkpoints,

@@ -6,34 +6,38 @@
     4  record -> `queued`.
 
 Every step is idempotent and each is keyed by the deterministic execution id, so a crash anywhere repeats from the top
-and comes to the same pair: repair only ever rolls forward. A `claimed` record older than half the claim floor ends as
-`lost`: its claim may be about to expire, and skipping once is better than running twice.
+and comes to the same pair: repair only ever rolls forward. A `claimed` record older than half the claim floor gets no
+pair any more: a claim of it may have expired, and skipping once is better than running twice. A claim that is still
+there proves the task; without one it ends as `lost`. That age is looked at right before the pair is sent, too, because
+a process may have been stopped since it read the record.
+
+What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
+overwritten: the result is a Conflict.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import Finish, Queue, advance
+from scheduler.core.lifecycle import Event, Finish, Queue, advance, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap, Schedule
 from scheduler.core.overlap import ADMIT, SKIP, takes_slot
+from scheduler.core.reconciling import CLAIMED_TOO_LONG
 from scheduler.core.triggers import CompiledTrigger
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Pair, Queued, TaskQueues
-from scheduler.ports.telemetry import Telemetry
-from scheduler.services.records import Change, Records, Stored
+from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import Request, SlotKeeper
 from scheduler.wire.task import task_body, task_headers
 
-log = logging.getLogger(__name__)
 Result = Execution | ScheddError
 
 
@@ -51,7 +55,7 @@ class Candidate(Struct, frozen=True):
 
 
 class _Step(Struct):
-    """A candidate under way: its record as stored, or the result that ended its way."""
+    """A candidate under way: its record as stored, or the result that ended its way. `fresh`: nobody went it before."""
 
     candidate: Candidate
     stored: Stored | None = None
@@ -74,14 +78,13 @@ class Launcher:
         queues: TaskQueues,
         settlement: Settlement,
         clock: Clock,
-        telemetry: Telemetry,
         claim_floor_s: float,
         is_full: Callable[[str], bool],
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._records, self._slots, self._queues = records, slots, queues
-        self._settlement, self._clock, self._telemetry = settlement, clock, telemetry
-        self._claim_floor_s = claim_floor_s
+        self._settlement, self._clock = settlement, clock
+        self._floor = timedelta(seconds=claim_floor_s)
         self._is_full = is_full
         self._checkpoints = checkpoints or NoCheckpoints()
         self._ensured: set[str] = set()
@@ -107,49 +110,42 @@ class Launcher:
 
     async def _claim(self, steps: list[_Step]) -> None:
         results = await self._records.create_many([step.candidate.execution for step in steps])
-        existing: list[_Step] = []
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, Stored):
                 step.stored = result
-            elif isinstance(result, Conflict | Unsure):
+            elif isinstance(result, Conflict):
                 step.fresh = False
-                existing.append(step)
             else:
                 step.result = result
-        if existing:
-            await self._continue(existing)
+        await self._continue([step for step in steps if not step.fresh])
 
     async def _continue(self, steps: list[_Step]) -> None:
-        """These have records already, or may have: go on from `claimed`, leave the rest as it is."""
+        """These have records already: go on from `claimed`, leave the rest as it is."""
+        if not steps:
+            return
         stored = await self._records.get_many([step.candidate.execution.id for step in steps])
-        stale: list[_Step] = []
-        now = self._clock.now()
         for step, record in zip(steps, stored, strict=True):
-            if record is None:
-                step.result = Unsure(f"the record of {step.candidate.execution.id} is not there")
-                continue
             step.stored = record
-            if record.execution.state is not State.CLAIMED:
+            if record is None:
+                step.result = Conflict(f"{step.candidate.execution.id} had a record, and it cannot be read (any more)")
+            elif record.execution.state is not State.CLAIMED:
                 step.result = record.execution
-            elif self._is_stale(record.execution, now):
-                stale.append(step)
-        await self._lose(stale, now)
+        await self._end_stale(_open(steps))
 
-    def _is_stale(self, execution: Execution, now: datetime) -> bool:
-        if execution.claimed_at is None:
-            return True
-        return now - execution.claimed_at > timedelta(seconds=self._claim_floor_s / 2)
-
-    async def _lose(self, steps: list[_Step], now: datetime) -> None:
-        event = Finish(at=now, state=State.LOST, reason="claimed_too_long")
-        await self._end([(step, event) for step in steps])
+    async def _end_stale(self, steps: list[_Step]) -> None:
+        """Too old for a pair: `queued` if there is a claim to prove it, else `lost`."""
+        now = self._clock.now()
+        stale = [step for step in steps if _age(step.execution, now) > self._floor / 2]
+        seqs = await asyncio.gather(
+            *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in stale)
+        )
+        await self._advance([(step, _end_of_stale(seq, now)) for step, seq in zip(stale, seqs, strict=True)])
 
     # --- 2: slots
 
     async def _take_slots(self, steps: list[_Step]) -> None:
-        full = [step for step in steps if self._is_full(step.execution.queue)]
-        await self._skip([(step, "queue_full") for step in full])
-        bound = [step for step in steps if step.result is None and _takes_slot(step.candidate)]
+        await self._skip([(step, "queue_full") for step in steps if step.fresh and self._is_full(step.execution.queue)])
+        bound = [step for step in _open(steps) if _takes_slot(step.candidate)]
         if not bound:
             return
         requests = [
@@ -158,9 +154,9 @@ class Launcher:
         admissions = await self._slots.take(requests)
         refused: list[tuple[_Step, str]] = []
         for step in bound:
-            admission = admissions.get(step.execution.id)
-            if admission is None:
-                step.result = Unsure("an earlier run is over, and its end not on record yet")
+            admission = admissions[step.execution.id]
+            if isinstance(admission, ScheddError):
+                step.result = admission
             elif admission.verdict == SKIP:
                 refused.append((step, admission.reason or "overlap"))
             elif admission.verdict != ADMIT:
@@ -169,40 +165,48 @@ class Launcher:
 
     async def _skip(self, refused: list[tuple[_Step, str]]) -> None:
         now = self._clock.now()
-        await self._end([(step, Finish(at=now, state=State.SKIPPED, reason=reason)) for step, reason in refused])
+        await self._advance([(step, Finish(at=now, state=State.SKIPPED, reason=reason)) for step, reason in refused])
 
-    async def _end(self, ends: list[tuple[_Step, Finish]]) -> None:
-        if not ends:
+    async def _advance(self, moves: Sequence[tuple[_Step, Event]]) -> None:
+        """Move records on, each from whatever it has become meanwhile, and do what follows from that."""
+        if not moves:
             return
-        changed = await self._records.advance_many([Change(step.execution.id, (event,)) for step, event in ends])
-        for (step, event), change in zip(ends, changed, strict=True):
-            step.result = change.execution or step.execution
-            if change.ended:
-                self._telemetry.verdict(verdict=event.state.value, reason=event.reason or "")
+        results = await self._records.try_advance_many([Change(step.execution.id, (event,)) for step, event in moves])
+        for (step, _), result in zip(moves, results, strict=True):
+            step.result = result if isinstance(result, ScheddError) else result.execution or step.execution
+        changed = [each for each in results if isinstance(each, Changed) and each.execution is not None]
+        self._settlement.fired([each.execution for each in changed if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in changed if each.ended and each.execution])
 
     # --- 3 and 4: pairs, queued
 
     async def _queue(self, steps: list[_Step]) -> None:
+        await self._ensure_queues(steps)
+        await self._end_stale(_open(steps))
+        steps = _open(steps)
         if not steps:
             return
-        await self._ensure({step.execution.queue for step in steps})
         now = self._clock.now()  # before it is sent: a worker may be faster than our acknowledgement
         results = await self._queues.publish([self._pair(step) for step in steps])
         await self._checkpoints.reached("launch.paired")
         queued: list[tuple[_Step, Queue]] = []
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, Queued):
-                queued.append((step, Queue(now, result.task_seq)))
+                queued.append((step, Queue(min(now, result.at) if result.already else now, result.task_seq)))
             else:
                 step.result = result
         await self._note_queued(queued)
         await self._checkpoints.reached("launch.queued")
 
-    async def _ensure(self, queues: set[str]) -> None:
-        for queue in queues - self._ensured:
-            await self._queues.ensure(queue)
-            self._ensured.add(queue)
+    async def _ensure_queues(self, steps: list[_Step]) -> None:
+        for queue in sorted({step.execution.queue for step in steps} - self._ensured):
+            try:
+                await self._queues.ensure(queue)
+                self._ensured.add(queue)
+            except ScheddError as problem:
+                for step in steps:
+                    if step.execution.queue == queue:
+                        step.result = problem
 
     def forget_queues(self) -> None:
         """Look again whether the consumers exist, at the next launch (the reconciler found one missing)."""
@@ -218,40 +222,45 @@ class Launcher:
             queue=execution.queue,
             body=task_body(execution),
             headers=task_headers(execution, previous_at, next_at, step.candidate.schedule.backoff),
-            claim_ttl_s=int(self._claim_floor_s),
+            claim_ttl_s=int(self._floor.total_seconds()),
         )
 
     async def _note_queued(self, queued: list[tuple[_Step, Queue]]) -> None:
         """Records -> `queued`. A conflict means that a fast worker was tracked already: fill in what we know."""
         moved: list[tuple[_Step, Queue, Stored]] = []
-        behind: list[tuple[_Step, Queue]] = []
         for step, event in queued:
-            after = advance(step.execution, event) if step.stored is not None else None
-            if after is None or step.stored is None:
-                behind.append((step, event))
-            else:
-                moved.append((step, event, Stored(after, step.stored.revision)))
-        results = await self._records.replace_many([stored for _, _, stored in moved])
-        for (step, event, stored), result in zip(moved, results, strict=True):
+            after = advance(step.execution, event)
+            assert after is not None  # it is `claimed`: all others have their result
+            assert step.stored is not None
+            moved.append((step, event, Stored(after, step.stored.revision)))
+        results = await self._records.queue_many([stored for _, _, stored in moved])
+        behind: list[tuple[_Step, Queue]] = []
+        for (step, event, _), result in zip(moved, results, strict=True):
             if isinstance(result, Stored):
-                step.result = stored.execution
-                self._records.count_fired(stored.execution)
+                step.result = result.execution
             elif isinstance(result, Conflict | Unsure):
                 behind.append((step, event))
             else:
                 step.result = result
-        await self._note_behind(behind)
-        self._settlement.fired([stored.execution for step, _, stored in moved if step.result is stored.execution])
+        self._settlement.fired([result.execution for result in results if isinstance(result, Stored)])
+        await self._advance(behind)
+        await self._free([step for step, _ in behind])
 
-    async def _note_behind(self, behind: list[tuple[_Step, Queue]]) -> None:
-        if not behind:
-            return
-        changed = await self._records.advance_many([Change(step.execution.id, (event,)) for step, event in behind])
-        for (step, _), change in zip(behind, changed, strict=True):
-            step.result = change.execution or step.execution
-            if change.fired and change.execution is not None:  # else the tracker's write did it, and counted it
-                self._records.count_fired(change.execution)
-                self._settlement.fired([change.execution])
+    async def _free(self, steps: list[_Step]) -> None:
+        """Those that ended while we were on our way: the slots that we took for them after their release."""
+        over = [each.result for each in steps if isinstance(each.result, Execution) and _takes_slot(each.candidate)]
+        await self._slots.release([each for each in over if is_terminal(each)])
+
+
+def _age(execution: Execution, now: datetime) -> timedelta:
+    return timedelta.max if execution.claimed_at is None else now - execution.claimed_at
+
+
+def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:
+    """A claim proves the task. Without one nobody can tell whether there was any."""
+    if claim_seq is not None:
+        return Queue(now, claim_seq + 1)
+    return Finish(at=now, state=State.LOST, reason=CLAIMED_TOO_LONG)
 
 
 def _takes_slot(candidate: Candidate) -> bool:

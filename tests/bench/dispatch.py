@@ -74,14 +74,13 @@ async def dispatch_ours(stage: Stage, schedules: ScheduleCache, fires: int) -> f
     rows = StatusRows(stage.adapters.status)
     slots = SlotKeeper(rows)
     records = Records(stage.adapters.executions, telemetry, claim_floor_s=1800)
-    settlement = Settlement(rows, slots, stage.adapters.events, stage.clock, schedules.holds_slot)
+    settlement = Settlement(rows, slots, stage.adapters.events, stage.clock, schedules.holds_slot, telemetry)
     launcher = Launcher(
         records=records,
         slots=slots,
         queues=stage.adapters.queues,
         settlement=settlement,
         clock=stage.clock,
-        telemetry=telemetry,
         claim_floor_s=1800,
         is_full=lambda queue: False,
     )

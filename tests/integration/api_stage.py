@@ -75,10 +75,10 @@ async def replica(
         rows = StatusRows(adapters.status)
         slots = SlotKeeper(rows)
         records = Records(adapters.executions, telemetry, claim_floor_s=1800)
-        settlement = Settlement(rows, slots, adapters.events, clock, lambda _: True)
+        settlement = Settlement(rows, slots, adapters.events, clock, lambda _: True, telemetry)
         launcher = Launcher(
             records=records, slots=slots, queues=adapters.queues, settlement=settlement, clock=clock,
-            telemetry=telemetry, claim_floor_s=1800, is_full=lambda _: False,
+            claim_floor_s=1800, is_full=lambda _: False,
         )  # fmt: skip
         planner = Planner(
             timeline=adapters.timeline, schedules=schedules, rows=rows, queues=adapters.queues,

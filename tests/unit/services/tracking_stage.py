@@ -177,7 +177,7 @@ class Replica:
         self.rows = StatusRows(around(world.status.replica()))
         self.slots = SlotKeeper(self.rows)
         events = around(MemoryEvents(world.server))
-        self.settlement = Settlement(self.rows, self.slots, events, clock, lambda schedule_id: True)
+        self.settlement = Settlement(self.rows, self.slots, events, clock, lambda _: True, self.telemetry)
         self.index = ExecutionIndex(world.executions.replica(), clock, self.telemetry)
         self.schedules = ScheduleCache(world.schedules.replica(), clock, ScheduleLimits())
         self.queues = around(MemoryTaskQueues(world.server))
@@ -202,7 +202,6 @@ class Replica:
             queues=self.queues,
             settlement=self.settlement,
             clock=clock,
-            telemetry=self.telemetry,
             claim_floor_s=1800.0,
             is_full=lambda queue: False,
         )

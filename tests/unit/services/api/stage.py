@@ -61,10 +61,11 @@ class Stage:
     def _api(self) -> Api:
         slots = SlotKeeper(self.rows)
         records = Records(self.executions, self.telemetry, claim_floor_s=CLAIM_FLOOR_S)
-        settlement = Settlement(self.rows, slots, MemoryEvents(self.server), self.clock, lambda _: True)
+        events = MemoryEvents(self.server)
+        settlement = Settlement(self.rows, slots, events, self.clock, lambda _: True, self.telemetry)
         launcher = Launcher(
             records=records, slots=slots, queues=self.queues, settlement=settlement, clock=self.clock,
-            telemetry=self.telemetry, claim_floor_s=CLAIM_FLOOR_S, is_full=lambda queue: queue in self.full,
+            claim_floor_s=CLAIM_FLOOR_S, is_full=lambda queue: queue in self.full,
         )  # fmt: skip
         return Api(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
