@@ -2,12 +2,14 @@
 
 Batches of due messages are worked on side by side (at most `BATCHES_MAX`). Each is decided only after the schedule
 cache is proven fresh by a leader read made *after* the batch arrived: a paused or deleted schedule is never decided
-from yesterday's cache. A message is acknowledged when its verdict is stored, and handed back otherwise.
+from yesterday's cache. A message is acknowledged when its verdict is stored, and handed back otherwise. One that breaks
+our own code is found and set apart for a while, so that the rest of its batch goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -31,6 +33,8 @@ BATCHES_MAX = 4
 PULL_EXPIRES_S = 2.0
 WORKING_EVERY_S = 2.0  # in-progress, well inside the consumer's ack_wait of 5 s
 RETRY_DELAY_S = 1.0
+BROKEN_DELAY_S = 30.0
+EARLY_WAIT_MAX_S = 30.0  # a clock that is wrong now may be right by then
 
 
 class Dispatcher:
@@ -85,14 +89,9 @@ class Dispatcher:
             return []
 
     async def _work(self, batch: Sequence[Due | Poison], room: asyncio.Semaphore) -> None:
-        tokens = [each.ack for each in batch]
-        alive = asyncio.create_task(self._keep_alive(tokens))
+        alive = asyncio.create_task(self._keep_alive([each.ack for each in batch]))
         try:
-            await self.dispatch(batch)
-        except ScheddError as problem:  # redelivered after ack_wait, and then decided again from the top
-            log.warning("a batch is handed back", extra={"event": "batch_failed", "error": problem.message})
-        except Exception:
-            log.exception("a batch broke", extra={"event": "batch_broke"})
+            await self._carry_out(batch)
         finally:
             alive.cancel()
             await asyncio.gather(alive, return_exceptions=True)
@@ -101,7 +100,27 @@ class Dispatcher:
     async def _keep_alive(self, tokens: Sequence[str]) -> None:
         while True:
             await self._clock.sleep(WORKING_EVERY_S)
-            await self._timeline.working(tokens)
+            with contextlib.suppress(ScheddError):  # the next time may still be in time
+                await self._timeline.working(tokens)
+
+    async def _carry_out(self, batch: Sequence[Due | Poison]) -> None:
+        """Dispatch; after a batch that broke each message alone. Raises nothing."""
+        try:
+            await self.dispatch(batch)
+        except ScheddError as problem:  # redelivered after ack_wait, and then decided again from the top
+            log.warning("a batch is handed back", extra={"event": "batch_failed", "error": problem.message})
+        except Exception:
+            log.exception("a batch broke", extra={"event": "batch_broke", "size": len(batch)})
+            if len(batch) == 1:
+                await self._set_apart(batch[0])
+                return
+            for each in batch:
+                await self._carry_out([each])
+
+    async def _set_apart(self, broken: Due | Poison) -> None:
+        self._telemetry.dropped(what="due", reason="broke")
+        with contextlib.suppress(ScheddError):
+            await self._timeline.later([broken.ack], BROKEN_DELAY_S)
 
     async def dispatch(self, batch: Sequence[Due | Poison]) -> None:
         """Decide and carry out one batch. Raises Unsure, Unavailable; what was not acknowledged comes again."""
@@ -112,19 +131,17 @@ class Dispatcher:
         fires: dict[str, Candidate] = {}
         closes: dict[str, Execution] = {}
         tokens: dict[str, list[str]] = {}
-        early: dict[float, list[str]] = {}
+        early: list[tuple[TooEarly, str]] = []
         for due in batch:
             if isinstance(due, Poison):
                 await self._drop(due)
                 continue
             found = self._decide(due, now, fires, closes)
             if isinstance(found, TooEarly):
-                early.setdefault(round(found.delay.total_seconds(), 1), []).append(due.ack)
+                early.append((found, due.ack))
             else:
                 tokens.setdefault(found, []).append(due.ack)
-        for delay_s, held in early.items():
-            self._telemetry.dropped(what="due", reason="early")
-            await self._timeline.later(held, delay_s)
+        await self._hold_back(early)
         done = await self._close(list(closes.values())) + await self._fire(list(fires.values()))
         await self._timeline.ack([token for each in done for token in tokens[each]])
         failed = tokens.keys() - set(done)
@@ -156,6 +173,14 @@ class Dispatcher:
             case _:
                 return decision
 
+    async def _hold_back(self, early: Sequence[tuple[TooEarly, str]]) -> None:
+        by_delay: dict[float, list[str]] = {}
+        for found, token in early:
+            self._telemetry.dropped(what="due", reason="early")
+            by_delay.setdefault(min(EARLY_WAIT_MAX_S, round(found.delay.total_seconds(), 1)), []).append(token)
+        for delay_s, tokens in by_delay.items():
+            await self._timeline.later(tokens, delay_s)
+
     async def _drop(self, poison: Poison) -> None:
         log.error(
             "unreadable due message",
@@ -184,10 +209,16 @@ class Dispatcher:
             return []
         results = await self._launcher.launch(candidates)
         done: list[str] = []
+        failed: list[ScheddError] = []
         for candidate, result in zip(candidates, results, strict=True):
-            if isinstance(result, ScheddError):
-                extra = {"event": "launch_failed", "execution": candidate.execution.id, "error": result.message}
-                log.warning("a launch will be repeated", extra=extra)
-            else:
-                done.append(candidate.execution.id)
+            if isinstance(result, ScheddError) and not isinstance(result, Conflict):
+                failed.append(result)
+                continue
+            done.append(candidate.execution.id)
+            if isinstance(result, Conflict):  # it had a record: skipping it is better than running it twice
+                log.error("an occurrence without a verdict", extra={"event": "no_record", "error": result.message})
+                self._telemetry.dropped(what="due", reason="no_record")
+        if failed:
+            extra = {"event": "launch_failed", "count": len(failed), "error": failed[0].message}
+            log.warning("launches will be repeated", extra=extra)
         return done
