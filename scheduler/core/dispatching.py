@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Schedule
+from scheduler.core.planning import occurrence_of
 from scheduler.core.triggers import CompiledTrigger
 
 EARLY_MAX = timedelta(seconds=1)  # a due message this much ahead of our clock waits: some server's clock jumped
@@ -57,6 +58,7 @@ def decide_dispatch(
     absent_reason: str = "deleted",
 ) -> Decision:
     """Decide about one due occurrence. `in_force` None: deleted or invalid now (`absent_reason` says which)."""
+    occurrence = structs.replace(occurrence, fire_at=_fire_at(occurrence, in_force))
     early = occurrence.fire_at - now
     if early > EARLY_MAX:
         return TooEarly(early)
@@ -69,6 +71,13 @@ def decide_dispatch(
     if schedule.is_paused_at(occurrence.nominal_at):
         return Close(_closed(execution, State.PAUSED, "paused", now))
     return Fire(execution, schedule)
+
+
+def _fire_at(occurrence: Occurrence, in_force: InForce | None) -> datetime:
+    """As it was armed, or later, if an edit before its nominal time says so: its arm was not replaced in time then."""
+    if in_force is None or occurrence.nominal_at <= in_force.definition.effective_at:
+        return occurrence.fire_at
+    return max(occurrence.fire_at, occurrence_of(in_force.definition, occurrence.nominal_at).fire_at)
 
 
 def claim(
@@ -121,8 +130,3 @@ def _orphan(occurrence: Occurrence, execution_id: str, epoch: int) -> Execution:
 def _closed(execution: Execution, state: State, reason: str, now: datetime) -> Execution:
     history = (HistoryEntry(now, state, reason),)
     return structs.replace(execution, state=state, reason=reason, finished_at=now, history=history)
-
-
-def skipped(execution: Execution, reason: str, now: datetime) -> Execution:
-    """A claimed execution whose slot was refused, before it was ever stored."""
-    return _closed(execution, State.SKIPPED, reason, now)
