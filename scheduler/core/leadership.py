@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from scheduler.core.errors import InvalidArgument
 
+LEASE_MAX_S = 600.0  # of a record that says more no replica is the author: it must not block the office for ever
+
 
 class LeaseTimings(Struct, frozen=True):
     """Seconds: lease > renew deadline > 1.2 x retry; deadline <= 0.67 x lease tolerates clocks 1.5 x apart in rate."""
@@ -23,8 +25,9 @@ class LeaseTimings(Struct, frozen=True):
     retry_s: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.lease_s > self.renew_deadline_s > 1.2 * self.retry_s > 0:
-            raise InvalidArgument("lease timings must satisfy lease > renew deadline > 1.2 x retry > 0", field="lease")
+        if not LEASE_MAX_S >= self.lease_s > self.renew_deadline_s > 1.2 * self.retry_s > 0:
+            rule = f"{LEASE_MAX_S:g} s >= lease > renew deadline > 1.2 x retry > 0"
+            raise InvalidArgument(f"lease timings must satisfy {rule}", field="lease")
 
 
 class LeaseRecord(Struct, frozen=True):
@@ -65,11 +68,12 @@ def observe(view: LeaseView | None, revision: int, record: LeaseRecord | None, n
     return LeaseView(revision, record, now_s)
 
 
-def decide_candidate(view: LeaseView, now_s: float, retry_s: float) -> Campaign | Hold:
-    """What a replica without the lease does next."""
-    if view.record is None or view.record.holder == "":
+def decide_candidate(view: LeaseView, now_s: float, retry_s: float, *, holder: str = "") -> Campaign | Hold:
+    """What a replica that does not lead does next. A lease in its own name is one it lost or never knew it had won:
+    nobody leads by it, so there is nobody to wait for."""
+    if view.record is None or view.record.holder in ("", holder):
         return Campaign(view.revision)
-    free_in_s = view.unchanged_since_s + view.record.lease_s - now_s
+    free_in_s = view.unchanged_since_s + min(view.record.lease_s, LEASE_MAX_S) - now_s
     if free_in_s < 0:
         return Campaign(view.revision)
     return Hold(min(retry_s, free_in_s + 0.01))

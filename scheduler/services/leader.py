@@ -1,8 +1,9 @@
 """Who leads: campaigns for the lease, takes office with a fenced epoch, renews, and steps down in time.
 
-The lease makes one leader likely; the epoch makes a second one harmless. While in office the duty runs as one task;
-it is cancelled the moment the term ends, for whatever reason: a renewal that came too late, another holder, a refused
-epoch, a deadline that passed while the process slept. The duty itself may end the term by returning or raising.
+The lease makes one leader likely; the epoch makes a second one harmless. While in office the duty runs as one task,
+and the term ends with it. The moment the term ends otherwise (a renewal that came too late, another holder, a deadline
+that passed while the process slept) every `Tenure.check` raises; what the duty has under way gets a moment to learn
+that it is refused, then it is cancelled. A replica that lost office lets others go first, and never stops standing.
 Decisions are `core.leadership`; interleavings are in mechanisms.md, part 1.
 """
 
@@ -13,11 +14,11 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from typing import Any, NoReturn
 
 from scheduler.core.errors import Conflict, Fenced, ScheddError, Unavailable, Unsure
 from scheduler.core.leadership import (
-    Campaign,
+    Hold,
     LeaseRecord,
     LeaseTimings,
     LeaseView,
@@ -30,12 +31,16 @@ from scheduler.core.leadership import (
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
-from scheduler.ports.timeline import Office, Timeline, Watermark
+from scheduler.ports.timeline import Office, Stored, Timeline, Watermark
+from scheduler.services.together import sleep_unless, within
 from scheduler.wire.names import LEADER_KEY
 from scheduler.wire.status import decode_lease, encode_lease
 
 log = logging.getLogger(__name__)
 SKEW_MAX_S = 30.0  # a wall clock further off than this neither leads nor is ready
+OFFICE_RETRY_S = 0.2
+LAST_WORDS_S = 1.0  # for what is under way when a term is over: its refusal is to be told, and counted
+RELEASE_TRIES = 2
 
 
 class Deposed(Exception):
@@ -49,22 +54,29 @@ class Tenure:
         self.office = office
         self._clock = clock
         self._term = term
+        self._over = False
 
     def extend(self, term: Term) -> None:
         self._term = term
+
+    def end(self) -> None:
+        """The term is over, whatever its deadline says."""
+        self._over = True
 
     @property
     def term(self) -> Term:
         return self._term
 
     @property
-    def is_trusted(self) -> bool:
-        """Whether the deadline lies ahead."""
-        return self._term.is_trusted(self._clock.boottime_s())
+    def remaining_s(self) -> float:
+        """Until the deadline."""
+        return self._term.deadline_s - self._clock.boottime_s()
 
     def check(self) -> None:
-        """Raise Deposed when the deadline has passed; called before every write of a duty."""
-        if not self.is_trusted:
+        """Raise Deposed when the term is over; called before every write of a duty."""
+        if self._over:
+            raise Deposed("the term is over")
+        if not self._term.is_trusted(self._clock.boottime_s()):
             raise Deposed("the lease was not renewed in time")
 
 
@@ -92,10 +104,10 @@ class Leader:
         self._replica, self._version, self._timings = replica, version, timings
         self._duty, self._first_watermark = duty, first_watermark
         self._view: LeaseView | None = None
-        self._since: datetime | None = None
+        self._since = clock.now()
         self._key_changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._nonce = ""
+        self._sent: dict[str, float] = {}  # nonces of writes that may have landed, and when each was sent
         self.tenure: Tenure | None = None
 
     async def run(self) -> None:
@@ -103,11 +115,20 @@ class Leader:
         watch = self._control.watch(await self._newest_revision(), self._on_change)
         try:
             while not self._stopping.is_set():
-                term = await self._campaign()
-                if term is not None:
-                    await self._lead(term)
+                await self._stand()
         finally:
             await watch.stop()
+
+    async def _stand(self) -> None:
+        """One campaign, and the term that it may win. After a term, and whatever broke, others get their chance."""
+        try:
+            term = await self._campaign()
+            if term is None:
+                return
+            await self._lead(term)
+        except Exception:
+            log.exception("standing for office broke", extra={"event": "campaign_broke"})
+        await sleep_unless(self._stopping, self._clock, self._spread(self._timings.retry_s))
 
     def stop(self) -> None:
         """Ask for the end: the duty is cancelled and the lease released, so that a successor need not wait."""
@@ -118,7 +139,7 @@ class Leader:
         while not self._stopping.is_set():
             with contextlib.suppress(ScheddError):
                 return await self._control.last_revision()
-            await self._clock.sleep(self._timings.retry_s)
+            await sleep_unless(self._stopping, self._clock, self._timings.retry_s)
         return 0
 
     def _on_change(self, entries: Sequence[Entry]) -> None:
@@ -138,15 +159,18 @@ class Leader:
             return None
         now_s = self._clock.boottime_s()
         self._view = observe(self._view, revision, record, now_s)
-        decision = decide_candidate(self._view, now_s, self._spread(self._timings.retry_s))
-        if isinstance(decision, Campaign):
-            if abs(self._clock.offset_s()) > SKEW_MAX_S:
-                log.error("clock too far off to lead", extra={"event": "clock_skew", "s": self._clock.offset_s()})
-                await self._pause(self._timings.retry_s)
-                return None
-            return await self._write_lease(decision.expect)
-        await self._pause(decision.seconds)
-        return None
+        decision = decide_candidate(self._view, now_s, self._spread(self._timings.retry_s), holder=self.holder)
+        if isinstance(decision, Hold):
+            await self._pause(decision.seconds)
+            return None
+        if self._is_skewed():
+            log.error("clock too far off to lead", extra={"event": "clock_skew", "s": self._clock.offset_s()})
+            await self._pause(self._timings.retry_s)
+            return None
+        return None if self._stopping.is_set() else await self._write_lease(decision.expect)
+
+    def _is_skewed(self) -> bool:
+        return abs(self._clock.offset_s()) > SKEW_MAX_S
 
     async def _read_lease(self) -> tuple[int, LeaseRecord | None]:
         entry = await self._control.get(LEADER_KEY)
@@ -156,30 +180,29 @@ class Leader:
 
     async def _write_lease(self, expect: int) -> Term | None:
         """Compare-and-set of the lease; None if somebody else was faster or we cannot know."""
-        sent_s = self._clock.boottime_s()
-        self._nonce = secrets.token_hex(8)
+        self._sent, self._since = {}, self._clock.now()
         try:
-            revision = await self._control.put(LEADER_KEY, self._lease_value(), expect=expect)
+            return await self._put_lease(expect)
         except (Conflict, Unsure):
-            return await self._read_back(sent_s)
+            with contextlib.suppress(ScheddError):
+                return self._own_term(*await self._read_lease())
         except ScheddError:
             await self._pause(self._spread(0.2))
-            return None
-        return renewed(revision, sent_s, self._timings)
-
-    async def _read_back(self, sent_s: float) -> Term | None:
-        """After a conflict or silence: the write may be ours all the same; the nonce tells."""
-        with contextlib.suppress(ScheddError):
-            revision, record = await self._read_lease()
-            if owns(record, self.holder, self._nonce):
-                return renewed(revision, sent_s, self._timings)
         return None
 
-    def _lease_value(self) -> bytes:
-        if self._since is None:
-            self._since = self._clock.now()
-        record = LeaseRecord(self.holder, self._nonce, self._replica, self._version, self._timings.lease_s, self._since)
-        return encode_lease(record)
+    async def _put_lease(self, expect: int) -> Term:
+        sent_s, nonce = self._clock.boottime_s(), secrets.token_hex(8)
+        self._sent[nonce] = sent_s
+        record = LeaseRecord(self.holder, nonce, self._replica, self._version, self._timings.lease_s, self._since)
+        revision = await self._control.put(LEADER_KEY, encode_lease(record), expect=expect)
+        return renewed(revision, sent_s, self._timings)
+
+    def _own_term(self, revision: int, record: LeaseRecord | None) -> Term | None:
+        """The term by a record that was read back, if it is a write of ours: its nonce tells when that was sent."""
+        sent_s = None if record is None else self._sent.get(record.nonce)
+        if record is None or sent_s is None or not owns(record, self.holder, record.nonce):
+            return None
+        return renewed(revision, sent_s, self._timings)
 
     # --- in office
 
@@ -196,15 +219,15 @@ class Leader:
             if self.tenure is not None:
                 self._telemetry.leadership(leading=False, epoch=self.tenure.office.epoch)
                 term = self.tenure.term
-            self.tenure, self._since, self._view = None, None, None
+            self.tenure, self._view = None, None
             await self._release(term)
 
     async def _take_office(self, term: Term) -> Office | None:
-        """Epoch and unchanged watermark in one batch; None when a younger lease holder already did it."""
-        while term.is_trusted(self._clock.boottime_s()):
+        """Epoch and unchanged watermark in one batch; None when a later lease holder already did it."""
+        while term.is_trusted(self._clock.boottime_s()) and not self._stopping.is_set():
             try:
                 epoch, mark = await asyncio.gather(self._timeline.epoch(), self._timeline.watermark())
-                if epoch is not None and epoch.lease_rev > term.revision:
+                if epoch is not None and await self._is_of_later_lease(epoch, term):
                     return None
                 watermark = mark.watermark if mark is not None and mark.watermark else await self._first_watermark()
                 return await self._timeline.take_office(
@@ -217,21 +240,33 @@ class Leader:
                 )
             except (Fenced, Unavailable) as problem:
                 log.info("office not taken yet", extra={"event": "office_retry", "error": problem.message})
-                await self._clock.sleep(0.2)
+                await sleep_unless(self._stopping, self._clock, OFFICE_RETRY_S)
         return None
 
+    async def _is_of_later_lease(self, epoch: Stored, term: Term) -> bool:
+        """Epochs follow the order of leases. A revision that the bucket never had is of a bucket that was lost."""
+        return epoch.lease_rev > term.revision and epoch.lease_rev <= await self._control.last_revision()
+
     async def _serve(self, tenure: Tenure) -> None:
-        """Run the duty and the renewals side by side; the first to end ends both."""
+        """Run the duty and the renewals until one of them ends, the deadline passes, or the stop is asked for."""
         duty = asyncio.ensure_future(self._duty(tenure))
-        renewing = asyncio.ensure_future(self._keep(tenure))
+        others = (self._keep(tenure), self._expire(tenure), self._stopping.wait())
+        tasks: list[asyncio.Future[Any]] = [duty, *map(asyncio.ensure_future, others)]
         try:
-            await asyncio.wait({duty, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tenure.end()
+            if not self._stopping.is_set():
+                await self._hear_out(duty)
         finally:
-            for task in (duty, renewing):
+            tenure.end()
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(duty, renewing, return_exceptions=True)
-            for problem in results:
+            for problem in await asyncio.gather(*tasks, return_exceptions=True):
                 self._log_end(problem)
+
+    async def _hear_out(self, duty: asyncio.Future[None]) -> None:
+        with contextlib.suppress(Unsure):
+            await within(LAST_WORDS_S, self._clock, asyncio.wait([duty]))
 
     def _log_end(self, problem: object) -> None:
         if isinstance(problem, Deposed | ScheddError):
@@ -239,46 +274,53 @@ class Leader:
         elif isinstance(problem, Exception):
             log.error("a leader's duty broke", exc_info=problem, extra={"event": "duty_broke"})
 
-    async def _keep(self, tenure: Tenure) -> None:
-        """Renew every retry period; return (and so end the term) on stop, raise Deposed when it is lost."""
-        while not self._stopping.is_set():
-            await self._pause(self._timings.retry_s, wake_on_change=False)
-            if self._stopping.is_set():
-                return
+    async def _keep(self, tenure: Tenure) -> NoReturn:
+        """Renew every retry period; raise Deposed when the lease is lost."""
+        while True:
+            await self._clock.sleep(self._timings.retry_s)
             tenure.check()
-            if abs(self._clock.offset_s()) > SKEW_MAX_S:
+            if self._is_skewed():
                 raise Deposed("the wall clock is more than 30 s off the server's")
             await self._renew(tenure)
+
+    async def _expire(self, tenure: Tenure) -> NoReturn:
+        """Raise Deposed at the deadline, even while a renewal still waits for its answer."""
+        while True:
             tenure.check()
+            await self._clock.sleep(max(0.001, tenure.remaining_s))
 
     async def _renew(self, tenure: Tenure) -> None:
-        sent_s = self._clock.boottime_s()
-        self._nonce = secrets.token_hex(8)
         try:
-            revision = await self._control.put(LEADER_KEY, self._lease_value(), expect=tenure.term.revision)
-            tenure.extend(renewed(revision, sent_s, self._timings))
+            term = await within(self._timings.retry_s, self._clock, self._put_lease(tenure.term.revision))
+            self._sent.clear()
+            tenure.extend(term)
         except (Conflict, Unsure):
-            await self._adopt_or_retire(tenure, sent_s)
+            await self._adopt_or_retire(tenure)
         except ScheddError as problem:  # refused for now: the deadline stands, the next round tries again
             log.warning("renewal refused", extra={"event": "renewal_refused", "error": problem.message})
 
-    async def _adopt_or_retire(self, tenure: Tenure, sent_s: float) -> None:
-        try:
-            revision, record = await self._read_lease()
-        except ScheddError:
-            return
-        if owns(record, self.holder, self._nonce):
-            tenure.extend(renewed(revision, sent_s, self._timings))
-        elif record is None or record.holder != self.holder:
-            raise Deposed("another replica holds the lease")
-        elif revision != tenure.term.revision:  # an older renewal of ours landed late
-            tenure.extend(Term(revision, tenure.term.deadline_s))
+    async def _adopt_or_retire(self, tenure: Tenure) -> None:
+        """This renewal, or one before it, may have landed unseen or late: the term goes on by the one that stands."""
+        with contextlib.suppress(ScheddError):
+            revision, record = await within(self._timings.retry_s, self._clock, self._read_lease())
+            if record is None or record.holder != self.holder:
+                raise Deposed("another replica holds the lease")
+            tenure.extend(self._own_term(revision, record) or Term(revision, tenure.term.deadline_s))
 
     async def _release(self, term: Term) -> None:
-        """Empty the holder if the lease is still ours, so that candidates take over at once."""
+        """Empty the holder if the lease is still ours, if only by a write whose answer never came: candidates take
+        over at once then. Another's lease is never touched: each try expects a revision that we know to be ours."""
         released = LeaseRecord("", secrets.token_hex(8), self._replica, self._version, 0.0, self._clock.now())
+        revision = term.revision
         with contextlib.suppress(ScheddError):
-            await self._control.put(LEADER_KEY, encode_lease(released), expect=term.revision)
+            for _ in range(RELEASE_TRIES):
+                try:
+                    await self._control.put(LEADER_KEY, encode_lease(released), expect=revision)
+                    return
+                except (Conflict, Unsure):
+                    revision, record = await self._read_lease()
+                    if record is None or record.holder != self.holder:
+                        return
 
     # --- waiting
 
@@ -286,13 +328,6 @@ class Leader:
         """Candidates wait a random 1 to 2.2 times as long, so that they do not collide for ever."""
         return seconds * (1.0 + 1.2 * secrets.randbelow(1000) / 1000)
 
-    async def _pause(self, seconds: float, *, wake_on_change: bool = True) -> None:
-        event = self._key_changed if wake_on_change else self._stopping
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleeping, waking):
-                task.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)
+    async def _pause(self, seconds: float) -> None:
+        """Wait that long, until the key changes, or until the stop."""
+        await sleep_unless(self._key_changed, self._clock, seconds)
