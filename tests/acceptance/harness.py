@@ -88,7 +88,7 @@ class Site:
         return started
 
     def worker(self, queue: str, how: str = "ack", *, name: str = "") -> PlainWorker:
-        """Start a plain worker: ack, nak, term or never."""
+        """Start a plain worker: ack, nak, term, never, or the seconds it works before it acks."""
         started = PlainWorker(name or f"worker-{queue}-{len(self.processes)}", self.folder, self.url, queue, how)
         self.processes.append(started)
         return started
@@ -198,6 +198,12 @@ class Site:
             return None
 
         return await eventually(look, within_s=within_s, what="a leader")
+
+    def complaints(self) -> list[str]:
+        """Warnings and errors that replicas have logged."""
+        replicas = [process for process in self.processes if isinstance(process, Replica)]
+        lines = [(replica.name, line) for replica in replicas for line in replica.lines()]
+        return [f"{name}: {line}" for name, line in lines if line.get("level") not in {"info", "debug"}]
 
     # --- verdict
 

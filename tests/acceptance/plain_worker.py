@@ -1,6 +1,8 @@
 """A worker that knows nothing of schedd: any NATS client that pulls from a durable consumer and answers.
 
-    python -m tests.acceptance.plain_worker QUEUE EVIDENCE [ack|nak|term|never]
+    python -m tests.acceptance.plain_worker QUEUE EVIDENCE [ack|nak|term|never|SECONDS]
+
+SECONDS: work that long on each message, on all at once, and then ack.
 
 Each message goes to the evidence file, fsynced, before it is answered. The connection comes from NATS_URL. It pulls by
 plain requests, because nats-py's `fetch` sits on what has arrived until its batch is full or its time is up.
@@ -30,7 +32,9 @@ ANSWERS = {"ack": b"+ACK", "nak": b"-NAK", "term": b"+TERM"}
 class PlainWorker:
     def __init__(self, queue: str, evidence: int, how: str) -> None:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{queue}"
-        self._evidence, self._answer = evidence, ANSWERS.get(how)
+        self._work_s = float(how) if how.replace(".", "").isdigit() else 0.0
+        self._evidence, self._answer = evidence, ANSWERS.get("ack" if self._work_s else how)
+        self._working: set[asyncio.Task[None]] = set()
         self._arrived: list[tuple[Any, datetime]] = []
         self._left = 0
         self._round_over = asyncio.Event()
@@ -74,9 +78,21 @@ class PlainWorker:
             os.write(self._evidence, b"".join(line_of(message, at) for message, at in arrived))
             os.fsync(self._evidence)
             for message, _ in arrived:
-                if self._answer is not None:
-                    with contextlib.suppress(NatsError):
-                        await client.publish(message.reply, self._answer)
+                if self._work_s:
+                    task = asyncio.create_task(self._work_and_answer(client, message))
+                    self._working.add(task)
+                    task.add_done_callback(self._working.discard)
+                else:
+                    await self._give_answer(client, message)
+
+    async def _work_and_answer(self, client: Any, message: Any) -> None:
+        await asyncio.sleep(self._work_s)
+        await self._give_answer(client, message)
+
+    async def _give_answer(self, client: Any, message: Any) -> None:
+        if self._answer is not None:
+            with contextlib.suppress(NatsError):
+                await client.publish(message.reply, self._answer)
 
 
 def line_of(message: Any, at: datetime) -> bytes:

@@ -97,9 +97,10 @@ class Replica(Process):
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """Log lines of that event so far."""
-        return [line for line in self._lines() if line.get("event") == event]
+        return [line for line in self.lines() if line.get("event") == event]
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, parsed; a line that is no JSON has the event not_json."""
         lines = []
         for text in self.log.splitlines():
             try:
