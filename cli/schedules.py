@@ -269,7 +269,7 @@ async def pause(
 @connected
 @shown_as("json")
 async def resume(connection: Connection, shown: Format, schedule_ids: Ids) -> None:
-    """Resume paused schedules. Nothing is made up for: what fell into the pause stays paused on record."""
+    """Resume paused schedules. Nothing is made up for: what fell into the pause does not fire."""
     async with connection.client() as client:
         await _each(schedule_ids, client.schedules.resume, "resumed", shown)
 

@@ -27,10 +27,10 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from nats.aio.client import Client as NatsClient
 from nats.errors import NoRespondersError
 
-from scheduler.core.errors import Conflict, Internal, InvalidArgument, Unavailable, Unsure
+from scheduler.core.errors import Conflict, Internal, InvalidArgument, PermissionDenied, Unavailable, Unsure
 from scheduler.core.model.execution import State
 from scheduler.jetstream.connection import ConnectionSettings, connect
-from scheduler.jetstream.errors import from_exception
+from scheduler.jetstream.errors import from_exception, refusal
 from scheduler.wire import api
 from scheduler.wire.ids import check_nonce, check_queue, check_schedule_id, parse_execution_id
 from scheduler.wire.instants import cut, format_instant, parse_instant
@@ -103,6 +103,8 @@ class Calls:
             fix = "start one with `schedd run`, or check --nats and --namespace"
             raise Nobody(f"no schedd daemon answers {self._where()}: {fix}") from None
         except TimeoutError:
+            if refused := refusal(self._connection):
+                raise PermissionDenied(f"{endpoint}: NATS does not permit it: {refused}") from None
             raise Unsure(f"{endpoint}: the schedd daemon {self._where()} did not answer in time") from None
         except Exception as problem:
             raise from_exception(problem, endpoint) from None

@@ -40,6 +40,7 @@ FLAGS = ("nats", "context", "namespace", "monitor", "admin", "stream_replicas", 
 _OWN_ENV = {"nats": "NATS_URL", "context": "NATS_CONTEXT"}
 _REPLICA = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)", re.ASCII)
+_OTHER_NAMES = ("SCHEDD_DEBUG", "SCHEDD_TEST_STOP")  # read elsewhere: by the commands, and by checkpoints of tests
 _LEASE_S = {False: 15.0, True: 30.0}  # by "more than one stream replica"
 _RENEW_SHARE = 2 / 3
 _RETRY_SHARE = {False: 2 / 15, True: 1 / 10}
@@ -353,7 +354,7 @@ def _host_label() -> str:
 def _unknown_names(env: Mapping[str, str]) -> list[str]:
     """Names that look like ours and are not; Kubernetes' service links (SCHEDD_PORT_8080_TCP ...) are none of them."""
     known = [env_name(name) for name in OPTIONS]
-    strange = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+    strange = sorted(name for name in env if name.startswith(PREFIX) and name not in {*known, *_OTHER_NAMES})
     return [_strange(name, known) for name in strange if not _SERVICE_LINK.fullmatch(name)]
 
 

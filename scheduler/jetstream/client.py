@@ -1,9 +1,11 @@
-"""The NATS client that schedd connects with: nats-py 2.16, with two faults repaired and its headers made quick.
+"""The NATS client that schedd connects with: nats-py 2.16, with three faults repaired and its headers made quick.
 
 A message that nats-py cannot decode ends its read loop, and with it the whole connection; a server passes on any
-subject and any header block, so anybody who may publish could do that to us. And a reconnect that is refused leaves its
-socket open. Headers are most of what a dispatch costs: a task has a dozen, and nats-py checks each name and value by
-itself. Here a name is checked once and remembered, and a block as a whole; what is unusual goes the library's way.
+subject and any header block, so anybody who may publish could do that to us. A reconnect that is refused leaves its
+socket open. And `tls://` is spoken in the clear to a server that does not insist on TLS, passwords included.
+
+Headers are most of what a dispatch costs: a task has a dozen, and nats-py checks each name and value by itself. Here a
+name is checked once and remembered, and a block as a whole; what is unusual goes the library's way.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
+from nats.errors import Error
 from nats.protocol.command import hpub_cmd
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,16 @@ class ToughClient(NatsClient):
         if old:
             old.close()
         await super()._connect_to_server(s)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """nats-py leaves it to the server whether a connection is encrypted, whatever the URL says."""
+        if initial_connection and self._wants_tls() and not info.get("tls_required"):
+            raise Error("the server offers no TLS, and tls:// or TLS files ask for it")
+        await super()._process_info(info, initial_connection)
+
+    def _wants_tls(self) -> bool:
+        scheme = self._current_server.uri.scheme if self._current_server else ""
+        return scheme == "tls" or (scheme == "nats" and "tls" in self.options)  # of ws and wss the transport takes care
 
     # --- in
 

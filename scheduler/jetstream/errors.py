@@ -6,6 +6,7 @@ import asyncio
 
 from msgspec import Struct
 from nats import errors as nats_errors
+from nats.aio.client import Client as NatsClient
 
 from scheduler.core.errors import Conflict, Internal, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
 
@@ -58,6 +59,17 @@ def from_exception(problem: BaseException, doing: str) -> ScheddError:
         return Unsure(f"{doing}: no answer from NATS in time")
     if isinstance(problem, nats_errors.MaxPayloadError):
         return InvalidArgument(f"{doing}: larger than the server's max_payload")
+    if isinstance(problem, nats_errors.OutboundBufferLimitError):
+        return Unavailable(f"{doing}: not connected to NATS")  # nothing may wait in a buffer until it is back
     if isinstance(problem, nats_errors.Error | OSError):
         return Unavailable(f"{doing}: {str(problem) or type(problem).__name__}")
     return Internal(f"{doing}: {type(problem).__name__}: {problem}")
+
+
+def refusal(client: NatsClient) -> str:
+    """What NATS last did not permit on this connection, in its words (nats-py lowers them); empty if there is nothing.
+
+    A refusal does not say which request it was for, and that request only times out: so it explains a silence, no more.
+    """
+    text = str(client.last_error or "").removeprefix("nats: ")
+    return text if "permissions violation" in text.lower() else ""

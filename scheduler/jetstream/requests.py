@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
-from scheduler.jetstream.errors import ApiError, from_api, from_exception
+from scheduler.jetstream.errors import ApiError, from_api, from_exception, refusal
 from scheduler.wire import headers as h
 
 TIMEOUT_S = 5.0
@@ -126,7 +126,11 @@ class Requests:
                 await asyncio.wait(waiting, timeout=timeout_s or self.timeout_s)
             finally:
                 self._forget([future for future in waiting if not future.done()])
-        return [_reply_of(future) for future in futures]
+        return [_reply_of(future) or self._silence() for future in futures]
+
+    def _silence(self) -> Unsure:
+        refused = refusal(self.client)
+        return Unsure("no answer from NATS in time" + (f", which has refused: {refused}" if refused else ""))
 
     def _forget(self, futures: Sequence[asyncio.Future[Msg]]) -> None:
         if not futures:
@@ -258,9 +262,9 @@ def _raise_error(ack: Ack | ScheddError) -> Ack:
     return ack
 
 
-def _reply_of(future: asyncio.Future[Msg]) -> Msg | ScheddError:
+def _reply_of(future: asyncio.Future[Msg]) -> Msg | ScheddError | None:
     if not future.done() or future.cancelled():
-        return Unsure("no answer from NATS in time")
+        return None
     message = future.result()
     if message.headers and message.headers.get("Status") == "503":
         return Unavailable("nobody serves this: JetStream is off, or the stream is not there yet")

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import OutboundBufferLimitError
 
-from scheduler.core.errors import InvalidArgument, PermissionDenied, Unavailable
+from scheduler.core.errors import InvalidArgument, PermissionDenied, Unavailable, Unsure
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.requests import Requests
 from tests.nats_servers import Server, free_ports
@@ -167,6 +167,29 @@ async def test_mutual_tls(server: Server, tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await connect(_settings(server, ca=str(ca), tls_first=first), name="t", timeout_s=1)
         await server.stop()
+
+
+@pytest.mark.parametrize("asks", ["url", "ca"])
+async def test_tls_is_never_given_up(server: Server, tmp_path: Path, asks: str) -> None:
+    """Who asks for TLS, by the URL or by a file, sends nothing in the clear to a server that has none."""
+    await server.start()
+    url = server.url.replace("nats://", "tls://") if asks == "url" else server.url
+    ca = str(_certificates(tmp_path)) if asks == "ca" else None
+    with pytest.raises(Unavailable, match="offers no TLS"):
+        await connect(ConnectionSettings(servers=(url,), ca=ca), name="t", timeout_s=1)
+
+
+async def test_what_is_not_permitted_is_told(server: Server) -> None:
+    """A request that NATS refuses ends as a silence; what is said about it names the refusal."""
+    server.configure('authorization { users: [{ user: u, password: p, permissions: { publish: ["ok"] } }] }')
+    await server.start()
+    client = await connect(_settings(server, user="u", password="p"), name="t")
+    requests = Requests(client, timeout_s=0.5)
+    await requests.open()
+    with pytest.raises(Unsure, match=r'permissions violation for publish to "not\.ok"'):
+        await requests.call("not.ok")
+    await requests.close()
+    await client.close()
 
 
 async def test_a_certificate_without_key() -> None:

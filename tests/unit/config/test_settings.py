@@ -143,6 +143,7 @@ def test_a_setting_made_in_code_is_checked_too() -> None:
 def test_warnings() -> None:
     """A misspelt name and a short horizon are worth a line; service links of Kubernetes are not."""
     env = {"SCHEDD_HORIZN": "5s", "SCHEDD_PORT_8080_TCP": "tcp://10.0.0.1:8080", "SCHEDD_SERVICE_HOST": "10.0.0.1"}
+    env["SCHEDD_DEBUG"] = "1"
     assert load().warnings(env) == ["SCHEDD_HORIZN is no setting of schedd; did you mean SCHEDD_HORIZON?"]
     assert "shorter than a take-over" in load(horizon="2s").warnings({})[0]
 
