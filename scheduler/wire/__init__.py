@@ -5,7 +5,8 @@ anybody's, and end as a value or as `InvalidArgument`, never as another exceptio
 unknown fields of ours are ignored, while an unknown field of a schedule, which people type, is an error.
 
 `names`, `keys`, `ids`, `addresses` · `instants` · `headers`, `task`, `tasks` · `schedule` and its parts
-(`schedule_json`, `schedule_values`, `schedule_unbuilt`) · `timeline` · `record`, `status` · `reports`, `advisories` · `events` · `api`.
+(`schedule_json`, `schedule_values`, `schedule_unbuilt`) · `timeline` · `record`, `status` · `reports`,
+`advisories` · `events` · `api`.
 """
 
 from __future__ import annotations
