@@ -24,7 +24,7 @@ from cli.output import (
     shown_as,
     warn,
 )
-from scheduler.client import execution_request, executions_request, first
+from scheduler.client import executions_request, first
 from scheduler.wire import api
 from scheduler.wire.record import HistoryLine, Record
 
@@ -105,9 +105,8 @@ async def show(
     execution_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.", show_default=False)],
 ) -> None:
     """Show one execution: its history, its result or its error."""
-    request = execution_request(execution_id)
     async with connection.client() as client:
-        body = await client.calls.fetch("execution.get", request)
+        body = await client.calls.fetch("execution.get", api.Id(id=execution_id))
     if shown.json:
         print_json(body)
     else:

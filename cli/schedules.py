@@ -337,8 +337,7 @@ async def preview(
     if file is not None:
         entry = _only(_entries(schedule_id, fields, file), file)
         schedule_id, fields = entry.id, entry.schedule
-    definition = {"queue": "default", "type": "preview", **fields} if fields else None
-    request = preview_request(schedule_id, definition, after=after, count=count)
+    request = preview_request(schedule_id, fields or None, after=after, count=count)
     async with connection.client() as client:
         body = await client.calls.fetch("schedule.preview", request)
     if shown.json:

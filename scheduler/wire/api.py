@@ -8,12 +8,13 @@ definition, a payload and an execution record stay raw JSON: what was stored is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from scheduler.core.errors import Internal, InvalidArgument, ScheddError, error_of
+from scheduler.core.model.status import ScheduleState
 from scheduler.wire import headers as h
 
 LIMIT_DEFAULT = 100
@@ -23,7 +24,6 @@ NOTE_MAX = 1024
 NULL = Raw(b"null")
 
 Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
-ScheduleState = Literal["active", "paused", "invalid", "exhausted"]
 
 
 class Request(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -60,9 +60,15 @@ class ListSchedules(Request):
 
     prefix: str | None = None
     labels: dict[str, str] | None = None
-    state: ScheduleState | None = None
+    state: str | None = None
     limit: Limit = LIMIT_DEFAULT
     cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument, for the client as for the daemon."""
+        if self.state is not None and self.state not in list(ScheduleState):
+            states = ", ".join(ScheduleState)
+            raise InvalidArgument(f"{self.state!r:.40} is no state of a schedule: use {states}", field="state")
 
 
 class PauseSchedule(Request):
@@ -83,7 +89,10 @@ class TriggerSchedule(Request):
 
 
 class PreviewSchedule(Request):
-    """`schedule.preview` of a stored schedule (`id`) or of a definition (`schedule`, with the id that `H` hashes)."""
+    """`schedule.preview` of a stored schedule (`id`) or of a definition (`schedule`, with the id that `H` hashes).
+
+    A definition may leave out queue and type.
+    """
 
     id: str | None = None
     schedule: Raw | UnsetType = UNSET
@@ -222,6 +231,8 @@ class ErrorBody(Reply):
 # --- encoding and decoding
 
 T = TypeVar("T", bound=Struct)
+_JSON_WORDS = {"`str`": "text", "`int`": "a whole number", "`float`": "a number", "`bool`": "true or false",
+               "`object`": "an object", "`array`": "a list"}  # fmt: skip
 
 
 def encode(body: Struct) -> bytes:
@@ -255,6 +266,8 @@ def _invalid(problem: str) -> InvalidArgument:
     if "missing required field" in reason:
         return InvalidArgument(f"{quoted[1]}: required", field=quoted[1])
     name = path.rstrip("`").lstrip(".").removesuffix("[...]")
+    for word, plain in _JSON_WORDS.items():
+        reason = reason.replace(word, plain)
     sentence = reason[:1].lower() + reason[1:]
     return InvalidArgument(f"{name}: {sentence}" if name else f"the request: {sentence}", field=name or None)
 

@@ -45,6 +45,7 @@ __all__ = [
     "keep_pause",
     "keep_pause_raw",
     "parse_document",
+    "parse_for_preview",
     "parse_schedule",
     "same_definition",
     "warnings_for",
@@ -94,6 +95,14 @@ def parse_schedule(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAU
     check_schedule_id(schedule_id)
     document, payload = read_document(raw, limits.document_bytes_max)
     return _build(schedule_id, read.fields_of(document, None, FIELDS), payload, limits)
+
+
+def parse_for_preview(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
+    """As `parse_schedule`, but queue and type may be left out: they play no part in when it fires."""
+    check_schedule_id(schedule_id)
+    document, payload = read_document(raw, limits.document_bytes_max)
+    given = read.fields_of(document, None, FIELDS)
+    return _build(schedule_id, {"queue": "preview", "type": "preview", **given}, payload, limits)
 
 
 def parse_document(schedule_id: str, document: Mapping[str, Any], limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:

@@ -266,9 +266,7 @@ async def test_preview(cli: Cli, daemon: FakeDaemon) -> None:
     assert daemon.requests[-1][1] == {"id": "hello", "count": 3}
     result = await cli("preview", "--cron", "0 9 * * *", "--after", "2026-11-21T09:00:00+01:00")
     assert "2026-11-21 09:00:00+01:00" in result.out
-    assert daemon.requests[-1][1] == {
-        "schedule": {"queue": "default", "type": "preview", "cron": "0 9 * * *"}, "after": "2026-11-21T08:00:00.000Z",
-    }  # fmt: skip
+    assert daemon.requests[-1][1] == {"schedule": {"cron": "0 9 * * *"}, "after": "2026-11-21T08:00:00.000Z"}
 
 
 # --- changes
@@ -300,7 +298,9 @@ async def test_not_found_is_3(cli: Cli) -> None:
     for arguments in (("get", "x"), ("delete", "x"), ("pause", "x"), ("trigger", "x")):
         result = await cli(*arguments)
         assert result.code == 3, arguments
-        assert result.err == "schedctl: id: there is no schedule 'x'\n"
+        assert result.err == "schedctl: there is no schedule 'x'\n"
+    result = await cli("executions", "show", "x")
+    assert (result.code, result.err) == (3, "schedctl: there is no execution 'x'\n")
 
 
 # --- connection

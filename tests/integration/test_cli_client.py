@@ -221,7 +221,6 @@ async def test_instants_and_inputs_are_checked_here(client: Client, daemon: Fake
         client.schedules.put("a", {"payload": datetime.now(UTC)}),
         client.schedules.preview("a", after=datetime(2026, 11, 21)),  # noqa: DTZ001 (naive on purpose)
         client.schedules.preview(),
-        client.executions.get("a"),
         client.schedules.trigger("a", nonce="a b"),
         client.schedules.pause("a", until="tomorrow"),
     ):

@@ -78,8 +78,12 @@ class Executions:
         self._portions: OrderedDict[str, _Portion] = OrderedDict()
 
     async def get(self, request: api.Id) -> Raw:
-        """The record. Raises InvalidArgument, NotFound, Internal (unreadable), Unavailable."""
-        parse_execution_id(request.id)
+        """The record. Raises NotFound (for a text that can be no id, too), Internal (unreadable), Unavailable."""
+        try:
+            parse_execution_id(request.id)
+        except InvalidArgument:
+            hint = "an id is SCHEDULE.YYYYMMDDTHHMMSSmmmZ, see execution.list"
+            raise NotFound(f"there is no execution {request.id!r:.200}: {hint}", field="id") from None
         entry = await self._bucket.get(request.id)
         if entry is None or entry.deleted:
             raise NotFound(f"there is no execution {request.id!r}", field="id")

@@ -34,6 +34,7 @@ from scheduler.wire.instants import format_instant, parse_instant, parse_optiona
 from scheduler.wire.schedule import (
     ScheduleLimits,
     keep_pause_raw,
+    parse_for_preview,
     parse_schedule,
     same_definition,
     warnings_for,
@@ -261,7 +262,7 @@ class Schedules:
             await self._cache.fresh()
             return require_valid(self._cache.get(schedule_id), schedule_id)
         schedule_id = PREVIEW_ID if request.id is None else check_schedule_id(request.id)
-        schedule = parse_schedule(schedule_id, bytes(request.schedule), self._limits)
+        schedule = parse_for_preview(schedule_id, bytes(request.schedule), self._limits)
         now = self._clock.now()
         return InForce(Definition(schedule=schedule, generation=0, effective_at=now), compile_trigger(schedule))
 

@@ -13,11 +13,11 @@ from scheduler.wire import api
 @pytest.mark.parametrize(
     ("body", "field", "word"),
     [
-        (b'{"id":1}', "id", "expected `str`"),
+        (b'{"id":1}', "id", "expected text"),
         (b'{"id":"a","notee":"x"}', "notee", "no such field"),
         (b"{}", "id", "required"),
         (b"", "id", "required"),
-        (b"[]", None, "expected `object`"),
+        (b"[]", None, "expected an object"),
         (b"{", None, "not JSON"),
         (b'{"id":"\xff"}', None, "not JSON"),
         (b'{"id":"a","note":"' + b"x" * 1025 + b'"}', "note", "length"),

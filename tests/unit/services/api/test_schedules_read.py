@@ -199,6 +199,12 @@ async def test_preview_of_a_definition(stage: Stage) -> None:
     assert await stage.schedules.last_revision() == 0
 
 
+async def test_preview_needs_no_queue(stage: Stage) -> None:
+    """When something fires depends neither on queue nor on type: a trigger alone can be previewed."""
+    fires = (await stage.ask("schedule.preview", schedule={"every": "10s"}, count=1))["fires"]
+    assert [fire["fire_at"] for fire in fires] == ["2026-11-21T08:00:10.000Z"]
+
+
 async def test_preview_of_what_is_over(stage: Stage) -> None:
     """An exhausted trigger has no fires left, which is no error."""
     schedule = {"at": ["2026-11-21T08:00:01Z", "2026-11-21T08:00:02Z"], "queue": "q", "type": "t"}
@@ -212,13 +218,15 @@ async def test_preview_of_what_is_over(stage: Stage) -> None:
         ({}, InvalidArgument, "id"),
         ({"id": "nobody"}, NotFound, "id"),
         ({"id": "broken"}, InvalidArgument, "id"),
-        ({"schedule": {"every": "1s"}}, InvalidArgument, "queue"),
+        ({"schedule": {"every": "1s", "queue": ""}}, InvalidArgument, "queue"),
+        ({"schedule": {"queue": "q", "type": "t"}}, InvalidArgument, "cron"),
+        ({"schedule": None}, InvalidArgument, None),
         ({"schedule": HELLO, "after": "soon"}, InvalidArgument, "after"),
         ({"schedule": HELLO, "after": "2900-01-01T00:00:00Z"}, InvalidArgument, "after"),
         ({"schedule": HELLO, "count": 1001}, InvalidArgument, "count"),
     ],
 )
-async def test_preview_refuses(stage: Stage, body: dict[str, Any], kind: type[Exception], field: str) -> None:
+async def test_preview_refuses(stage: Stage, body: dict[str, Any], kind: type[Exception], field: str | None) -> None:
     """What cannot be previewed is told with the field."""
     stage.schedules.put_raw("broken", b"{}")
     with pytest.raises(kind) as caught:
