@@ -37,6 +37,7 @@ class Repair(StrEnum):
     GONE = "gone"
     LEFTOVERS = "leftovers"
     SLOTS = "slots"
+    ROWS = "rows"
     ARMS = "arms"
     WORKERS = "workers"
     CONSUMERS = "consumers"

@@ -22,6 +22,7 @@ from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
 from scheduler.services.reconcile.gone import GoneRepair
 from scheduler.services.reconcile.leftovers import LeftoversRepair
+from scheduler.services.reconcile.rows import RowsRepair
 from scheduler.services.reconcile.slots import SlotsRepair
 from scheduler.services.reconcile.workers import WorkersRepair
 from scheduler.services.records import Records
@@ -74,6 +75,7 @@ class Reconciler:
             ),
             LeftoversRepair(index=index, queues=queues, clock=clock, ages=ages),
             slots,
+            RowsRepair(rows=rows, schedules=schedules, clock=clock, ages=ages),
             ClaimedRepair(
                 index=index,
                 records=records,
