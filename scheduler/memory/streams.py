@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from scheduler.core.errors import Conflict, InvalidArgument
 from scheduler.memory.clock import VirtualClock, wake
+from scheduler.wire.instants import cut
 
 FIRE_FLOOR = timedelta(milliseconds=250)
 BATCH_MAX = 1000
@@ -166,7 +167,7 @@ class MemoryConsumer:
         self._deliveries: dict[int, int] = {}
         self._pending: dict[int, datetime] = {}  # delivered, not acknowledged: until when
         self._again: dict[int, None] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order of their pulls
 
     # --- state
 
@@ -197,11 +198,11 @@ class MemoryConsumer:
 
     async def _woken(self) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(woken)
+        self._waiting[woken] = None
         try:
             await woken
         finally:
-            self._waiting.discard(woken)
+            self._waiting.pop(woken, None)
 
     def wake(self) -> None:
         for woken in self._waiting:
@@ -286,7 +287,7 @@ class MemoryConsumer:
         self._deliveries.pop(seq, None)
 
     def _hold(self, seq: int, seconds: float) -> None:
-        until = self.stream.clock.now() + timedelta(seconds=seconds)
+        until = cut(self.stream.clock.now() + timedelta(seconds=seconds))  # what the clock will say then
         self._pending[seq] = until
         self.stream.clock.call_at(until, lambda: self._expire(seq))
 
