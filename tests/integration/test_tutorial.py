@@ -61,7 +61,7 @@ async def test_the_programs_run_with_the_permissions_given(guarded: Server, tmp_
         replica = Replica("a", tmp_path, url("schedd"))
         processes.append(replica)
         await replica.ready()
-        assert await start("put", "putter", "-c", program("schedules.put")).ended() == 0
+        assert await start("put", "putter", "-c", program('key_value("schedd-schedules")')).ended() == 0
         await eventually(start("plain", "plain", "-c", program("pull_subscribe_bind")), '{"n": 1}', times=2)
         (tmp_path / "tasks.py").write_text(program('Worker("EMAIL")'))
         async with Client.connect(url("ctl")["NATS_URL"]) as client:
