@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from datetime import timedelta
 
 import pytest
 
 from tests.acceptance.evidence import on_grid
 from tests.acceptance.harness import Site, utc_now
+from tests.acceptance.processes import clean_environment
 
 TWO_S = timedelta(seconds=2)
 HELLO = {"every": "2s", "queue": "default", "type": "hello", "payload": {"n": 1}}
@@ -90,3 +93,40 @@ async def test_status_names_leader_epoch_replicas_and_watermark(site: Site) -> N
     assert {each["replica"] for each in status["replicas"]} == {"a", "b"}
     assert status["planned_until"] > _text(utc_now())
     assert status["schedules"]["active"] == 1
+
+
+async def schedctl(site: Site, *arguments: str) -> tuple[int, str]:
+    """Run the command as people do: exit code, and what it printed."""
+    program = "import sys; from cli.schedctl import main; sys.exit(main())"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        cwd=site.folder, env={**clean_environment(), "NATS_URL": site.url},
+    )  # fmt: skip
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_schedctl_shows_what_happened(site: Site) -> None:
+    """The commands of the issue: executions of the schedule, the cluster's status, the error of a bad value."""
+    await site.replicas("a")
+    put = await site.put("hello", HELLO)
+    await site.put("broken", b'{"evry": "2s"}')
+    worker = site.worker("default")
+    await asyncio.sleep(5)
+    expected = on_grid("hello", TWO_S, put.at, utc_now())
+    await site.settle(expected, [worker])
+    code, said = await schedctl(site, "executions", "list", "--schedule", "hello", "--json")
+    assert code == 0, said
+    states = {record["id"]: record["state"] for record in json.loads(said)}
+    assert {id_: states.get(id_) for id_ in expected.must} == dict.fromkeys(expected.must, "succeeded")
+    code, said = await schedctl(site, "status", "--json")
+    status = json.loads(said)
+    assert (code, status["leader"]["replica"], status["leader"]["epoch"] > 0) == (0, "a", True)
+    assert status["planned_until"] > put.at.isoformat()
+    assert len(status["replicas"]) == 1
+    assert status["schedules"] == {"active": 1, "paused": 0, "invalid": 1}
+    code, said = await schedctl(site, "get", "broken", "--json")
+    assert code == 0, said
+    assert json.loads(said)["status"]["state"] == "invalid"
+    assert "evry" in json.loads(said)["status"]["error"]

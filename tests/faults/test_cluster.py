@@ -59,3 +59,64 @@ async def test_replicas_that_boot_against_an_election_all_come_up(tmp_path: Path
             await asyncio.gather(*(replica.kill() for replica in replicas))
     finally:
         await cluster.__aexit__()
+
+
+async def test_a_lost_majority_is_waited_out(wide: Site, cluster: Cluster) -> None:
+    """Two of three nodes die: nothing can be written, nobody gives up; they return: late, once, nothing lost."""
+    replicas = await wide.replicas("a", "b")
+    worker = wide.worker("herd")
+    puts = await put_many(wide, 20)
+    await asyncio.sleep(4)
+    for name in ("n1", "n2"):
+        await cluster.kill(name)
+    await asyncio.sleep(10)
+    await asyncio.gather(*(cluster.start(name) for name in ("n1", "n2")))
+    await asyncio.sleep(8)
+    await wide.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
+    assert all(replica.exit_code is None for replica in replicas)
+
+
+@pytest.mark.slow
+async def test_a_rolling_restart_of_nats_is_hardly_noticed(wide: Site, cluster: Cluster) -> None:
+    """Each node in turn is stopped gracefully and started again: nothing lost, nothing doubled."""
+    replicas = await wide.replicas("a", "b")
+    worker = wide.worker("herd")
+    puts = await put_many(wide, 50)
+    await asyncio.sleep(3)
+    for name in ("n1", "n2", "n3"):
+        await cluster.servers[name].stop()
+        await asyncio.sleep(1)
+        await cluster.start(name)
+        await asyncio.sleep(8)
+    await wide.verify(expected_of(puts), [worker], late_max_s=30, within_s=60)
+    assert all(replica.exit_code is None for replica in replicas)
+
+
+@pytest.mark.slow
+async def test_the_whole_cluster_and_the_leader_die_together(wide: Site, cluster: Cluster) -> None:
+    """kill -9 of all three nodes and of the leading replica at once, and everything back: nothing lost or doubled."""
+    await wide.replicas("a", "b")
+    worker = wide.worker("herd")
+    puts = await put_many(wide, 30)
+    await asyncio.sleep(5)
+    leader = await wide.leader()
+    await asyncio.gather(leader.kill(), *(cluster.kill(name) for name in cluster.servers))
+    await asyncio.sleep(2)
+    await asyncio.gather(*(cluster.start(name) for name in cluster.servers))
+    await asyncio.sleep(15)
+    await wide.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
+
+
+@pytest.mark.slow
+async def test_a_paused_node_that_leads_is_survived(wide: Site, cluster: Cluster) -> None:
+    """SIGSTOP of the node that leads the timeline, for longer than an election, then SIGCONT."""
+    await wide.replicas("a", "b")
+    worker = wide.worker("herd")
+    puts = await put_many(wide, 30)
+    await asyncio.sleep(4)
+    name = await cluster.leader_of("SCHEDD_TIMELINE")
+    cluster.servers[name].pause()
+    await asyncio.sleep(20)
+    cluster.servers[name].resume()
+    await asyncio.sleep(8)
+    await wide.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
