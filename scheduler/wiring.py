@@ -174,7 +174,13 @@ class Wiring:
         )
 
     async def _lead(self, tenure: Tenure) -> None:
+        epoch = tenure.office.epoch
+        await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
         await run_together(self.planner.run(tenure), self.reconciler.run(tenure), self.housekeeper.run(tenure))
+
+    @cached_property
+    def announcer(self) -> Announcer:
+        return Announcer(self.adapters.events)
 
     @cached_property
     def planner(self) -> Planner:
@@ -183,7 +189,7 @@ class Wiring:
             schedules=self.schedules,
             rows=self.rows,
             queues=self.adapters.queues,
-            announcer=Announcer(self.adapters.events),
+            announcer=self.announcer,
             clock=self.clock,
             telemetry=self.telemetry,
             horizon=timedelta(seconds=self.settings.horizon_s),

@@ -1,6 +1,6 @@
-"""Events about schedules, published by the leader when it applies a write: applied, invalid, deleted, paused, resumed.
+"""Events of the leader: that it leads, and what each write it applies did: applied, invalid, deleted, paused, resumed.
 
-Published before the watermark says "applied", so that a successor repeats rather than forgets; consumers tell repeats
+The latter are published before the watermark says "applied", so that a successor repeats rather than forgets; consumers tell repeats
 by the generation in the data.
 """
 
@@ -22,6 +22,10 @@ SHOWN_MAX = 65_536
 class Announcer:
     def __init__(self, events: Events) -> None:
         self._events = events
+
+    async def leading(self, *, replica: str, holder: str, epoch: int) -> None:
+        """Tell that a term has begun; whatever term came before is over by that."""
+        await self._events.publish("leader", None, {"replica": replica, "holder": holder, "epoch": epoch})
 
     async def applied(self, known: Known, state_before: ScheduleState | None) -> None:
         """Tell what a write to the schedules bucket did."""
