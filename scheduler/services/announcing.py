@@ -1,7 +1,7 @@
 """Events of the leader: that it leads, and what each write it applies did: applied, invalid, deleted, paused, resumed.
 
-The latter are published before the watermark says "applied", so that a successor repeats rather than forgets; consumers tell repeats
-by the generation in the data.
+The latter are published before the watermark says "applied", so that a successor repeats rather than forgets;
+consumers tell repeats by the generation in the data.
 """
 
 from __future__ import annotations
