@@ -176,9 +176,9 @@ class _Listener:
         async def call() -> None:
             if not self.connected:
                 return
-            error = _text(self._client.last_error) if self._client.last_error else ""
+            error = {"error": _text(self._client.last_error)} if self._client.last_error else {}
             level = logging.WARNING if error else logging.INFO
-            log.log(level, text, extra={"event": event, "servers": self._where, "error": error})
+            log.log(level, text, extra={"event": event, "servers": self._where, **error})
             if hook is not None and inspect.isawaitable(answer := hook()):
                 await answer
 

@@ -38,8 +38,10 @@ def from_api(error: ApiError, doing: str) -> ScheddError:
     text = f"{doing}: NATS refused it: {error.description} ({error.err_code})"
     if error.err_code == WRONG_LAST_SEQUENCE:
         return Conflict(text)
-    if error.err_code in {STREAM_NOT_FOUND, CONSUMER_NOT_FOUND}:
+    if error.err_code == STREAM_NOT_FOUND:
         return Unavailable(f"{doing}: {error.description}; is schedd provisioned?")
+    if error.err_code == CONSUMER_NOT_FOUND:
+        return Unavailable(f"{doing}: {error.description}; that of a queue is made once a schedule names the queue")
     if error.err_code in {NO_MESSAGE, SEQUENCE_NOT_FOUND}:
         return NotFound(text)
     if error.err_code in _INPUT:

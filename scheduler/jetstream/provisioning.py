@@ -93,7 +93,7 @@ async def provision(
     declared = topology(names, due_ack_wait_s=due_ack_wait_s)
     await run.streams(declared.streams)
     await run.consumers(declared.consumers)
-    log.info("provisioned", extra={"event": "provisioned", "changed": run.changed, "elapsed_s": run.elapsed_s()})
+    log.info("provisioned", extra={"event": "provisioned", "changed": len(run.changed), "elapsed_s": run.elapsed_s()})
     return run.changed
 
 
