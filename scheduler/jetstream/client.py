@@ -88,7 +88,8 @@ class ToughClient(NatsClient):
 
 def encode_headers(headers: Mapping[str, str]) -> bytes | None:
     """The header block, as nats-py writes it; None for one with anything unusual, which nats-py shall judge."""
-    lines = [f"{name}: {value.strip()}" for name, value in headers.items() if is_token(name)]
+    # concatenated, not formatted: names that nats-py itself sends are members of an enum, whose format is not its value
+    lines = [name + ": " + value.strip() for name, value in headers.items() if is_token(name)]
     text = "\r\n".join(lines)
     breaks = len(lines) - 1
     if len(lines) != len(headers) or text.count("\n") != breaks or text.count("\r") != breaks:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client as NatsClient
+from nats.js.api import Header
 
 from scheduler.jetstream.client import ToughClient, encode_headers, parse_headers
 
@@ -39,6 +40,12 @@ async def command_of(client: Sent, headers: dict[str, Any]) -> bytes:
 async def test_the_bytes_are_those_of_nats_py(headers: dict[str, str]) -> None:
     """Whatever the values: the command on the wire is the one that the library would have sent."""
     assert await command_of(ToughSent(), dict(headers)) == await command_of(Sent(), dict(headers))
+
+
+async def test_names_that_nats_py_sends_itself_are_whole() -> None:
+    """Its KV client expects revisions under names of an enum: an expectation misspelt would be none."""
+    sent = await command_of(ToughSent(), {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"})
+    assert b"Nats-Expected-Last-Subject-Sequence: 0" in sent
 
 
 @pytest.mark.parametrize("value", ["a\r\nEvil: 1", "a\nb", "a\rb"])
