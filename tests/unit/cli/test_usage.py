@@ -24,7 +24,6 @@ from cli.schedctl import app
         (("list", "--json", "--names"), "--json"),
         (("list", "--label", "x"), "NAME=VALUE"),
         (("executions", "list", "--since", "yesterday"), "since"),
-        (("executions", "show", "x"), "execution id"),
         (("preview",), "definition"),
         (("preview", "a", "--count", "0"), "--count"),
         (("nothing",), "nothing"),
