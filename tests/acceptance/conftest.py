@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.harness import Site
+from tests.acceptance.standing import Standing, stand
 from tests.nats_servers import Server
 
 
@@ -38,6 +39,19 @@ async def site(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -
         yield found
         if request.node.stash.get(FAILED, False):
             found.show_logs()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """One server and one replica for all tests of a module: take ids and queues of your own."""
+    yield from stand(tmp_path_factory.mktemp("standing"))
+
+
+@pytest.fixture
+async def contract(standing: Standing, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site on what stands, for one test."""
+    async with Site(tmp_path, standing.url) as found:
+        yield found
 
 
 FAILED = pytest.StashKey[bool]()
