@@ -45,14 +45,14 @@ async def _develop(data: Path | None, settings: Settings, flags: Mapping[str, An
     async with LocalSchedd(data=data, namespace=settings.namespace, env=env, flags=flags) as local:
         say(f"NATS_URL={local.nats_url}")
         sys.stdout.flush()
-        ended = asyncio.create_task(local.replica.wait())
+        ended = asyncio.create_task(local.wait())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (ended, stopping):
             task.cancel()
-        await asyncio.gather(ended, stopping, return_exceptions=True)
+        (reason, _) = await asyncio.gather(ended, stopping, return_exceptions=True)
     if not stop.is_set():
-        raise Unavailable("the replica has ended by itself")
+        raise Unavailable(f"dev cannot go on: {reason}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -42,6 +43,18 @@ class LocalSchedd:
         if self._replica is None:
             raise RuntimeError("LocalSchedd is not running: use it in an `async with` block")
         return self._replica
+
+    async def wait(self) -> str:
+        """Wait until one of the two has ended by itself, and say which and why."""
+        server = asyncio.create_task(self._server.wait(), name="embedded-nats")
+        replica = asyncio.create_task(self.replica.wait(), name="replica")
+        try:
+            await asyncio.wait({server, replica}, return_when=asyncio.FIRST_COMPLETED)
+            return f"the NATS server has ended, exit code {server.result()}" if server.done() else replica.result()
+        finally:
+            for task in (server, replica):
+                task.cancel()
+            await asyncio.gather(server, replica, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self._server.start()

@@ -13,8 +13,16 @@ import secrets
 from msgspec import UNSET, structs
 
 from scheduler.core.dispatching import InForce, claim
-from scheduler.core.errors import Conflict, Internal, InvalidArgument, PayloadTooLarge, ScheddError, Unavailable
-from scheduler.core.model.execution import Kind, State
+from scheduler.core.errors import (
+    Conflict,
+    Internal,
+    InvalidArgument,
+    PayloadTooLarge,
+    ScheddError,
+    Unavailable,
+    Unsure,
+)
+from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Overlap
 from scheduler.ports.clock import Clock
@@ -27,6 +35,8 @@ from scheduler.wire.names import nonce_key
 BUILT = (Overlap.SKIP, Overlap.ALLOW)  # the policies that `core.overlap.admit` knows so far
 NO_EPOCH = 0  # no leader planned a manual run
 ROUNDS_MAX = 4
+LAUNCH_S = 4.0
+LOOK_S = 0.05  # doubled each time
 
 
 class ManualRuns:
@@ -49,12 +59,22 @@ class ManualRuns:
             return api.TriggerReply(execution_id=execution_id, state=stored.execution.state.value)
         occurrence = Occurrence(definition.id, nominal_at, nominal_at, definition.generation)
         execution = claim(definition, execution_id, occurrence, epoch=NO_EPOCH, now=self._clock.now(), kind=Kind.MANUAL)
-        (result,) = await self._launcher.launch(
-            [Candidate(execution, definition.schedule, in_force.trigger, overlap=overlap)]
-        )
-        if isinstance(result, ScheddError):
-            raise result
-        return api.TriggerReply(execution_id=execution_id, state=result.state.value)
+        candidate = Candidate(execution, definition.schedule, in_force.trigger, overlap=overlap)
+        launched = await self._launch(candidate)
+        return api.TriggerReply(execution_id=execution_id, state=launched.state.value)
+
+    async def _launch(self, candidate: Candidate) -> Execution:
+        """Launch it, and again while somebody who sent the same nonce at the same time is launching it too."""
+        until_s = self._clock.boottime_s() + LAUNCH_S
+        pause_s = LOOK_S
+        while True:
+            (result,) = await self._launcher.launch([candidate])
+            if not isinstance(result, ScheddError):
+                return result
+            if not isinstance(result, Unsure) or self._clock.boottime_s() + pause_s >= until_s:
+                raise result
+            await self._clock.sleep(pause_s)
+            pause_s *= 2
 
     async def _execution_id(self, schedule_id: str, nonce: str | None) -> str:
         """A new id, or the one that an earlier request with this nonce made."""
