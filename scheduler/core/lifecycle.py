@@ -57,6 +57,12 @@ class Queue(Struct, frozen=True):
     task_seq: int | None
 
 
+class Resume(Struct, frozen=True):
+    """Somebody goes on with what another one claimed: whoever had read the record before must read it again."""
+
+    at: datetime
+
+
 class Wait(Struct, frozen=True):
     """The overlap policy keeps it for later."""
 
@@ -91,7 +97,7 @@ class Finish(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-Event = Queue | Wait | Start | Retry | Finish
+Event = Resume | Queue | Wait | Start | Retry | Finish
 
 
 def is_terminal(execution: Execution) -> bool:
@@ -101,6 +107,8 @@ def is_terminal(execution: Execution) -> bool:
 def advance(execution: Execution, event: Event) -> Execution | None:
     """The execution after the event, or None where the table forbids it (the caller counts that and goes on)."""
     match event:
+        case Resume():
+            return _resume(execution, event)
         case Queue():
             return _queue(execution, event)
         case Wait():
@@ -111,6 +119,13 @@ def advance(execution: Execution, event: Event) -> Execution | None:
             return _retry(execution, event)
         case Finish():
             return _finish(execution, event)
+
+
+def _resume(execution: Execution, event: Resume) -> Execution | None:
+    """No transition: only its history, and so the record's revision, goes on."""
+    if execution.state is not State.CLAIMED:
+        return None
+    return structs.replace(execution, history=_longer(execution.history, event.at, State.CLAIMED, "taken up again"))
 
 
 def _queue(execution: Execution, event: Queue) -> Execution | None:
@@ -166,11 +181,16 @@ def _move(
 ) -> Execution | None:
     if state not in FOLLOWERS.get(execution.state, frozenset()):
         return None
-    history = execution.history
-    if len(history) >= HISTORY_MAX:  # keep how it began and what happened last
+    return structs.replace(execution, state=state, history=_longer(execution.history, at, state, note), **changes)
+
+
+def _longer(
+    history: tuple[HistoryEntry, ...], at: datetime, state: State, note: str | None
+) -> tuple[HistoryEntry, ...]:
+    """With another entry. A long one keeps how it began and what happened last."""
+    if len(history) >= HISTORY_MAX:
         history = (history[0], *history[-(HISTORY_MAX - 2) :])
-    entry = HistoryEntry(at, state, note)
-    return structs.replace(execution, state=state, history=(*history, entry), **changes)
+    return (*history, HistoryEntry(at, state, note))
 
 
 def diagram() -> str:

@@ -8,8 +8,15 @@
 Every step is idempotent and each is keyed by the deterministic execution id, so a crash anywhere repeats from the top
 and comes to the same pair: repair only ever rolls forward. A `claimed` record older than half the claim floor gets no
 pair any more: a claim of it may have expired, and skipping once is better than running twice. A claim that is still
-there proves the task; without one it ends as `lost`. That age is looked at right before the pair is sent, too, because
-a process may have been stopped since it read the record.
+there proves the task; without one it ends as `lost`.
+
+Two may be on the same way: a due message is delivered again while its first replica is slow, stopped, or cut off. One
+could be refused a slot, and write `skipped`, while the other gets it and queues the task. Therefore
+- who created the record goes without a look back, but only for `FRESH_S`, which is looked at again right before it
+  sends the pair; after that it goes on like anybody else;
+- anybody else notes in the record that he goes on (`Resume`) before he sends the pair, and refuses only a record that
+  has been there for twice as long;
+- each of these is written over the record as it was read before the slot was asked for: one of two is turned away.
 
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
 overwritten: the result is a Conflict.
@@ -24,7 +31,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import Event, Finish, Queue, advance, is_terminal
+from scheduler.core.lifecycle import Event, Finish, Queue, Resume, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap, Schedule
 from scheduler.core.overlap import ADMIT, SKIP, takes_slot
@@ -39,6 +46,8 @@ from scheduler.services.slots import Request, SlotKeeper
 from scheduler.wire.task import task_body, task_headers
 
 Result = Execution | ScheddError
+FRESH = timedelta(seconds=5)  # how long its creator may go on with a record without a look back
+TOO_LATE = timedelta(seconds=10)  # before half the claim floor no pair is sent any more: it may be under way that long
 
 
 class Candidate(Struct, frozen=True):
@@ -55,11 +64,15 @@ class Candidate(Struct, frozen=True):
 
 
 class _Step(Struct):
-    """A candidate under way: its record as stored, or the result that ended its way. `fresh`: nobody went it before."""
+    """A candidate under way: its record as stored, or the result that ended its way.
+
+    `fresh`: we created the record. `doubt`: whether it was created is not known.
+    """
 
     candidate: Candidate
     stored: Stored | None = None
     fresh: bool = True
+    doubt: Unsure | None = None
     result: Result | None = None
 
     @property
@@ -113,29 +126,28 @@ class Launcher:
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, Stored):
                 step.stored = result
-            elif isinstance(result, Conflict):
-                step.fresh = False
+            elif isinstance(result, Conflict | Unsure):
+                step.fresh, step.doubt = False, result if isinstance(result, Unsure) else None
             else:
                 step.result = result
-        await self._continue([step for step in steps if not step.fresh])
+        others = [step for step in steps if not step.fresh]
+        await self._read(others)
+        await self._end_stale(_open(others))
 
-    async def _continue(self, steps: list[_Step]) -> None:
-        """These have records already: go on from `claimed`, leave the rest as it is."""
-        if not steps:
-            return
-        stored = await self._records.get_many([step.candidate.execution.id for step in steps])
+    async def _read(self, steps: list[_Step]) -> None:
+        """These have records already, or may have: go on from `claimed`, leave the rest as it is."""
+        stored = await self._records.get_many([step.candidate.execution.id for step in steps]) if steps else []
         for step, record in zip(steps, stored, strict=True):
             step.stored = record
             if record is None:
-                step.result = Conflict(f"{step.candidate.execution.id} had a record, and it cannot be read (any more)")
+                step.result = step.doubt or _unreadable(step)
             elif record.execution.state is not State.CLAIMED:
                 step.result = record.execution
-        await self._end_stale(_open(steps))
 
     async def _end_stale(self, steps: list[_Step]) -> None:
         """Too old for a pair: `queued` if there is a claim to prove it, else `lost`."""
         now = self._clock.now()
-        stale = [step for step in steps if _age(step.execution, now) > self._floor / 2]
+        stale = [step for step in steps if _age(step, now) > self._floor / 2]
         seqs = await asyncio.gather(
             *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in stale)
         )
@@ -144,14 +156,13 @@ class Launcher:
     # --- 2: slots
 
     async def _take_slots(self, steps: list[_Step]) -> None:
-        await self._skip([(step, "queue_full") for step in steps if step.fresh and self._is_full(step.execution.queue)])
+        full = [step for step in steps if step.fresh and self._is_full(step.execution.queue)]
+        await self._refuse([(step, "queue_full") for step in full])
         bound = [step for step in _open(steps) if _takes_slot(step.candidate)]
-        if not bound:
-            return
         requests = [
             Request(step.execution, step.candidate.policy, step.candidate.schedule.max_running) for step in bound
         ]
-        admissions = await self._slots.take(requests)
+        admissions = await self._slots.take(requests) if requests else {}
         refused: list[tuple[_Step, str]] = []
         for step in bound:
             admission = admissions[step.execution.id]
@@ -161,28 +172,61 @@ class Launcher:
                 refused.append((step, admission.reason or "overlap"))
             elif admission.verdict != ADMIT:
                 step.result = step.execution
-        await self._skip(refused)
+        await self._refuse(refused)
 
-    async def _skip(self, refused: list[tuple[_Step, str]]) -> None:
+    async def _refuse(self, refused: list[tuple[_Step, str]]) -> None:
         now = self._clock.now()
-        await self._advance([(step, Finish(at=now, state=State.SKIPPED, reason=reason)) for step, reason in refused])
+        skips: list[tuple[_Step, Event]] = []
+        for step, reason in refused:
+            age = _age(step, now)
+            if age <= FRESH if step.fresh else age >= 2 * FRESH:
+                skips.append((step, Finish(at=now, state=State.SKIPPED, reason=reason)))
+            else:
+                step.result = Unsure("another replica may be launching it")
+        await self._move(skips)
+        await self._settlement.settle([step.execution for step, _ in skips if step.result is None])
+        for step, _ in skips:
+            step.result = step.result or step.execution
+
+    async def _move(self, moves: Sequence[tuple[_Step, Event]]) -> None:
+        """Move records on as we know them. Who finds another one there leaves it to the other, and so his slot."""
+        known = [(step, step.stored, event) for step, event in moves if step.stored is not None]
+        results = await self._records.move_many([(stored, event) for _, stored, event in known]) if known else []
+        overtaken: list[_Step] = []
+        for (step, _, _), result in zip(known, results, strict=True):
+            if isinstance(result, Stored):
+                step.stored = result
+            elif isinstance(result, Conflict):
+                overtaken.append(step)
+            else:
+                step.result = result
+        await self._read(overtaken)
+        await self._free(overtaken)
+        for step in _open(overtaken):
+            step.result = Unsure("another replica is launching it")
 
     async def _advance(self, moves: Sequence[tuple[_Step, Event]]) -> None:
-        """Move records on, each from whatever it has become meanwhile, and do what follows from that."""
+        """Move records on from whatever they have become meanwhile, and do what follows from that."""
         if not moves:
             return
         results = await self._records.try_advance_many([Change(step.execution.id, (event,)) for step, event in moves])
         for (step, _), result in zip(moves, results, strict=True):
-            step.result = result if isinstance(result, ScheddError) else result.execution or step.execution
+            step.result = result if isinstance(result, ScheddError) else result.execution or _unreadable(step)
         changed = [each for each in results if isinstance(each, Changed) and each.execution is not None]
         self._settlement.fired([each.execution for each in changed if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in changed if each.ended and each.execution])
+        await self._free([step for step, _ in moves])
+
+    async def _free(self, steps: list[_Step]) -> None:
+        """Of what has ended while we were on our way: the slots that we may have taken after their release."""
+        over = [each.result for each in steps if isinstance(each.result, Execution) and _takes_slot(each.candidate)]
+        await self._slots.release([each for each in over if is_terminal(each)])
 
     # --- 3 and 4: pairs, queued
 
     async def _queue(self, steps: list[_Step]) -> None:
         await self._ensure_queues(steps)
-        await self._end_stale(_open(steps))
+        await self._take_up(_open(steps))
         steps = _open(steps)
         if not steps:
             return
@@ -197,6 +241,16 @@ class Launcher:
                 step.result = result
         await self._note_queued(queued)
         await self._checkpoints.reached("launch.queued")
+
+    async def _take_up(self, steps: list[_Step]) -> None:
+        """The last look before the pairs are sent: who need not say that he goes on, who has to, who is too late."""
+        now = self._clock.now()
+        others = [step for step in steps if not step.fresh or _age(step, now) > FRESH]
+        await self._move([(step, Resume(now)) for step in others])
+        now = self._clock.now()
+        for step in _open(others):
+            if _age(step, now) > self._floor / 2 - TOO_LATE:
+                step.result = Unsure("it is too late for a task")
 
     async def _ensure_queues(self, steps: list[_Step]) -> None:
         for queue in sorted({step.execution.queue for step in steps} - self._ensured):
@@ -227,33 +281,25 @@ class Launcher:
 
     async def _note_queued(self, queued: list[tuple[_Step, Queue]]) -> None:
         """Records -> `queued`. A conflict means that a fast worker was tracked already: fill in what we know."""
-        moved: list[tuple[_Step, Queue, Stored]] = []
-        for step, event in queued:
-            after = advance(step.execution, event)
-            assert after is not None  # it is `claimed`: all others have their result
-            assert step.stored is not None
-            moved.append((step, event, Stored(after, step.stored.revision)))
-        results = await self._records.queue_many([stored for _, _, stored in moved])
+        moves = [(step.stored, event) for step, event in queued if step.stored is not None]
+        results = await self._records.move_many(moves)
         behind: list[tuple[_Step, Queue]] = []
-        for (step, event, _), result in zip(moved, results, strict=True):
-            if isinstance(result, Stored):
-                step.result = result.execution
-            elif isinstance(result, Conflict | Unsure):
+        for (step, event), result in zip(queued, results, strict=True):
+            if isinstance(result, Conflict | Unsure):
                 behind.append((step, event))
             else:
-                step.result = result
+                step.result = result.execution if isinstance(result, Stored) else result
         self._settlement.fired([result.execution for result in results if isinstance(result, Stored)])
         await self._advance(behind)
-        await self._free([step for step, _ in behind])
-
-    async def _free(self, steps: list[_Step]) -> None:
-        """Those that ended while we were on our way: the slots that we took for them after their release."""
-        over = [each.result for each in steps if isinstance(each.result, Execution) and _takes_slot(each.candidate)]
-        await self._slots.release([each for each in over if is_terminal(each)])
 
 
-def _age(execution: Execution, now: datetime) -> timedelta:
-    return timedelta.max if execution.claimed_at is None else now - execution.claimed_at
+def _unreadable(step: _Step) -> Conflict:
+    return Conflict(f"{step.candidate.execution.id} had a record, and it cannot be read (any more)")
+
+
+def _age(step: _Step, now: datetime) -> timedelta:
+    claimed_at = step.execution.claimed_at
+    return timedelta.max if claimed_at is None else now - claimed_at
 
 
 def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:

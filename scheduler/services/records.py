@@ -99,35 +99,52 @@ class Records:
         return Write(execution.id, encode_execution(execution), expect=expect, ttl_s=ttl_s)
 
     async def create_many(self, executions: Sequence[Execution]) -> list[Stored | ScheddError]:
-        """Create records; Conflict where one exists already. One that is born terminal is counted as its verdict."""
+        """Create records; Conflict where one exists already. One that is born terminal is counted as its verdict.
+
+        Unsure about a claimed one: read it, and go on as with one of somebody else. It may be that.
+        """
         created = await self._write([Stored(execution, 0) for execution in executions])
-        for each in created:
-            if isinstance(each, Stored) and is_terminal(each.execution):
-                self._count_end(each.execution)
+        verdicts = [number for number, execution in enumerate(executions) if is_terminal(execution)]
+        read = await self._read_back([executions[number] for number in verdicts], [created[n] for n in verdicts])
+        for number, result in zip(verdicts, read, strict=True):
+            created[number] = result
+            if isinstance(result, Stored):
+                self._count_end(result.execution)
         return created
 
-    async def queue_many(self, records: Sequence[Stored]) -> list[Stored | ScheddError]:
-        """Replace records, each expecting its revision, by what they are with their tasks queued: the verdict fired."""
-        replaced = await self._write(records)
-        for each in replaced:
-            if isinstance(each, Stored):
-                self._count_fired(each.execution)
-        return replaced
+    async def move_many(self, moves: Sequence[tuple[Stored, Event]]) -> list[Stored | ScheddError]:
+        """Apply one legal event to each record as it was read; Conflict where somebody changed it meanwhile."""
+        intended: list[Stored] = []
+        for stored, event in moves:
+            after = advance(stored.execution, event)
+            assert after is not None, f"{event} is illegal in {stored.execution.state}"
+            intended.append(Stored(after, stored.revision))
+        results = await self._read_back([each.execution for each in intended], await self._write(intended))
+        for (before, _), result in zip(moves, results, strict=True):
+            if isinstance(result, Stored):
+                self._note(before.execution, result.execution)
+        return results
 
     async def _write(self, records: Sequence[Stored]) -> list[Stored | ScheddError]:
-        """Write each, expecting its revision. What got no answer is read back; Unsure if it is not there (yet)."""
+        """Write each, expecting its revision."""
         results = await self.bucket.put_many([self.write_of(each.execution, each.revision) for each in records])
         written: list[Stored | ScheddError] = []
         for each, result in zip(records, results, strict=True):
             written.append(result if isinstance(result, ScheddError) else Stored(each.execution, result))
-        silent = [number for number, result in enumerate(written) if isinstance(result, Unsure)]
+        return written
+
+    async def _read_back(
+        self, intended: Sequence[Execution], results: list[Stored | ScheddError]
+    ) -> list[Stored | ScheddError]:
+        """The results; of writes without an answer what is there, and Unsure only where it is not there (yet)."""
+        silent = [number for number, result in enumerate(results) if isinstance(result, Unsure)]
         if silent:
             with contextlib.suppress(ScheddError):
-                found = await self.get_many([records[number].execution.id for number in silent])
+                found = await self.get_many([intended[number].id for number in silent])
                 for number, there in zip(silent, found, strict=True):
-                    if there is not None and there.execution == records[number].execution:
-                        written[number] = there
-        return written
+                    if there is not None and there.execution == intended[number]:
+                        results[number] = there
+        return results
 
     async def advance_many(self, changes: Sequence[Change]) -> list[Changed]:
         """Observe, decide by the table, apply; conflicts are read and decided again. Raises Unsure, Unavailable."""
