@@ -58,10 +58,11 @@ def decide_dispatch(
     absent_reason: str = "deleted",
 ) -> Decision:
     """Decide about one due occurrence. `in_force` None: deleted or invalid now (`absent_reason` says which)."""
-    occurrence = structs.replace(occurrence, fire_at=_fire_at(occurrence, in_force))
-    early = occurrence.fire_at - now
-    if early > EARLY_MAX:
+    fire_at = _fire_at(occurrence, in_force)
+    early = fire_at - now
+    if early > (EARLY_MAX if fire_at == occurrence.fire_at else timedelta(0)):
         return TooEarly(early)
+    occurrence = structs.replace(occurrence, fire_at=fire_at)
     if in_force is None:
         return Close(_closed(_orphan(occurrence, execution_id, epoch), State.SUPERSEDED, absent_reason, now))
     schedule = in_force.definition.schedule

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -142,11 +143,11 @@ class Dispatcher:
             else:
                 tokens.setdefault(found, []).append(due.ack)
         await self._hold_back(early)
-        done = await self._close(list(closes.values())) + await self._fire(list(fires.values()))
-        await self._timeline.ack([token for each in done for token in tokens[each]])
-        failed = tokens.keys() - set(done)
-        if failed:
-            await self._timeline.later([token for each in failed for token in tokens[each]], RETRY_DELAY_S)
+        done = {*await self._close(list(closes.values())), *await self._fire(list(fires.values()))}
+        await self._timeline.ack([token for each, held in tokens.items() if each in done for token in held])
+        again = [token for each, held in tokens.items() if each not in done for token in held]
+        if again:
+            await self._timeline.later(again, RETRY_DELAY_S)
 
     def _decide(
         self, due: Due, now: datetime, fires: dict[str, Candidate], closes: dict[str, Execution]
@@ -177,7 +178,8 @@ class Dispatcher:
         by_delay: dict[float, list[str]] = {}
         for found, token in early:
             self._telemetry.dropped(what="due", reason="early")
-            by_delay.setdefault(min(EARLY_WAIT_MAX_S, round(found.delay.total_seconds(), 1)), []).append(token)
+            delay_s = math.ceil(found.delay.total_seconds() * 10) / 10
+            by_delay.setdefault(min(EARLY_WAIT_MAX_S, delay_s), []).append(token)
         for delay_s, tokens in by_delay.items():
             await self._timeline.later(tokens, delay_s)
 
