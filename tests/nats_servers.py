@@ -18,6 +18,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,7 @@ from scheduler.jetstream.requests import Requests
 
 READY_S = 30.0
 _POLL_S = 0.02
+_PAUSED_S = 2.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,6 +43,14 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _is_stopped(pid: int) -> bool:
+    """By /proc, where there is one; elsewhere a signal is taken to work at once."""
+    threads = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+    with contextlib.suppress(OSError):
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+    return False
 
 
 class Server:
@@ -132,9 +142,12 @@ class Server:
         await self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """SIGSTOP: it holds its connections and answers nobody."""
+        """SIGSTOP: it holds its connections and answers nobody. Returns when every thread of it has stopped."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        until_s = time.monotonic() + _PAUSED_S
+        while not _is_stopped(self._process.pid) and time.monotonic() < until_s:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         assert self._process is not None

@@ -265,13 +265,13 @@ async def test_without_a_majority(cluster: Cluster) -> None:
             await bucket.put("b", b"1", expect=0)
         with pytest.raises(ScheddError):
             await _read_until_refused(bucket)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 45
         await cluster.start("n1")
         await _put(bucket, "c")
 
 
 async def _read_until_refused(bucket: NatsBucket) -> None:
-    """A leader that is cut off answers reads for a while (notes/reliability.md, 1.2)."""
-    for _ in range(100):
+    """A leader that is cut off answers reads for a while: it looks every 10 s whether it has heard nobody for 10 s."""
+    for _ in range(170):
         await bucket.last_revision()
         await asyncio.sleep(0.2)
