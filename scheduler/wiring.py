@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
-
-import msgspec
 
 from scheduler import __version__
 from scheduler.config import Settings
-from scheduler.core.errors import ScheddError
 from scheduler.core.leadership import LeaseTimings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
-from scheduler.ports.timeline import Watermark
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
@@ -35,10 +29,9 @@ from scheduler.services.slots import SlotKeeper
 from scheduler.services.together import run_together
 from scheduler.services.tracker import Tracker
 from scheduler.services.watching import Census, QueueWatch
+from scheduler.services.watermarks import WatermarkCopy
 from scheduler.system.clock import SystemClock
 from scheduler.telemetry.metrics import PrometheusTelemetry
-from scheduler.wire.instants import parse_instant
-from scheduler.wire.names import WATERMARK_KEY
 from scheduler.wire.schedule import ScheduleLimits
 
 
@@ -64,6 +57,7 @@ class Wiring:
             "signals": self.tracker.signals.run,
             "settlement": self.settlement.run,
             "queues": self.queue_watch.run,
+            "housekeeping": self.housekeeper.follow,
             "census": Census(self.schedules, self.clock, self.telemetry).run,
         }
 
@@ -170,13 +164,17 @@ class Wiring:
             version=__version__,
             timings=LeaseTimings(settings.lease_s, settings.lease_renew_deadline_s, settings.lease_retry_s),
             duty=self._lead,
-            first_watermark=self._first_watermark,
+            first_watermark=self.watermark_copy.first,
         )
 
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
         await run_together(self.planner.run(tenure), self.reconciler.run(tenure), self.housekeeper.run(tenure))
+
+    @cached_property
+    def watermark_copy(self) -> WatermarkCopy:
+        return WatermarkCopy(self.adapters.control, self.clock)
 
     @cached_property
     def announcer(self) -> Announcer:
@@ -193,6 +191,7 @@ class Wiring:
             clock=self.clock,
             telemetry=self.telemetry,
             horizon=timedelta(seconds=self.settings.horizon_s),
+            not_before=self.watermark_copy.since,
             checkpoints=self.checkpoints,
         )
 
@@ -219,28 +218,13 @@ class Wiring:
     @cached_property
     def housekeeper(self) -> Housekeeper:
         return Housekeeper(
-            control=self.adapters.control,
+            copy=self.watermark_copy,
             schedules=self.schedules,
             bucket=self.adapters.schedules,
+            rows=self.rows,
             clock=self.clock,
             every_s=self.settings.watermark_copy_s,
         )
-
-    async def _first_watermark(self) -> Watermark:
-        """Without a watermark on the timeline: the copy, but no later than it was written; without either: now.
-
-        What the lost timeline still held may not have fired, so the copy's own age bounds what counts as planned;
-        planning it again is harmless. On a first start nothing before now is planned, whatever was put earlier.
-        """
-        entry = await self.adapters.control.get(WATERMARK_KEY)
-        now = self.clock.now()
-        with contextlib.suppress(msgspec.DecodeError, ScheddError, KeyError, TypeError):
-            if entry is not None and not entry.deleted:
-                body: dict[str, Any] = msgspec.json.decode(entry.value)
-                until = min(parse_instant(body["until"]), entry.at)
-                return Watermark(until, int(body["applied"]), int(body.get("calendars", 0)))
-        self.planner.not_before = now
-        return Watermark(now)
 
     # --- outside
 

@@ -1,18 +1,24 @@
-"""What an edit does to the timeline: arm what the new definition yields, disarm what it does not. Pure."""
+"""What an edit does to the timeline, and what a schedule shows of itself. Pure.
+
+An edit arms what the new definition yields and disarms what it does not. Beside it: the state that a schedule shows,
+the instant at which that changes by itself, and the next nominal time that planning has to wait for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from scheduler.core.dispatching import InForce
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import At, Manual
+from scheduler.core.model.schedule import At, Definition, Manual
 from scheduler.core.model.status import ScheduleState
-from scheduler.core.planning import plan_edit, plan_window
-from scheduler.core.triggers import EPOCH
+from scheduler.core.planning import Plan, next_nominal, plan_edit, plan_window
+from scheduler.core.triggers import EPOCH, LAST
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Arming(Struct, frozen=True):
@@ -24,27 +30,56 @@ class Arming(Struct, frozen=True):
 
 
 def plan_arming(
-    in_force: InForce | None, armed: Sequence[datetime], reach: datetime, *, not_before: datetime = EPOCH
+    in_force: InForce | None,
+    armed: Sequence[datetime],
+    reach: datetime,
+    *,
+    not_before: datetime = EPOCH,
+    previous: Definition | None = None,
 ) -> Arming:
     """The edit of one schedule, for a timeline that is planned up to `reach`. None: deleted or invalid.
 
     What is armed and still matches stays, even at or before the edit: it belongs to the definition that armed it.
-    `not_before`: the first start of schedd; what was put earlier owes nothing for the time before (one-shots excepted).
+    `not_before`: the first start of schedd; what was put earlier owes nothing for the time before it, except one-shots
+    within their window. `previous`, where it is known: the last valid definition that was applied; its one-shots were
+    dealt with.
     """
     if in_force is None:
         return Arming(disarms=tuple(sorted(armed)))
     definition, trigger = in_force.definition, in_force.trigger
-    plan = plan_edit(definition, trigger, until=reach)
-    arms = list(plan.occurrences)
+    plan = plan_edit(definition, trigger, until=reach, previous=previous, not_before=not_before)
+    arms, following = _all_of(plan, in_force, reach)
+    kept = (at for at in armed if trigger.yields(at) and not definition.schedule.is_paused_at(at))
+    return Arming(tuple(arms), tuple(sorted(set(armed).difference(kept))), following)
+
+
+def plan_all(in_force: InForce, after: datetime, until: datetime) -> tuple[list[Occurrence], datetime | None]:
+    """All occurrences with after < nominal <= until, however many, and the first nominal time behind them to arm."""
+    return _all_of(plan_window(in_force.definition, in_force.trigger, after=after, until=until), in_force, until)
+
+
+def _all_of(plan: Plan, in_force: InForce, until: datetime) -> tuple[list[Occurrence], datetime | None]:
+    found = list(plan.occurrences)
     while plan.truncated:
-        plan = plan_window(definition, trigger, after=plan.dealt_until, until=reach)
-        arms += plan.occurrences
-    schedule = definition.schedule
-    if not isinstance(schedule.trigger, At):
-        arms = [each for each in arms if each.nominal_at > not_before]
-    kept = (at for at in armed if trigger.yields(at) and not schedule.is_paused_at(at))
-    disarms = sorted(set(armed).difference(kept))
-    return Arming(tuple(arms), tuple(disarms), plan.next_nominal)
+        plan = plan_window(in_force.definition, in_force.trigger, after=plan.dealt_until, until=until)
+        found += plan.occurrences
+    following = plan.next_nominal
+    if following is not None and in_force.definition.schedule.is_paused_at(following):
+        following = next_wanted(in_force, until)
+    return found, following
+
+
+def next_wanted(in_force: InForce, after: datetime) -> datetime | None:
+    """The first nominal time after `after` that is to be armed: in force, and in no pause."""
+    schedule = in_force.definition.schedule
+    if schedule.paused and schedule.paused_until is None:
+        return None
+    if schedule.paused and schedule.paused_until is not None:
+        after = max(after, schedule.paused_until - _MILLISECOND)
+    return next_nominal(in_force.definition, in_force.trigger, after)
+
+
+# --- what it shows
 
 
 def state_of(in_force: InForce | None, now: datetime) -> ScheduleState:
@@ -57,6 +92,21 @@ def state_of(in_force: InForce | None, now: datetime) -> ScheduleState:
     if not isinstance(schedule.trigger, Manual) and _is_over(in_force, now):
         return ScheduleState.EXHAUSTED
     return ScheduleState.ACTIVE
+
+
+def turns_at(in_force: InForce, after: datetime, following: datetime | None) -> datetime | None:
+    """The first instant after `after` at which its state changes by itself: a pause ends, its last occurrence passes.
+
+    `following` is the next nominal time that is yet to be planned: while there is one, the last is further away, and
+    asking again once it is planned is soon enough.
+    """
+    schedule = in_force.definition.schedule
+    if schedule.paused and (schedule.paused_until is None or schedule.paused_until > after):
+        return schedule.paused_until
+    if following is not None or isinstance(schedule.trigger, Manual):
+        return None
+    last = in_force.trigger.previous_before(LAST + _MILLISECOND)
+    return last if last is not None and last > after else None
 
 
 def _is_over(in_force: InForce, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Definition
-from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.triggers import EPOCH, CompiledTrigger
 
 
 class PlanLimits(Struct, frozen=True):
@@ -69,7 +69,7 @@ def plan_window(
     return Plan(
         occurrences=tuple(planned),
         paused=paused,
-        next_nominal=nominal if truncated else next_nominal(definition, trigger, until),
+        next_nominal=nominal,
         dealt_until=dealt_until if truncated else until,
         truncated=truncated,
     )
@@ -81,9 +81,13 @@ def plan_edit(
     *,
     until: datetime,
     previous: Definition | None = None,
+    not_before: datetime = EPOCH,
     limits: PlanLimits = DEFAULT_LIMITS,
 ) -> Plan:
     """What an edit has to arm: everything in (effective, until], and before it the one-shots that are late.
+
+    `not_before` is the first start of schedd: what was put earlier owes nothing for the time up to then, one-shots
+    within their window excepted.
 
     Late are `at` instants in [effective - catch_up.window, effective] that the `previous` definition, where the
     caller knows it, did not have: those were dealt with when they were due. If the limit truncates the plan, go on
@@ -91,7 +95,7 @@ def plan_edit(
     """
     late = late_one_shots(definition, previous=previous)
     paused = [nominal for nominal in late if definition.schedule.is_paused_at(nominal)]
-    window = plan_window(definition, trigger, after=definition.effective_at, until=until, limits=limits)
+    window = plan_window(definition, trigger, after=_earliest(definition, not_before), until=until, limits=limits)
     return Plan(
         occurrences=(
             *(occurrence_of(definition, nominal) for nominal in late if nominal not in paused),
@@ -136,6 +140,11 @@ def occurrence_of(definition: Definition, nominal: datetime) -> Occurrence:
 def next_nominal(definition: Definition, trigger: CompiledTrigger, after: datetime) -> datetime | None:
     """The first nominal time after `after` at which the definition is in force, paused or not."""
     return trigger.next_after(max(after, definition.effective_at))
+
+
+def _earliest(definition: Definition, not_before: datetime) -> datetime:
+    is_one_shot = isinstance(definition.schedule.trigger, At) and not_before > EPOCH
+    return max(definition.effective_at, not_before - definition.schedule.catch_up.window if is_one_shot else not_before)
 
 
 def _instants(definition: Definition) -> tuple[datetime, ...]:

@@ -1,4 +1,4 @@
-"""The agenda: which schedule has its next nominal time when, as a heap. Planning costs what is due, not what exists."""
+"""The agenda: which schedule is due when, as a heap. Planning costs what is due, not what exists."""
 
 from __future__ import annotations
 
@@ -6,23 +6,46 @@ import heapq
 from collections.abc import Iterator
 from datetime import datetime
 
+SPARE = 1000  # entries out of date that may lie in the heap beside as many as there are schedules
+
 
 class Agenda:
-    """Entries go stale when a schedule is edited: whoever takes one compares its generation."""
+    """At most one entry per schedule: the next one replaces it, whatever edits there were in between."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[datetime, str, int]] = []
+        self._entries: dict[str, tuple[datetime, str, int]] = {}
 
     def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def stored(self) -> int:
+        """Entries in memory, those out of date included."""
         return len(self._heap)
 
-    def put(self, nominal_at: datetime | None, schedule_id: str, generation: int) -> None:
-        """Enter a schedule's next nominal time; None (it has no more) enters nothing."""
-        if nominal_at is not None:
-            heapq.heappush(self._heap, (nominal_at, schedule_id, generation))
+    def put(self, at: datetime | None, schedule_id: str, generation: int) -> None:
+        """Enter when a schedule is due next, in place of what is there; None: never again."""
+        self._entries.pop(schedule_id, None)
+        if at is not None:
+            self._entries[schedule_id] = entry = (at, schedule_id, generation)
+            heapq.heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._entries) + SPARE:
+            self._heap = sorted(self._entries.values())
+
+    @property
+    def first(self) -> datetime | None:
+        """When the earliest is due."""
+        while self._heap and self._is_outdated(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
 
     def take_until(self, until: datetime) -> Iterator[tuple[str, int]]:
         """Remove and yield (schedule id, generation) of every entry at or before `until`, earliest first."""
-        while self._heap and self._heap[0][0] <= until:
+        while (first := self.first) is not None and first <= until:
             _, schedule_id, generation = heapq.heappop(self._heap)
+            del self._entries[schedule_id]
             yield schedule_id, generation
+
+    def _is_outdated(self, entry: tuple[datetime, str, int]) -> bool:
+        return self._entries.get(entry[1]) is not entry

@@ -1,64 +1,99 @@
-"""Small duties of the leader: the copy of the watermark, and delete markers that nobody needs any more."""
+"""Small duties: the copy of the watermark, and what is left of deleted schedules.
+
+Of a deleted schedule remain the marker in the schedules bucket, by which every replica hears of it, and its status row,
+as long as runs hold slots in it. The leader removes them in that order, backwards: the row once it is free, the row's
+own marker an hour later, and the schedule's marker after that, if it is an hour old and the deletion is applied. The
+other replicas drop what they remember of it yet another hour later.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from datetime import timedelta
-
-import msgspec
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from scheduler.core.errors import ScheddError
 from scheduler.ports.clock import Clock
-from scheduler.ports.stores import Bucket
+from scheduler.ports.stores import Bucket, Entry
 from scheduler.services.leader import Tenure
+from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import Known, ScheduleCache
-from scheduler.wire.instants import format_instant
-from scheduler.wire.names import WATERMARK_KEY
+from scheduler.services.watermarks import WatermarkCopy
+from scheduler.wire.ids import is_schedule_id
 
 log = logging.getLogger(__name__)
 MARKER_AGE = timedelta(hours=1)
-MARKERS_MAX = 500  # removed per round
+MARKERS_MAX = 500  # looked at per round
+FOLLOW_EVERY_S = 300.0
 
 
 class Housekeeper:
-    """Runs while its replica leads."""
+    """`run` while its replica leads, `follow` always."""
 
     def __init__(
-        self, *, control: Bucket, schedules: ScheduleCache, bucket: Bucket, clock: Clock, every_s: float
+        self,
+        *,
+        copy: WatermarkCopy,
+        schedules: ScheduleCache,
+        bucket: Bucket,
+        rows: StatusRows,
+        clock: Clock,
+        every_s: float,
     ) -> None:
-        self._control, self._schedules, self._bucket = control, schedules, bucket
+        self._copy, self._schedules, self._bucket, self._rows = copy, schedules, bucket, rows
         self._clock, self._every_s = clock, every_s
+        self._looked_at = 0  # markers up to this revision, in this walk through all of them
 
     async def run(self, tenure: Tenure) -> None:
+        """Raises Deposed when the term is over."""
         while True:
             tenure.check()
             try:
-                await self._copy_watermark(tenure)
+                await self._copy.keep(tenure)
                 await self._remove_markers(tenure)
             except ScheddError as problem:
                 log.warning("housekeeping waits", extra={"event": "housekeeping_waits", "error": problem.message})
             await self._clock.sleep(self._every_s)
 
-    async def _copy_watermark(self, tenure: Tenure) -> None:
-        """What a new leader falls back to if the timeline stream is ever lost; the epoch sets its first sequence."""
-        mark = tenure.office.watermark
-        body = {
-            "until": format_instant(mark.until),
-            "applied": mark.applied,
-            "calendars": mark.calendars,
-            "epoch": tenure.office.epoch,
-        }
-        await self._control.put(WATERMARK_KEY, msgspec.json.encode(body))
+    async def follow(self) -> None:
+        """Forget what a leader has applied and had twice the time to remove, whoever that was."""
+        while True:
+            with contextlib.suppress(ScheddError):
+                self._forget_spent(await self._copy.applied())
+            await self._clock.sleep(FOLLOW_EVERY_S)
 
-    async def _remove_markers(self, tenure: Tenure) -> None:
-        """Markers at or below R are on the timeline already; after an hour no reader is that far behind."""
-        oldest = self._clock.now() - MARKER_AGE
-        applied = tenure.office.watermark.applied
-        spent = [each for each in self._schedules if self._is_spent(each, applied) and each.at < oldest]
-        for known in spent[:MARKERS_MAX]:
-            tenure.check()
-            await self._bucket.expire(known.revision)
+    def _forget_spent(self, applied: int) -> None:
+        oldest = self._clock.now() - 2 * MARKER_AGE
+        for known in [each for each in self._schedules.markers() if each.revision <= applied and each.at < oldest]:
             self._schedules.forget(known.id, known.revision)
 
-    def _is_spent(self, known: Known, applied: int) -> bool:
-        return known.deleted and known.revision <= applied
+    async def _remove_markers(self, tenure: Tenure) -> None:
+        """Markers at or below R are on the timeline already; after an hour no reader relies on them."""
+        oldest, applied = self._clock.now() - MARKER_AGE, tenure.office.watermark.applied
+        spent = [each for each in self._next_markers() if each.revision <= applied and each.at < oldest]
+        ids = [each.id for each in spent if is_schedule_id(each.id)]
+        rows = dict(zip(ids, await self._rows.bucket.get_many(ids), strict=True))
+        for known in spent:
+            tenure.check()
+            row = rows.get(known.id)
+            if row is None or await self._is_row_gone(known, row, oldest, tenure):
+                tenure.check()
+                await self._bucket.expire(known.revision)
+                self._schedules.forget(known.id, known.revision)
+
+    def _next_markers(self) -> Sequence[Known]:
+        """The next so many; those whose rows are in use keep nobody behind them waiting."""
+        markers = sorted(self._schedules.markers(), key=lambda each: each.revision)
+        found = [each for each in markers if each.revision > self._looked_at][:MARKERS_MAX]
+        self._looked_at = found[-1].revision if len(found) == MARKERS_MAX else 0
+        return found
+
+    async def _is_row_gone(self, known: Known, row: Entry, oldest: datetime, tenure: Tenure) -> bool:
+        if not row.deleted:
+            await self._rows.forget(known.id, tenure.check)
+            return False
+        if row.at >= oldest:
+            return False
+        await self._rows.bucket.expire(row.revision)
+        return True

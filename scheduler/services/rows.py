@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -49,6 +50,24 @@ class StatusRows:
                 raise result
             rows[schedule_id] = result
         return rows
+
+    async def forget(self, schedule_id: str, before_write: Callable[[], None] = lambda: None) -> bool:
+        """Delete the row, unless runs hold slots in it; whether there is none now. Raises Unsure, Unavailable.
+
+        `before_write` may raise to keep it from being written.
+        """
+        for _ in range(ROUNDS_MAX):
+            entry = await self.bucket.get(schedule_id)
+            if entry is None or entry.deleted:
+                return True
+            row = row_of(entry)
+            if row.active or row.waiting:
+                return False
+            before_write()
+            with contextlib.suppress(Conflict):
+                await self.bucket.delete(schedule_id, expect=entry.revision)
+                return True
+        raise Unavailable(f"the status row of {schedule_id!r} keeps changing")
 
     async def try_change(self, edits: Mapping[str, Edit], *, create: bool = True) -> dict[str, StatusRow | ScheddError]:
         """Apply an edit to each row; one that fails keeps no other from being changed.

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain, takewhile
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from scheduler.wire.ids import is_schedule_id
 from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 
 log = logging.getLogger(__name__)
+OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket
 CHANGES_MAX = 100_000  # beyond this many unread changes a reader scans the schedules instead
 
 
@@ -41,24 +43,43 @@ class Known(Struct, frozen=True):
 
 
 class ScheduleCache:
-    """All schedules in memory. `fresh()` proves that nothing older than the call is missing."""
+    """All schedules in memory. `fresh()` proves that nothing older than the call is missing.
+
+    Delete markers are removed from the bucket after an hour, so a replica that was cut off for long may never hear of a
+    deletion: once it is back, what the bucket has no key of any more is dropped.
+    """
 
     def __init__(self, bucket: Bucket, clock: Clock, limits: ScheduleLimits) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
+        self._clock = clock
         self._limits = limits
         self._known: dict[str, Known] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
-        self._invalid_keys: dict[str, int] = {}  # with the revision of their newest write
+        self._invalid_keys: dict[str, Known] = {}
+        self._proven_s = clock.boottime_s()
 
     async def start(self) -> None:
         await self.mirror.start()
+        self._proven_s = self._clock.boottime_s()
 
     async def stop(self) -> None:
         await self.mirror.stop()
 
     async def fresh(self) -> int:
         """See `Mirror.fresh`."""
-        return await self.mirror.fresh()
+        asked_s = self._clock.boottime_s()
+        newest = await self.mirror.fresh()
+        if asked_s - self._proven_s > OUT_OF_TOUCH_S:
+            await self._drop_vanished(newest)
+        self._proven_s = max(asked_s, self._proven_s)
+        return newest
+
+    async def _drop_vanished(self, newest: int) -> None:
+        keys = frozenset(await self.mirror.bucket.keys())
+        for place in (self._known, self._invalid_keys):
+            for known in [each for each in place.values() if each.revision <= newest and each.id not in keys]:
+                log.warning("deleted while cut off", extra={"event": "deletion_missed", "schedule": known.id})
+                place.pop(known.id, None)
 
     def get(self, schedule_id: str) -> Known | None:
         """What is known of a schedule, its delete marker included."""
@@ -82,27 +103,33 @@ class ScheduleCache:
     @property
     def invalid_keys(self) -> frozenset[str]:
         """Keys in the bucket that can be no schedule id; they have no row."""
-        return frozenset(self._invalid_keys)
+        return frozenset(key for key, known in self._invalid_keys.items() if not known.deleted)
 
     def invalid_keys_after(self, revision: int) -> list[tuple[str, int]]:
         """Those written after `revision`, each with its newest, by ascending revision."""
-        found = [(key, written) for key, written in self._invalid_keys.items() if written > revision]
-        return sorted(found, key=lambda each: each[1])
+        found = [each for each in self._invalid_keys.values() if each.revision > revision and not each.deleted]
+        return sorted(((each.id, each.revision) for each in found), key=lambda each: each[1])
 
     def changed_after(self, revision: int) -> list[Known]:
-        """Every key whose newest write is after `revision`, by ascending revision, markers included."""
+        """Every schedule whose newest write is after `revision`, by ascending revision, markers included."""
         if self._changes and self._changes[0][0] <= revision + 1:
-            ids = {schedule_id for changed_at, schedule_id in self._changes if changed_at > revision}
+            newer = takewhile(lambda change: change[0] > revision, reversed(self._changes))
+            ids = {schedule_id for _, schedule_id in newer}
             found = [self._known[each] for each in ids if each in self._known]
         else:
             found = [known for known in self._known.values() if known.revision > revision]
         return sorted(found, key=lambda known: known.revision)
 
-    def forget(self, schedule_id: str, revision: int) -> None:
+    def markers(self) -> Iterator[Known]:
+        """Everything that was deleted and is remembered, of invalid keys too."""
+        return (known for known in chain(self._known.values(), self._invalid_keys.values()) if known.deleted)
+
+    def forget(self, key: str, revision: int) -> None:
         """Drop a delete marker that the daemon removed from the bucket."""
-        known = self._known.get(schedule_id)
+        place = self._known if is_schedule_id(key) else self._invalid_keys
+        known = place.get(key)
         if known is not None and known.deleted and known.revision == revision:
-            del self._known[schedule_id]
+            del place[key]
 
     def _apply(self, entry: Entry) -> None:
         if not is_schedule_id(entry.key):
@@ -112,11 +139,10 @@ class ScheduleCache:
         self._changes.append((entry.revision, entry.key))
 
     def _note_invalid_key(self, entry: Entry) -> None:
-        if entry.deleted:
-            self._invalid_keys.pop(entry.key, None)
-            return
-        self._invalid_keys[entry.key] = entry.revision
-        log.warning("a key in the schedules bucket is no schedule id", extra={"event": "invalid_key", "key": entry.key})
+        self._invalid_keys[entry.key] = Known(entry.key, entry.revision, entry.at, b"", deleted=entry.deleted)
+        if not entry.deleted:
+            extra = {"event": "invalid_key", "key": entry.key}
+            log.warning("a key in the schedules bucket is no schedule id", extra=extra)
 
     def _read(self, entry: Entry) -> Known:
         if entry.deleted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import datetime
 
@@ -45,13 +46,15 @@ class QueueWatch:
 
 
 class Census:
-    """Counts the schedules by state for the metrics."""
+    """Counts the schedules by state for the metrics; asking keeps an idle replica's cache in touch with the bucket."""
 
     def __init__(self, schedules: ScheduleCache, clock: Clock, telemetry: Telemetry) -> None:
         self._schedules, self._clock, self._telemetry = schedules, clock, telemetry
 
     async def run(self) -> None:
         while True:
+            with contextlib.suppress(ScheddError):  # what was known before counts then
+                await self._schedules.fresh()
             self._telemetry.schedules(self.counts())
             await self._clock.sleep(EVERY_S)
 

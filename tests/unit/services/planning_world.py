@@ -6,6 +6,7 @@ A `Process` stands for one replica's process: SIGSTOP holds it at its next call 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
@@ -14,9 +15,14 @@ from typing import Any, Self
 
 import msgspec
 
-from scheduler.core.errors import Unavailable, Unsure
+from scheduler.core.arming import plan_all
+from scheduler.core.dispatching import InForce
+from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable, Unsure
 from scheduler.core.leadership import LeaseTimings, Term
+from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import StatusRow
+from scheduler.core.planning import late_one_shots
+from scheduler.core.triggers import EPOCH, compile_trigger
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.events import MemoryEvents
@@ -24,7 +30,7 @@ from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
-from scheduler.ports.timeline import Watermark
+from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.announcing import Announcer
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
@@ -32,7 +38,7 @@ from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.wire.ids import parse_nominal
 from scheduler.wire.names import LEADER_KEY, Names
-from scheduler.wire.schedule import ScheduleLimits
+from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 from scheduler.wire.status import decode_lease, decode_status
 from scheduler.wire.timeline import decode_armed
 
@@ -50,13 +56,15 @@ class Process:
         self.hanging: set[str] = set()
         """Names of methods whose answers get lost; what they ask for happens all the same."""
         self.on_call: Callable[[str], object] = lambda name: None
+        self.problem: ScheddError | None = None
+        """Instead of killing: what the call with that number raises."""
         self._kill_at, self._late = kill_at, late
         self._runs = asyncio.Event()
         self._runs.set()
 
     @property
     def is_dead(self) -> bool:
-        return 0 < self._kill_at <= self.calls
+        return self.problem is None and 0 < self._kill_at <= self.calls
 
     def stop(self) -> None:
         self._runs.clear()
@@ -81,12 +89,12 @@ class Process:
         self.calls += 1
         self.on_call(name)
         await self.awake()
-        deadly = self.calls == self._kill_at
-        if deadly and not self._late:
-            raise asyncio.CancelledError
+        is_hit = self.calls == self._kill_at
+        if is_hit and not self._late:
+            raise self.problem or asyncio.CancelledError
         result = await method(*args, **kwargs)
-        if deadly:
-            raise asyncio.CancelledError
+        if is_hit:
+            raise self.problem or asyncio.CancelledError
         if name in self.hanging:
             await self.clock.sleep(TIMEOUT_S)
             raise Unsure("no answer from NATS in time")
@@ -139,16 +147,56 @@ class World:
         self.status = MemoryBucket(self.server, self.names.status)
         self.timeline = MemoryTimeline(self.server)
         self.events = MemoryEvents(self.server)
+        self.history: dict[str, list[tuple[datetime, InForce | None]]] = {}
 
     # --- schedules
 
     def put(self, schedule_id: str, **definition: Any) -> int:
         """As any NATS client puts it."""
-        body = {"queue": "Q", "type": "t", **definition}
-        return self.schedules.put_raw(schedule_id, msgspec.json.encode(body))
+        return self.put_raw(schedule_id, msgspec.json.encode({"queue": "Q", "type": "t", **definition}))
+
+    def put_raw(self, schedule_id: str, value: bytes) -> int:
+        revision = self.schedules.put_raw(schedule_id, value)
+        self._remember(schedule_id, value, revision)
+        return revision
 
     def delete(self, schedule_id: str) -> int:
+        self._remember(schedule_id, b"", 0)
         return self.schedules.put_raw(schedule_id, b"", {"KV-Operation": "DEL"})
+
+    def _remember(self, schedule_id: str, value: bytes, revision: int) -> None:
+        in_force: InForce | None = None
+        with contextlib.suppress(InvalidArgument):
+            schedule = parse_schedule(schedule_id, value)
+            definition = Definition(schedule=schedule, generation=revision, effective_at=self.clock.now())
+            in_force = InForce(definition, compile_trigger(schedule))
+        self.history.setdefault(schedule_id, []).append((self.clock.now(), in_force))
+
+    def expected(self, until: datetime) -> dict[str, list[datetime]]:
+        """What every schedule owes up to a nominal time, by its definitions alone."""
+        owed = {schedule_id: self._owed_by(history, until) for schedule_id, history in self.history.items()}
+        return {schedule_id: sorted(nominals) for schedule_id, nominals in owed.items() if nominals}
+
+    def expected_of(self, schedule_id: str, after: datetime, until: datetime) -> list[datetime]:
+        """What the newest definition of a schedule yields in (after, until]."""
+        in_force = self.history[schedule_id][-1][1]
+        return [] if in_force is None else [each.nominal_at for each in plan_all(in_force, after, until)[0]]
+
+    def _owed_by(self, history: list[tuple[datetime, InForce | None]], until: datetime) -> set[datetime]:
+        owed: set[datetime] = set()
+        ends = [*(at for at, _ in history[1:]), until]
+        for number, (each, end) in enumerate(zip(history, ends, strict=True)):
+            if each[1] is None:
+                continue
+            before = history[number - 1][1] if number else None
+            definition, paused = each[1].definition, each[1].definition.schedule.is_paused_at
+            owed |= {
+                at
+                for at in late_one_shots(definition, previous=None if before is None else before.definition)
+                if not paused(at)
+            }
+            owed |= {each.nominal_at for each in plan_all(each[1], each[0], end)[0]}
+        return owed
 
     async def row(self, schedule_id: str) -> StatusRow | None:
         entry = await self.status.get(schedule_id)
@@ -284,10 +332,40 @@ class Candidate:
         self.writes.append((self.world.clock.boottime_s(), tenure.office.epoch))
 
 
+class _Queues(MemoryTaskQueues):
+    def __init__(self, server: MemoryServer, replica: PlanningReplica) -> None:
+        super().__init__(server)
+        self._replica = replica
+
+    async def ensure(self, queue: str) -> None:
+        if self._replica.queue_problem is not None:
+            raise self._replica.queue_problem
+        await super().ensure(queue)
+
+
+class _Timeline(MemoryTimeline):
+    def __init__(self, server: MemoryServer, replica: PlanningReplica) -> None:
+        super().__init__(server)
+        self._replica = replica
+
+    async def commit(self, *args: Any, **kwargs: Any) -> Office:
+        if self._replica.timeline_problem is not None:
+            raise self._replica.timeline_problem
+        return await super().commit(*args, **kwargs)
+
+
 class PlanningReplica:
     """A planner with everything it needs, for one term."""
 
-    def __init__(self, world: World, *, horizon: timedelta = HORIZON, kill_at: int = 0, late: bool = False) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        horizon: timedelta = HORIZON,
+        kill_at: int = 0,
+        late: bool = False,
+        not_before: datetime = EPOCH,
+    ) -> None:
         self.world = world
         self.process = Process(world.clock, kill_at=kill_at, late=late)
         around = self.process.around
@@ -295,8 +373,8 @@ class PlanningReplica:
         self.bucket = world.schedules.replica()
         self.status = world.status.replica()
         self.schedules = ScheduleCache(around(self.bucket), self.process.clock, ScheduleLimits())
-        self.queues = MemoryTaskQueues(world.server)
-        self.timeline = MemoryTimeline(world.server)
+        self.queues = _Queues(world.server, self)
+        self.timeline = _Timeline(world.server, self)
         self.planner = Planner(
             timeline=around(self.timeline),
             schedules=self.schedules,
@@ -306,7 +384,12 @@ class PlanningReplica:
             clock=self.process.clock,
             telemetry=self.telemetry,
             horizon=horizon,
+            not_before=self._not_before,
         )
+        self.since = not_before
+        self.timeline_problem: ScheddError | None = None
+        self.queue_problem: ScheddError | None = None
+        """What every commit, and every making of a queue, raises."""
         self.tenure: Tenure | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -316,6 +399,23 @@ class PlanningReplica:
 
     async def __aexit__(self, *_: object) -> None:
         await self.end()
+
+    @property
+    def mark(self) -> Watermark:
+        """As the planner believes it to be."""
+        assert self.tenure is not None
+        return self.tenure.office.watermark
+
+    async def _not_before(self) -> datetime:
+        return self.since
+
+    async def start_through_faults(self) -> None:
+        """As `start`, tried again when the one fault hits it."""
+        with contextlib.suppress(Unavailable):
+            await self.start()
+            return
+        await self.schedules.stop()
+        await self.start()
 
     async def start(self, *, lasts_s: float = 1e9, first: Watermark | None = None) -> None:
         """Fill the cache, take office, plan. A replica that is killed meanwhile has simply ended."""

@@ -1,0 +1,108 @@
+"""What the leader notes of each schedule: its status row, and an event for each change.
+
+The order is events, rows, watermark: a leader that dies in between is repeated by its successor, so events come at
+least once, and the row still tells what the state was before. A state also changes by itself (a pause ends, the last
+occurrence passes); those instants are kept in an agenda, so that only the rows that turn are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import structs
+
+from scheduler.core.arming import Arming, next_wanted, state_of, turns_at
+from scheduler.core.model.status import ScheduleState, StatusRow
+from scheduler.core.triggers import EPOCH
+from scheduler.ports.clock import Clock
+from scheduler.services.agenda import Agenda
+from scheduler.services.announcing import Announcer, resumed, told_of
+from scheduler.services.leader import Tenure
+from scheduler.services.rows import StatusRows, row_of
+from scheduler.services.schedules import Known, ScheduleCache
+
+ROWS_MAX = 100  # read and written at once
+
+
+class Notes:
+    """The leader's hand in the status bucket and the events stream. Every write is preceded by `tenure.check()`."""
+
+    def __init__(self, rows: StatusRows, announcer: Announcer, schedules: ScheduleCache, clock: Clock) -> None:
+        self._rows, self._announcer, self._schedules, self._clock = rows, announcer, schedules, clock
+        self._turns, self._turned = Agenda(), EPOCH
+
+    async def states(self, schedules: Sequence[Known]) -> dict[str, ScheduleState]:
+        """The states in the rows there are, deleted schedules left out. Raises Unsure, Unavailable."""
+        ids = [known.id for known in schedules if not known.deleted]
+        entries = await self._rows.bucket.get_many(ids)
+        found = ((schedule_id, entry) for schedule_id, entry in zip(ids, entries, strict=True) if entry is not None)
+        return {schedule_id: row_of(entry).state for schedule_id, entry in found if not entry.deleted}
+
+    async def applied(
+        self, edits: Sequence[Known], plans: Sequence[Arming], before: Mapping[str, ScheduleState], tenure: Tenure
+    ) -> None:
+        """Tell of these edits, `before` being what `states` gave. Raises Deposed, Unsure, Unavailable."""
+        now = self._clock.now()
+        for known in edits:
+            for told in told_of(known, before.get(known.id), state_of(known.in_force, now)):
+                tenure.check()
+                await self._announcer.tell(known, told)
+        planned = list(zip(edits, plans, strict=True))
+        edit = {known.id: _edit(known, _next(plan), now, tenure) for known, plan in planned if not known.deleted}
+        await self._rows.change(edit)
+        for known in edits:
+            if known.deleted:
+                await self._rows.forget(known.id, tenure.check)
+
+    async def invalid_keys(self, keys: Sequence[tuple[str, int]], tenure: Tenure) -> None:
+        """Keys that can be no schedule id have nothing to plan, and no row to show an error in."""
+        for key, revision in keys:
+            tenure.check()
+            await self._announcer.invalid_key(key, revision)
+
+    # --- what changes by itself
+
+    def begin(self, since: datetime) -> None:
+        """Forget all turns, they are entered anew; the rows are right as of `since`, or were repeated since then."""
+        self._turns, self._turned = Agenda(), since
+
+    def expect_turn(self, known: Known, following: datetime | None) -> None:
+        """Remember when the state of a schedule changes next by itself. See `core.arming.turns_at`."""
+        at = None if known.in_force is None else turns_at(known.in_force, self._turned, following)
+        self._turns.put(at, known.id, known.revision)
+
+    async def turned(self, tenure: Tenure) -> None:
+        """Rewrite the rows whose state has changed by itself. Raises Deposed, Unsure, Unavailable."""
+        self._turned = now = self._clock.now()
+        found = [(self._schedules.get(schedule_id), revision) for schedule_id, revision in self._turns.take_until(now)]
+        turning = [known for known, revision in found if known is not None and known.revision == revision]
+        for start in range(0, len(turning), ROWS_MAX):
+            await self._turn(turning[start : start + ROWS_MAX], now, tenure)
+
+    async def _turn(self, turning: Sequence[Known], now: datetime, tenure: Tenure) -> None:
+        before = await self.states(turning)
+        edits = {}
+        for known in turning:
+            if known.in_force is None:
+                continue
+            if before.get(known.id) is ScheduleState.PAUSED:
+                tenure.check()
+                await self._announcer.tell(known, resumed(known))
+            edits[known.id] = _edit(known, next_wanted(known.in_force, now), now, tenure)
+            self.expect_turn(known, next_wanted(known.in_force, tenure.office.watermark.until))
+        await self._rows.change(edits)
+
+
+def _edit(
+    known: Known, next_nominal: datetime | None, now: datetime, tenure: Tenure
+) -> Callable[[StatusRow], StatusRow]:
+    def edit(row: StatusRow) -> StatusRow:
+        tenure.check()
+        return structs.replace(row, state=state_of(known.in_force, now), error=known.error, next_nominal=next_nominal)
+
+    return edit
+
+
+def _next(plan: Arming) -> datetime | None:
+    return plan.arms[0].nominal_at if plan.arms else plan.next_nominal
