@@ -19,6 +19,7 @@ from tests.acceptance.processes import POLL_S, Replica
 from tests.nats_servers import Server
 
 READY_S = 40.0
+QUICK = {**SHORT, "SCHEDD_RECONCILE_EVERY": "1", "SCHEDD_RECONCILE_GRACE": "1"}
 
 
 class Standing(Struct, frozen=True):
@@ -38,7 +39,7 @@ class Standing(Struct, frozen=True):
 
 
 def start_replica(name: str, folder: Path, url: str, env: Mapping[str, str]) -> Replica:
-    return Replica(name, folder, {**SHORT, "NATS_URL": url, "SCHEDD_REPLICA": name, **env})
+    return Replica(name, folder, {**QUICK, "NATS_URL": url, "SCHEDD_REPLICA": name, **env})
 
 
 def stand(folder: Path, **env: str) -> Iterator[Standing]:
