@@ -96,7 +96,13 @@ class Wiring:
     @cached_property
     def settlement(self) -> Settlement:
         return Settlement(
-            self.rows, self.slots, self.adapters.events, self.clock, self.schedules.holds_slot, self.telemetry
+            self.rows,
+            self.slots,
+            self.adapters.events,
+            self.clock,
+            self.schedules.holds_slot,
+            self.telemetry,
+            self.schedules.next_nominal,
         )
 
     @cached_property

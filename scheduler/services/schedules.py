@@ -10,6 +10,7 @@ from itertools import chain, takewhile
 
 from msgspec import Struct
 
+from scheduler.core.arming import next_wanted
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound, ScheddError
 from scheduler.core.model.schedule import Definition
@@ -99,6 +100,11 @@ class ScheduleCache:
             return True
         schedule = known.in_force.definition.schedule
         return takes_slot(schedule.overlap, schedule.max_running)
+
+    def next_nominal(self, schedule_id: str, after: datetime) -> datetime | None:
+        """The first nominal time after that instant that is to fire; an unknown or invalid schedule has none."""
+        known = self._known.get(schedule_id)
+        return None if known is None or known.in_force is None else next_wanted(known.in_force, after)
 
     @property
     def invalid_keys(self) -> frozenset[str]:

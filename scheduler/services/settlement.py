@@ -52,8 +52,12 @@ class _Lazy(Struct):
         self.ended.update(islice(other.ended, max(0, ENDED_MAX - len(self.ended))))
 
 
+Following = Callable[[str, datetime], datetime | None]
+
+
 class Settlement:
-    """`holds_slot(schedule id)` tells whether runs of a schedule take slots now (unknown counts as yes)."""
+    """`holds_slot(schedule id)` tells whether runs of a schedule take slots now (unknown counts as yes);
+    `next_nominal(schedule id, after)` what comes next, for the row of one that has fired."""
 
     def __init__(
         self,
@@ -63,9 +67,10 @@ class Settlement:
         clock: Clock,
         holds_slot: Callable[[str], bool],
         telemetry: Telemetry,
+        next_nominal: Following | None = None,
     ) -> None:
         self._rows, self._slots, self._events, self._clock = rows, slots, events, clock
-        self._holds_slot, self._telemetry = holds_slot, telemetry
+        self._holds_slot, self._telemetry, self._next_nominal = holds_slot, telemetry, next_nominal
         self._lazy: dict[str, _Lazy] = {}
 
     async def settle(self, ended: Sequence[Execution]) -> None:
@@ -109,7 +114,7 @@ class Settlement:
             await self._write(batch)
 
     async def _write(self, batch: dict[str, _Lazy]) -> None:
-        edits = {schedule_id: _edit_of(each) for schedule_id, each in batch.items()}
+        edits = {schedule_id: self._edit_of(schedule_id, each) for schedule_id, each in batch.items()}
         results = await self._rows.try_change(edits, create=False)
         failed = {schedule_id: result for schedule_id, result in results.items() if isinstance(result, ScheddError)}
         for schedule_id in failed:
@@ -118,6 +123,25 @@ class Settlement:
         for problem in list(failed.values())[:1]:
             extra = {"event": "rows_not_written", "rows": len(failed), "error": problem.message}
             log.warning("status rows not written yet", extra=extra)
+
+    def _edit_of(self, schedule_id: str, lazy: _Lazy) -> Edit:
+        def edit(row: StatusRow) -> StatusRow:
+            previous = max((at for at in (row.previous_at, lazy.previous_at) if at is not None), default=None)
+            following = row.next_nominal
+            if lazy.previous_at is not None and previous is not None and self._next_nominal is not None:
+                following = self._next_nominal(schedule_id, previous)
+            slots = release(Slots(row.active, row.waiting), lazy.ended).slots
+            return structs.replace(
+                row,
+                active=slots.active,
+                waiting=slots.waiting,
+                last_outcome=lazy.last_outcome or row.last_outcome,
+                previous_at=previous,
+                next_nominal=following,
+                fires=row.fires + lazy.fires,
+            )
+
+        return edit
 
 
 async def _finished(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -131,22 +155,6 @@ async def _finished(coroutine: Coroutine[Any, Any, None]) -> None:
 
 def _may_hold_slot(execution: Execution) -> bool:
     return execution.queued_at is not None or execution.state not in NEVER_QUEUED
-
-
-def _edit_of(lazy: _Lazy) -> Edit:
-    def edit(row: StatusRow) -> StatusRow:
-        previous = [at for at in (row.previous_at, lazy.previous_at) if at is not None]
-        slots = release(Slots(row.active, row.waiting), lazy.ended).slots
-        return structs.replace(
-            row,
-            active=slots.active,
-            waiting=slots.waiting,
-            last_outcome=lazy.last_outcome or row.last_outcome,
-            previous_at=max(previous, default=None),
-            fires=row.fires + lazy.fires,
-        )
-
-    return edit
 
 
 def _finished_data(execution: Execution) -> dict[str, object]:
