@@ -7,6 +7,7 @@ ours: the term is over. Ours and moved: the batch landed. Ours and unmoved: once
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,11 +18,13 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Office, Stored, Timeline, Watermark
 from scheduler.services.leader import Deposed, Tenure
+from scheduler.services.together import within
 from scheduler.wire.timeline import BATCH_MAX
 
 log = logging.getLogger(__name__)
 OUTAGE_PAUSE_S = 0.2
 AGAIN_PAUSE_S = 0.02
+LAST_WORDS_S = 1.0
 
 Disarm = tuple[str, datetime]
 
@@ -57,13 +60,27 @@ class Committer:
         while True:
             tenure.check()
             try:
-                tenure.office = await self._timeline.commit(
-                    tenure.office, arms=arms, disarms=disarms, watermark=following
-                )
+                tenure.office = await self._send(tenure.office, arms, disarms, following)
                 return
             except (Fenced, Unavailable) as problem:
                 if await self._has_landed(tenure, problem):
                     return
+
+    async def _send(
+        self, office: Office, arms: Sequence[Occurrence], disarms: Sequence[Disarm], watermark: Watermark
+    ) -> Office:
+        """Should the term end while a batch is under way, its answer is still heard: a refusal is to be counted."""
+        sending = asyncio.ensure_future(self._timeline.commit(office, arms=arms, disarms=disarms, watermark=watermark))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            try:
+                await within(LAST_WORDS_S, self._clock, sending)
+            except Fenced:
+                self._telemetry.fenced()
+            except ScheddError as problem:
+                log.info("a last batch", extra={"event": "last_batch", "error": problem.message})
+            raise
 
     async def _has_landed(self, tenure: Tenure, problem: ScheddError) -> bool:
         log.info("a planning batch was refused", extra={"event": "batch_refused", "error": problem.message})

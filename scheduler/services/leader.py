@@ -2,8 +2,8 @@
 
 The lease makes one leader likely; the epoch makes a second one harmless. While in office the duty runs as one task,
 and the term ends with it. The moment the term ends otherwise (a renewal that came too late, another holder, a deadline
-that passed while the process slept) every `Tenure.check` raises; what the duty has under way gets a moment to learn
-that it is refused, then it is cancelled. A replica that lost office lets others go first, and never stops standing.
+that passed while the process slept) every `Tenure.check` raises and the duty is cancelled. A replica that lost office
+lets others go first, and never stops standing.
 Decisions are `core.leadership`; interleavings are in mechanisms.md, part 1.
 """
 
@@ -39,7 +39,6 @@ from scheduler.wire.status import decode_lease, encode_lease
 log = logging.getLogger(__name__)
 SKEW_MAX_S = 30.0  # a wall clock further off than this neither leads nor is ready
 OFFICE_RETRY_S = 0.2
-LAST_WORDS_S = 1.0  # for what is under way when a term is over: its refusal is to be told, and counted
 RELEASE_TRIES = 2
 
 
@@ -249,24 +248,16 @@ class Leader:
 
     async def _serve(self, tenure: Tenure) -> None:
         """Run the duty and the renewals until one of them ends, the deadline passes, or the stop is asked for."""
-        duty = asyncio.ensure_future(self._duty(tenure))
-        others = (self._keep(tenure), self._expire(tenure), self._stopping.wait())
-        tasks: list[asyncio.Future[Any]] = [duty, *map(asyncio.ensure_future, others)]
+        together = (self._duty(tenure), self._keep(tenure), self._expire(tenure), self._stopping.wait())
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(each) for each in together]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            tenure.end()
-            if not self._stopping.is_set():
-                await self._hear_out(duty)
         finally:
             tenure.end()
             for task in tasks:
                 task.cancel()
             for problem in await asyncio.gather(*tasks, return_exceptions=True):
                 self._log_end(problem)
-
-    async def _hear_out(self, duty: asyncio.Future[None]) -> None:
-        with contextlib.suppress(Unsure):
-            await within(LAST_WORDS_S, self._clock, asyncio.wait([duty]))
 
     def _log_end(self, problem: object) -> None:
         if isinstance(problem, Deposed | ScheddError):

@@ -36,7 +36,7 @@ async def sleep_unless(event: asyncio.Event, clock: Clock, seconds: float) -> No
         await _cancel(tasks)
 
 
-async def within(seconds: float, clock: Clock, answer: Coroutine[Any, Any, T]) -> T:
+async def within(seconds: float, clock: Clock, answer: Awaitable[T]) -> T:
     """The answer, if it comes in time. Raises Unsure otherwise: what was asked may still happen."""
     asking, sleeping = asyncio.ensure_future(answer), asyncio.ensure_future(clock.sleep(seconds))
     try:

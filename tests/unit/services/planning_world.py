@@ -351,6 +351,9 @@ class _Timeline(MemoryTimeline):
     async def commit(self, *args: Any, **kwargs: Any) -> Office:
         if self._replica.timeline_problem is not None:
             raise self._replica.timeline_problem
+        if self._replica.slow_commit_s:
+            self._replica.committing = True
+            await self._replica.world.clock.sleep(self._replica.slow_commit_s)
         return await super().commit(*args, **kwargs)
 
 
@@ -390,6 +393,9 @@ class PlanningReplica:
         self.timeline_problem: ScheddError | None = None
         self.queue_problem: ScheddError | None = None
         """What every commit, and every making of a queue, raises."""
+        self.slow_commit_s = 0.0
+        self.committing = False
+        """How long a batch is on its way, and whether a slow one was."""
         self.tenure: Tenure | None = None
         self.task: asyncio.Task[None] | None = None
 

@@ -466,6 +466,25 @@ async def test_an_office_taken_by_another_is_refused_and_counted() -> None:
         assert world.server.timeline.last_seq > seq
 
 
+async def test_a_refusal_that_is_on_its_way_when_the_term_ends_is_counted() -> None:
+    """Stopped with a batch sent, continued after another took office: all that runs beside it ends at once, by its own
+    clocks; the batch's answer is heard all the same."""
+    world = World()
+    world.put("s", every="1s")
+    async with PlanningReplica(world) as old:
+        await old.plans()
+        old.slow_commit_s = 0.3
+        while not old.committing:
+            await world.clock.advance(0.05)
+        async with PlanningReplica(world) as new:
+            assert old.task is not None
+            old.task.cancel()
+            await world.clock.advance(1)
+            assert old.task.done()
+            assert old.telemetry.count("fenced") == 1
+            await new.plans()
+
+
 @pytest.mark.parametrize("fault", ["lose_ack_next", "lose_next", "refuse_in_flight_next", "land_late"])
 async def test_a_batch_that_finds_no_answer(fault: str) -> None:
     """Landed, lost, refused for now or landing late: the batch is stored once, and planning goes on."""
