@@ -226,6 +226,11 @@ async def test_an_operators_numbers_stay_and_what_tracking_needs_is_mended(site:
         return found.get("sample_freq") == "100"
 
     await eventually(sampled, what="the sampling")
+    config.ack_wait, config.max_deliver, config.sample_freq = 9, 5, "100"
+    await site.js.add_consumer("SCHEDD_TASKS", config)
+    await asyncio.sleep(2)  # two rounds of the reconciler
+    found = (await site.api("CONSUMER.INFO.SCHEDD_TASKS.mine"))["config"]
+    assert (found["ack_wait"], found["max_deliver"], found["sample_freq"]) == (9_000_000_000, 5, "100")
     await site.delete("operated")
 
 

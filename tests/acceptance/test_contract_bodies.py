@@ -271,7 +271,7 @@ async def test_a_worker_shows_itself(contract: Site) -> None:
 
     key, row = await eventually(running, within_s=20, what="a row that runs")
     assert set(row) >= {
-        "worker", "host", "pid", "version", "queues", "types", "concurrency", "running", "started_at", "at",
+        "worker", "host", "pid", "version", "queues", "types", "actions", "concurrency", "running", "started_at", "at",
     }  # fmt: skip
     assert (row["worker"], row["pid"], row["types"]) == (key, worker.pid, ["slow"])
     assert row["running"] == [{"id": reply["execution_id"], "attempt": 1}]

@@ -508,3 +508,47 @@ async def test_pauses_and_one_shots_show_their_state(contract: Site) -> None:
     told = await contract.events("resumed", "turn.until")
     assert len(told) == 1
     assert len(await contract.events("paused", "turn.until")) == 1
+
+
+async def test_limits_that_configuration_may_set(site: Site) -> None:
+    """The minimum interval and the payload's size: both ways of putting obey the replica's settings."""
+    await site.replicas("a", SCHEDD_MINIMUM_INTERVAL="250ms", SCHEDD_PAYLOAD_MAX="100")
+    rows = await put_all(
+        site,
+        "limit",
+        {
+            "fast": {**WHAT, "every": "250ms", "queue": "fast", "overlap": "allow"},
+            "too-fast": {**WHAT, "every": "249ms"},
+            "small": {**HAND, "payload": "x" * 98},
+            "too-big": {**HAND, "payload": "x" * 99},
+        },
+    )
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "fast": "active", "too-fast": "invalid", "small": "active", "too-big": "invalid",
+    }  # fmt: skip
+    await asyncio.sleep(1.5)
+    nominals = sorted(key.rpartition(".")[2][15:18] for key in await site.records() if key.startswith("limit.fast."))
+    assert set(nominals) == {"000", "250", "500", "750"}
+    reply = await site.request("schedule.put", {"id": "big", "schedule": {**HAND, "payload": "x" * 99}})
+    assert reply["code"] == "payload_too_large"
+
+
+async def test_a_one_shot_fires_when_it_says(contract: Site) -> None:
+    """Half a second ahead: on time; past when it is put: at once, its lateness on record; both once."""
+    now = utc_now()
+    at = {"soon": now + 0.7 * SECOND, "past": now - 3600 * SECOND}
+    await put_all(
+        contract, "shot", {name: {**WHAT, "at": when.isoformat(), "queue": "shots"} for name, when in at.items()}
+    )
+    ids = {name: f"shot.{name}.{when:%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z" for name, when in at.items()}
+
+    async def fired() -> list[dict[str, Any]] | None:
+        found = [await contract.value("schedd-executions", id_) for id_ in ids.values()]
+        return found if all(each and each["queued_at"] for each in found) else None
+
+    soon, past = await eventually(fired, what="both records")
+    assert 0 <= soon["lateness_s"] < 1
+    assert 3600 <= past["lateness_s"] < 3605
+    assert (past["state"], past["kind"]) == ("queued", "auto")
+    records = [key for key in await contract.records() if key.startswith("shot.")]
+    assert sorted(records) == sorted(ids.values())

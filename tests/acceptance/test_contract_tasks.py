@@ -75,6 +75,16 @@ async def record_of(site: Site, id_: str, *states: str, within_s: float = 10) ->
     return await eventually(there, within_s=within_s, what=f"{id_} to be {states or 'over'}")
 
 
+async def last_on(site: Site, stream: str, subject: str) -> dict[str, Any] | None:
+    """The JSON of the last message on a subject, if there is one."""
+    try:
+        message = (await site.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))["message"]
+    except KeyError:
+        return None
+    found: dict[str, Any] = json.loads(base64.b64decode(message["data"]))
+    return found
+
+
 async def left(site: Site, execution: str) -> int:
     """How many tasks of it are in the stream."""
     return await site.stored_count("SCHEDD_TASKS", f"schedd.task.*.{execution}")
@@ -187,6 +197,25 @@ async def test_the_body_is_the_payload_as_stored(contract: Site) -> None:
         assert json.loads(message.data) == {"given": [1]}
 
 
+async def test_everything_at_its_longest(contract: Site) -> None:
+    """The longest id, queue, type, nonce, payload and user headers go all the way, by hand and by the clock."""
+    id_, name = "i" + ".x" * 63 + "y", "q" * 64
+    headers = {"n" * 64: "v" * 1024, "x": "ü" * 512, "empty": ""} | {f"h{number}": "1" for number in range(20)}
+    schedule = {"every": "1s", "overlap": "allow", "queue": name, "type": "t" * 128, "headers": headers}
+    assert len(id_) == 128
+    async with queue_of(contract, name) as queue:
+        await put(contract, id_, {**schedule, "payload": "x" * 65_534})
+        by_hand = await queue.trigger(id_, nonce="n" * 32)
+        seen = set()
+        while seen != {"auto", "manual"}:
+            message = await queue.next()
+            seen.add(message.headers["Schedd-Kind"])
+            assert {key: message.headers[key] for key in headers} == headers
+            await message.ack()
+        await contract.delete(id_)
+        assert (await record_of(contract, by_hand))["state"] == "succeeded"
+
+
 # --- what becomes of it
 
 
@@ -244,8 +273,12 @@ async def test_a_term_is_failure(contract: Site) -> None:
         execution = await queue.trigger("term")
         await (await queue.next()).term()
         record = await record_of(contract, execution)
-    assert (record["state"], record["attempt"]) == ("failed", 1)
-    assert await left(contract, execution) == 0
+        assert (record["state"], record["attempt"]) == ("failed", 1)
+        assert await left(contract, execution) == 0
+        execution = await queue.trigger("term")
+        await contract.client.publish((await queue.next()).reply, b"+TERM no such customer")
+        record = await record_of(contract, execution)
+    assert (record["state"], record["reason"]) == ("failed", "no such customer")
 
 
 async def test_in_progress_keeps_a_task(contract: Site) -> None:
@@ -358,6 +391,42 @@ async def test_a_retry_report_goes_on_with_the_next_attempt(contract: Site) -> N
     assert (record["state"], record["attempt"], record["error"]) == ("succeeded", 2, None)
     states = [entry["state"] for entry in record["history"]]
     assert states == ["claimed", "queued", "running", "retrying", "running", "succeeded"]
+
+
+TELLING = """
+from scheduler.worker import Worker
+worker = Worker('tells')
+@worker.task('tell')
+async def tell(payload, ctx):
+    ctx.log.info('half way %s', 'there', extra={'rows': 7})
+    await ctx.progress(0.5, 'half')
+    return {'got': payload}
+worker.run()
+"""
+
+
+async def test_what_the_sdk_reports_is_what_anybody_may_report(contract: Site) -> None:
+    """Subjects and bodies of started, progress, finished and a log line, as the contract has them."""
+    await put(contract, "tells", {**HAND, "queue": "tells", "type": "tell", "payload": 1})
+    execution = (await contract.request("schedule.trigger", {"id": "tells"}))["execution_id"]
+    contract.sdk_worker(TELLING)
+    record = await record_of(contract, execution, within_s=20)
+    assert (record["state"], record["result"]) == ("succeeded", {"got": 1})
+    bodies = {}
+    for kind in ("started", "progress", "finished"):
+        subject = f"schedd.report.tells.{execution}.1.{kind}"
+        bodies[kind] = await last_on(contract, "SCHEDD_REPORTS", subject) or {}
+    assert set(bodies["started"]) == {"worker", "at"}
+    assert bodies["started"]["worker"] == record["worker"]
+    assert (bodies["progress"]["fraction"], bodies["progress"]["note"]) == (0.5, "half")
+    assert (bodies["finished"]["outcome"], bodies["finished"]["result"]) == ("succeeded", {"got": 1})
+
+    async def logged() -> dict[str, Any] | None:
+        return await last_on(contract, "SCHEDD_LOGS", f"schedd.log.{execution}")
+
+    line = await eventually(logged, what="the log line")
+    assert set(line) == {"at", "level", "message", "values", "attempt", "worker"}
+    assert (line["message"], line["attempt"], line["worker"]) == ("half way there", 1, record["worker"])
 
 
 # --- what is never queued
