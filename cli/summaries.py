@@ -39,7 +39,7 @@ def _instants(value: Any) -> str:
 
 def pause(definition: Definition) -> str | None:
     """Until when and why; None if it is not paused."""
-    if definition.get("paused") is not True:
+    if definition.get("paused", "paused_until" in definition) is not True:
         return None
     until, note = definition.get("paused_until"), definition.get("pause_note")
     told = f"until {instant(text(until))}" if until else "until resumed"

@@ -133,7 +133,7 @@ def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None,
         timeout=get("timeout", read.duration, None),
         max_tries=get("max_tries", lambda value, field: read.integer(value, field, 1, 100), 3),
         backoff=get("backoff", _backoff, Backoff()),
-        paused=get("paused", read.flag, False),
+        paused=get("paused", read.flag, "paused_until" in document),
         pause_note=get("pause_note", lambda value, field: read.text(value, field, longest=1024, lines=True), None),
         paused_until=get("paused_until", read.instant, None),
         retention_age=get("retention", _retention, timedelta(days=7)),
@@ -332,8 +332,6 @@ def _retention(value: Any, field: str) -> timedelta:
 def _check_together(document: Mapping[str, Any]) -> None:
     if "anchor" in document and "every" not in document and "rrule" not in document:
         raise InvalidArgument("anchor belongs to every or rrule", field="anchor")
-    if "paused_until" in document and "paused" not in document:
-        raise InvalidArgument("paused_until needs paused: true beside it", field="paused_until")
 
 
 def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:

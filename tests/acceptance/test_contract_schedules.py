@@ -59,6 +59,7 @@ VALID: dict[str, dict[str, Any]] = {
     "tries": {**YEARLY, "max_tries": 100},
     "backoff": {**YEARLY, "backoff": {"initial": "2s", "max": "1m", "factor": 1.5, "jitter": 0}},
     "paused": {**YEARLY, "paused": True, "pause_note": "holidays", "paused_until": "2190-01-01T00:00:00Z"},
+    "paused-until": {**YEARLY, "paused_until": "2190-01-01T00:00:00Z"},
     "not-paused": {**YEARLY, "paused": False},
     "retention": {**YEARLY, "retention": {"age": "365d"}},
     "longest": {**YEARLY, "timeout": "3650d"},
@@ -227,7 +228,7 @@ async def test_every_field_takes_what_the_contract_allows(contract: Site) -> Non
     refused = {name: row["error"] for name, row in rows.items() if row["error"] is not None}
     assert refused == {}
     paused = {name for name, row in rows.items() if row["state"] == "paused"}
-    assert paused == {"paused", "every-second"}
+    assert paused == {"paused", "paused-until", "every-second"}
     assert {row["state"] for name, row in rows.items() if name not in paused} == {"active"}
 
 
