@@ -181,7 +181,7 @@ def _trigger(document: Mapping[str, Any]) -> Trigger:
 
 def _cron(value: Any, document: Mapping[str, Any]) -> Cron:
     expressions = read.one_or_more(value, "cron", most=EXPRESSIONS_MAX)
-    return Cron(tuple(read.text(expression, "cron", longest=1024) for expression in expressions))
+    return Cron(tuple(read.text(expression, "cron", longest=1024, lines=True) for expression in expressions))
 
 
 def _every(value: Any, document: Mapping[str, Any]) -> Every:
