@@ -201,7 +201,8 @@ class Launcher:
             else:
                 step.result = result
         await self._read(overtaken)
-        await self._free(overtaken)
+        ended = [each.execution for each in overtaken if is_terminal(each.execution) and _takes_slot(each.candidate)]
+        await self._slots.release(ended)  # we may have taken theirs after their release
         for step in _open(overtaken):
             step.result = Unsure("another replica is launching it")
 
@@ -215,12 +216,6 @@ class Launcher:
         changed = [each for each in results if isinstance(each, Changed) and each.execution is not None]
         self._settlement.fired([each.execution for each in changed if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in changed if each.ended and each.execution])
-        await self._free([step for step, _ in moves])
-
-    async def _free(self, steps: list[_Step]) -> None:
-        """Of what has ended while we were on our way: the slots that we may have taken after their release."""
-        over = [each.result for each in steps if isinstance(each.result, Execution) and _takes_slot(each.candidate)]
-        await self._slots.release([each for each in over if is_terminal(each)])
 
     # --- 3 and 4: pairs, queued
 
