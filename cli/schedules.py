@@ -75,7 +75,7 @@ async def add(
     entries = _entries(schedule_id, fields, file)
     expected = None if replace else expected_revision or 0
     async with connection.client() as client:
-        if file is None:
+        if len(entries) == 1:
             reply = await _put(client, entries[0], expected)
             print_json(api.encode(reply)) if shown.json else _tell_put(reply)
         else:

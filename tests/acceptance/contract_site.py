@@ -10,9 +10,9 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from nats.aio.client import Client as NatsClient
 
@@ -20,6 +20,7 @@ from tests.acceptance.harness import SHORT
 from tests.acceptance.processes import Replica, clean_environment
 from tests.nats_servers import Server
 
+Found = TypeVar("Found")
 WORDS = {
     "invalid_argument": 400, "not_found": 404, "conflict": 409, "unavailable": 503, "payload_too_large": 413,
     "permission_denied": 403, "internal": 500,
@@ -136,9 +137,10 @@ class Result(NamedTuple):
 async def command(*arguments: str, cwd: Path, stdin: bytes = b"", **env: str) -> Result:
     """`schedctl ...` (or another: `schedd`, first) as a process of its own; never with a traceback."""
     program, rest = ("schedd", arguments[1:]) if arguments[:1] == ("schedd",) else ("schedctl", arguments)
+    kept = {name: value for name, value in clean_environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"cli.{program}", *rest,
-        cwd=cwd, env={**clean_environment(), "XDG_CONFIG_HOME": str(cwd / "config"), **env},
+        cwd=cwd, env={**kept, "XDG_CONFIG_HOME": str(cwd / "config"), **env},
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -151,3 +153,16 @@ async def command(*arguments: str, cwd: Path, stdin: bytes = b"", **env: str) ->
     assert process.returncode is not None
     assert b"Traceback" not in out + err, f"{arguments}: {err.decode()}"
     return Result(process.returncode, out.decode(), err.decode())
+
+
+async def few_at_once(work: Iterable[Coroutine[Any, Any, Found]], *, most: int = 4) -> list[Found]:
+    """As `gather`, but for processes: more of them at once would only wait for a processor, and time out."""
+    free = asyncio.Semaphore(most)
+
+    async def one(each: Coroutine[Any, Any, Found]) -> Found:
+        async with free:
+            return await each
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(each)) for each in work]
+    return [task.result() for task in tasks]
