@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import Site
+from tests.acceptance.harness import Site, roomy_server
 from tests.acceptance.standing import Standing, stand
 from tests.nats_servers import Server
 
@@ -25,8 +25,8 @@ def dice() -> random.Random:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """One NATS with JetStream that takes messages of 8 MB, so that oversized values reach schedd at all."""
-    found = Server(tmp_path / "nats", config="max_payload: 8MB")
+    """One NATS with JetStream."""
+    found = roomy_server(tmp_path)
     await found.start()
     yield found
     await found.kill()

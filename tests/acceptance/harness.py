@@ -26,6 +26,7 @@ from nats.js.kv import KeyValue
 
 from tests.acceptance.evidence import Delivery, Expected, Findings, check
 from tests.acceptance.processes import PlainWorker, Process, Replica, SdkWorker
+from tests.nats_servers import Server
 
 SHORT = {"SCHEDD_LEASE": "3", "SCHEDD_RECONCILE_EVERY": "2", "SCHEDD_RECONCILE_GRACE": "3", "SCHEDD_DUE_ACK_WAIT": "2"}
 ENDED = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
@@ -256,6 +257,32 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], *, within_s: f
 def utc_now() -> datetime:
     """This machine's clock, which is the server's too."""
     return datetime.now(UTC)
+
+
+def roomy_server(folder: Path) -> Server:
+    """One NATS that takes messages of 8 MB, so that oversized values reach schedd at all."""
+    return Server(folder / "nats", config="max_payload: 8MB")
+
+
+async def on_sites_of_their_own(folder: Path, jobs: Mapping[str, Callable[[Site], Awaitable[None]]]) -> None:
+    """Run each job on a site and a server of its own, all at once: they mostly wait. Fails with all their failures."""
+
+    async def one(name: str, job: Callable[[Site], Awaitable[None]]) -> None:
+        server = roomy_server(folder / name)
+        await server.start()
+        try:
+            async with Site(folder / name, server.url) as site:
+                await job(site)
+        except Exception as problem:
+            problem.add_note(f"on the site of {name}")
+            raise
+        finally:
+            await server.kill()
+
+    results = await asyncio.gather(*(one(name, job) for name, job in jobs.items()), return_exceptions=True)
+    problems = [result for result in results if isinstance(result, BaseException)]
+    if problems:
+        raise BaseExceptionGroup(f"{len(problems)} of {len(jobs)} failed", problems)
 
 
 async def _quiet(problem: Exception) -> None:

@@ -127,7 +127,9 @@ async def test_deleting_what_is_invalid_clears_every_report_of_it(site: Site) ->
     await eventually(forgotten, what="no row")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"v": 99}', bytes(200)])
+@pytest.mark.parametrize(
+    "body", [b"{", *(pytest.param(each, marks=pytest.mark.slow) for each in (b"", b'{"v": 99}', bytes(200)))]
+)
 async def test_foreign_messages_on_our_own_subjects_break_nothing(site: Site, body: bytes) -> None:
     """Garbage on due subjects, in status rows, records, reports and the lease is survived."""
     replicas = await site.replicas("a", "b")

@@ -6,6 +6,8 @@ import asyncio
 import json
 from datetime import datetime, timedelta
 
+import pytest
+
 from tests.acceptance.evidence import Expected, id_of, on_grid
 from tests.acceptance.harness import Site, eventually, utc_now
 
@@ -65,6 +67,7 @@ async def test_a_one_shot_already_past_fires_once(site: Site) -> None:
     await site.verify(Expected({id_of("late", at): at}), [worker], late_max_s=65)
 
 
+@pytest.mark.slow
 async def test_start_delay_moves_the_fire_and_not_the_name(site: Site) -> None:
     """Ids are nominal; the fire is `start_delay` later; deleting in between takes back what has not fired."""
     await site.replicas("a")
@@ -99,6 +102,7 @@ async def test_large_payloads_due_together(site: Site) -> None:
     assert site.complaints() == []
 
 
+@pytest.mark.slow
 async def test_many_due_at_one_instant(site: Site) -> None:
     """1500 one-shots at one second are dispatched within a few."""
     await site.replicas("a", "b")

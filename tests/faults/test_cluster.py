@@ -25,18 +25,30 @@ async def wide(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest)
             found.show_logs()
 
 
-@pytest.mark.parametrize("stream", ["SCHEDD_TIMELINE", "SCHEDD_TASKS", "KV_schedd-executions"])
-async def test_killing_the_node_that_leads_a_stream_loses_nothing(wide: Site, cluster: Cluster, stream: str) -> None:
-    """SIGKILL of that node, and its return: nothing lost, nothing doubled."""
+async def test_killing_the_nodes_that_lead_our_streams_loses_nothing(wide: Site, cluster: Cluster) -> None:
+    """SIGKILL of the node that leads the timeline, its return, then of the one that leads the tasks."""
+    await lose_leaders(wide, cluster, "SCHEDD_TIMELINE", "SCHEDD_TASKS")
+
+
+@pytest.mark.slow
+async def test_killing_the_nodes_that_lead_our_buckets_loses_nothing(wide: Site, cluster: Cluster) -> None:
+    """The same for the buckets of records, definitions, rows and the lease."""
+    await lose_leaders(
+        wide, cluster, *(f"KV_schedd-{word}" for word in ("executions", "schedules", "status", "control"))
+    )
+
+
+async def lose_leaders(wide: Site, cluster: Cluster, *streams: str) -> None:
     await wide.replicas("a", "b")
     worker = wide.worker("herd")
     puts = await put_many(wide, 50)
-    await asyncio.sleep(4)
-    name = await cluster.leader_of(stream)
-    await cluster.kill(name)
-    await asyncio.sleep(14)
-    await cluster.start(name)
-    await asyncio.sleep(4)
+    await asyncio.sleep(3)
+    for stream in streams:
+        name = await cluster.leader_of(stream)
+        await cluster.kill(name)
+        await asyncio.sleep(11)
+        await cluster.start(name)
+        await asyncio.sleep(2)
     await wide.verify(expected_of(puts), [worker], late_max_s=30, within_s=60)
 
 
@@ -61,6 +73,7 @@ async def test_replicas_that_boot_against_an_election_all_come_up(tmp_path: Path
         await cluster.__aexit__()
 
 
+@pytest.mark.slow
 async def test_a_lost_majority_is_waited_out(wide: Site, cluster: Cluster) -> None:
     """Two of three nodes die: nothing can be written, nobody gives up; they return: late, once, nothing lost."""
     replicas = await wide.replicas("a", "b")

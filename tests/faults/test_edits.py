@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.acceptance.evidence import Delivery
-from tests.acceptance.harness import Put, Site, utc_now
+from tests.acceptance.harness import Site, utc_now
 from tests.acceptance.processes import PlainWorker
 
 TICK = {"every": "1s", "queue": "old", "type": "tick", "overlap": "allow"}
-BEFORE_S = 4
-AFTER_S = 8
-
-
-async def edit_and_kill(site: Site, value: dict[str, object] | None) -> tuple[Put, list[PlainWorker]]:
-    """Run `tick`, change it (None: delete it), kill -9 the leader at once, and wait until a successor has acted."""
-    await site.replicas("a", "b")
-    workers = [site.worker("old"), site.worker("new")]
-    await site.put("tick", TICK)
-    await site.put("other", {**TICK, "type": "other"})
-    leader = await site.leader()
-    await asyncio.sleep(BEFORE_S)
-    put = await (site.put("tick", value) if value is not None else site.delete("tick"))
-    await leader.kill()
-    await site.leader(other_than=leader, within_s=15)
-    await asyncio.sleep(AFTER_S)
-    return put, workers
 
 
 def of(schedule: str, workers: list[PlainWorker], since: datetime) -> list[Delivery]:
@@ -40,45 +24,48 @@ def seconds_of(deliveries: list[Delivery]) -> list[int]:
     return sorted(int(each.nominal_at.timestamp()) for each in deliveries)
 
 
-async def test_an_edit_just_before_the_leader_dies_is_applied(site: Site) -> None:
-    """The new queue, type and grid hold for everything due more than a second after the edit."""
-    put, [old, new] = await edit_and_kill(site, {**TICK, "every": "2s", "queue": "new", "type": "tock"})
-    settled = put.at + timedelta(seconds=1)
-    assert not of("tick", [old], settled)
-    after = of("tick", [new], settled)
-    assert {each.headers["Schedd-Type"] for each in after} == {"tock"}
-    got = seconds_of(after)
-    assert len(got) >= AFTER_S // 2
-    assert got == list(range(got[0], got[-1] + 1, 2)), "no gap, no double, on the new grid"
-    assert seconds_of(of("other", [old], put.at)), "others go on"
-
-
-async def test_a_delete_just_before_the_leader_dies_is_applied(site: Site) -> None:
-    """Nothing of it that was due more than a second later reaches a worker, and nothing stays armed."""
-    put, workers = await edit_and_kill(site, None)
-    assert not of("tick", workers, put.at + timedelta(seconds=1))
-    assert await site.stored_count("SCHEDD_TIMELINE", "schedd.arm.tick.*") == 0
-    assert seconds_of(of("other", workers, put.at))
-    assert await site.events("deleted", "tick")
-
-
-async def test_a_pause_just_before_the_leader_dies_is_applied(site: Site) -> None:
-    """The same for a pause; taking it back makes the schedule go on, and fires nothing of the time between."""
-    put, workers = await edit_and_kill(site, {**TICK, "paused": True})
-    assert not of("tick", workers, put.at + timedelta(seconds=1))
-    assert (await site.status("tick"))["state"] == "paused"
-    resumed = await site.put("tick", TICK)
+async def test_changes_just_before_the_leader_dies_are_applied(site: Site) -> None:
+    """An edit, a delete and a pause that KV has acknowledged hold for everything due more than a second later."""
+    await site.replicas("a", "b")
+    workers = old, new = [site.worker("old"), site.worker("new")]
+    for id_ in ("edited", "deleted", "paused", "other"):
+        await site.put(id_, TICK)
+    leader = await site.leader()
     await asyncio.sleep(4)
-    got = seconds_of(of("tick", workers, put.at + timedelta(seconds=1)))
+    await site.put("edited", {**TICK, "every": "2s", "queue": "new", "type": "tock"})
+    await site.delete("deleted")
+    last = await site.put("paused", {**TICK, "paused": True})
+    await leader.kill()
+    await site.leader(other_than=leader, within_s=15)
+    await asyncio.sleep(7)
+    settled = last.at + timedelta(seconds=1)
+
+    assert not of("edited", [old], settled)
+    edited = of("edited", [new], settled)
+    assert {each.headers["Schedd-Type"] for each in edited} == {"tock"}
+    got = seconds_of(edited)
+    assert len(got) >= 3
+    assert got == list(range(got[0], got[-1] + 1, 2)), "no gap, no double, on the new grid"
+
+    assert not of("deleted", workers, settled)
+    assert await site.stored_count("SCHEDD_TIMELINE", "schedd.arm.deleted.*") == 0
+    assert await site.events("deleted", "deleted")
+
+    assert not of("paused", workers, settled)
+    assert (await site.status("paused"))["state"] == "paused"
+    resumed = await site.put("paused", TICK)
+    await asyncio.sleep(3)
+    got = seconds_of(of("paused", workers, settled))
     assert got
     assert got[0] > resumed.at.timestamp(), "a resume is not retroactive"
     assert got == list(range(got[0], got[-1] + 1))
 
+    got = seconds_of(of("other", workers, last.at))
+    assert got == list(range(got[0], got[-1] + 1)), "others go on"
+
 
 async def test_a_leader_stopped_across_an_edit_plans_no_stale_definition(site: Site) -> None:
     """SIGSTOP shorter than the lease, an edit meanwhile: after SIGCONT nothing of the old definition fires."""
-    import signal
-
     [leader] = await site.replicas("a", SCHEDD_HORIZON="4s", SCHEDD_LEASE="12s")
     workers = [site.worker("old"), site.worker("new")]
     await site.put("tick", TICK)

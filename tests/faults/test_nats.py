@@ -14,7 +14,7 @@ from tests.acceptance.processes import Replica
 from tests.nats_servers import Server, free_ports
 
 
-@pytest.mark.parametrize("down_s", [0.0, 6.0])
+@pytest.mark.parametrize("down_s", [2.0, pytest.param(12.0, marks=pytest.mark.slow)])
 async def test_nats_killed_and_restarted_loses_and_doubles_nothing(
     site: Site, server: Server, dice: random.Random, down_s: float
 ) -> None:
@@ -32,6 +32,7 @@ async def test_nats_killed_and_restarted_loses_and_doubles_nothing(
     assert (await replicas[0].http("/readyz"))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_flapping_server_is_survived(site: Site, server: Server, dice: random.Random) -> None:
     """Four kills in a row, each after a second or two."""
     replicas = await site.replicas("a", "b", SCHEDD_HORIZON="10s")
@@ -46,6 +47,7 @@ async def test_a_flapping_server_is_survived(site: Site, server: Server, dice: r
     assert all(replica.exit_code is None for replica in replicas)
 
 
+@pytest.mark.slow
 async def test_a_paused_server_is_survived(site: Site, server: Server) -> None:
     """SIGSTOP of NATS for longer than the lease, then SIGCONT."""
     await site.replicas("a", "b", SCHEDD_HORIZON="10s")

@@ -58,7 +58,7 @@ def most_at_once(records: Mapping[str, dict[str, Any]], slack: timedelta) -> dic
     return found
 
 
-@pytest.mark.parametrize("run_s", [15, pytest.param(90, marks=SLOW)])
+@pytest.mark.parametrize("run_s", [12, pytest.param(90, marks=SLOW)])
 async def test_runs_never_overlap_whoever_dies(site: Site, dice: random.Random, run_s: int) -> None:
     """Work of 1.4 s each second under skip: about every second one runs, alone; kills change nothing about that."""
     await site.replicas("a", "b", "c", SCHEDD_HORIZON="8s")
@@ -91,6 +91,7 @@ async def test_runs_never_overlap_whoever_dies(site: Site, dice: random.Random, 
     assert len(ran) > run_s * 15 / 8, "about every second one runs"
 
 
+@pytest.mark.slow
 async def test_no_slot_is_lost_for_good(site: Site, dice: random.Random) -> None:
     """After kills and quiet, every schedule that skips overlaps fires again and again."""
     await site.replicas("a", "b")
@@ -110,6 +111,7 @@ async def test_no_slot_is_lost_for_good(site: Site, dice: random.Random) -> None
     assert not skipped, f"{len(skipped)} of {len(ids)}: {records[skipped[0]]}"
 
 
+@pytest.mark.slow
 async def test_a_full_queue_skips_and_says_so(site: Site) -> None:
     """No worker: beyond max_pending occurrences are skipped, reason queue_full; it goes on when there is room."""
     await site.replicas("a", SCHEDD_MAX_PENDING="5")

@@ -6,6 +6,8 @@ import asyncio
 import random
 from datetime import timedelta
 
+import pytest
+
 from tests.acceptance.harness import Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.faults.proxy import Proxy
@@ -37,6 +39,7 @@ async def test_a_leader_behind_a_dead_switch_is_replaced_and_does_no_harm(site: 
         await site.verify(expected_of(puts), [worker], late_max_s=20)
 
 
+@pytest.mark.slow
 async def test_a_flapping_link_is_survived(site: Site, dice: random.Random) -> None:
     """The connection of one replica breaks every moment: nothing is lost or doubled, and it stays alive."""
     async with Proxy(site.url) as proxy:

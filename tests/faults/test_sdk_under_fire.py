@@ -32,7 +32,7 @@ worker.run()
 SLOW = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("run_s", [15, pytest.param(90, marks=SLOW)])
+@pytest.mark.parametrize("run_s", [12, pytest.param(90, marks=SLOW)])
 async def test_each_attempt_runs_once_whatever_dies(
     site: Site, server: Server, dice: random.Random, run_s: int
 ) -> None:
@@ -70,6 +70,7 @@ async def test_each_attempt_runs_once_whatever_dies(
     assert {id_: records[id_]["attempt"] for id_ in ids} == last
 
 
+@pytest.mark.slow
 async def test_one_try_is_at_most_once_whatever_dies(site: Site, server: Server, dice: random.Random) -> None:
     """max_tries 1: no execution is started twice, and none is left without an end."""
     await site.replicas("a", "b", SCHEDD_HORIZON="8s", SCHEDD_ACK_WAIT="2s")
