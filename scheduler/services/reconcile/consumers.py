@@ -31,8 +31,9 @@ class ConsumersRepair:
 
     async def repair(self, tenure: Tenure) -> int:
         """Raises Deposed, Unavailable. `ensure` names what it had to restore."""
+        applied = tenure.office.watermark.applied  # what was put since then is still the planner's to see to
         there = {each.queue for each in await self._queues.queues()}
-        known = (each.in_force for each in self._schedules)
+        known = (each.in_force for each in self._schedules if each.revision <= applied)
         missing = {each.definition.schedule.queue for each in known if each is not None} - there
         tenure.check()
         for queue in sorted(missing):

@@ -284,7 +284,8 @@ class Replica:
                 await self.world.clock.advance(0.05)
             task.result()
 
-    def tenure(self, lasts_s: float = 1e9) -> Tenure:
+    def tenure(self, lasts_s: float = 1e9, *, applied: int = 10**9) -> Tenure:
+        """Every edit is applied, unless told otherwise."""
         clock = self.world.clock
-        office = Office(1, 1, Watermark(clock.now()))
+        office = Office(1, 1, Watermark(clock.now(), applied))
         return Tenure(clock, Term(1, clock.boottime_s() + lasts_s), office)
