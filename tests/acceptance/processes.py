@@ -82,6 +82,17 @@ class Process:
         except OSError:
             return False
 
+    @property
+    def open_files(self) -> int:
+        """Files and sockets it holds open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    @property
+    def memory_mb(self) -> float:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     async def kill(self) -> None:
         """kill -9, and wait; harmless if it has ended."""
         self.signal(signal.SIGKILL)

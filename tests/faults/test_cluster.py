@@ -33,9 +33,8 @@ async def test_killing_the_nodes_that_lead_our_streams_loses_nothing(wide: Site,
 @pytest.mark.slow
 async def test_killing_the_nodes_that_lead_our_buckets_loses_nothing(wide: Site, cluster: Cluster) -> None:
     """The same for the buckets of records, definitions, rows and the lease."""
-    await lose_leaders(
-        wide, cluster, *(f"KV_schedd-{word}" for word in ("executions", "schedules", "status", "control"))
-    )
+    buckets = ("executions", "schedules", "status", "control")
+    await lose_leaders(wide, cluster, *(f"KV_schedd-{word}" for word in buckets))
 
 
 async def lose_leaders(wide: Site, cluster: Cluster, *streams: str) -> None:

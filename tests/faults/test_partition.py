@@ -48,12 +48,20 @@ async def test_a_flapping_link_is_survived(site: Site, dice: random.Random) -> N
         await site.replicas("near", SCHEDD_HORIZON="10s")
         worker = site.worker("herd")
         puts = await put_many(site, 30)
-        for _ in range(12):
+        await asyncio.sleep(3)
+        files, memory_mb = flapping.open_files, flapping.memory_mb
+        for _ in range(25):
             await asyncio.sleep(dice.uniform(0.2, 1.5))
             proxy.cut()
         await asyncio.sleep(4)
         assert flapping.exit_code is None
         await site.verify(expected_of(puts), [worker], late_max_s=15)
+        assert flapping.open_files <= files + 2
+        assert flapping.memory_mb < memory_mb + 30
+        await asyncio.sleep(32)  # what could not be deleted is forgotten by the server
+        for bucket in ("schedules", "executions", "control"):
+            left = (await site.api(f"CONSUMER.NAMES.KV_schedd-{bucket}"))["consumers"]
+            assert len(left) <= 3, f"{bucket}: one watch a replica, and at most one just replaced: {left}"
 
 
 async def test_a_leader_whose_watch_is_cut_plans_no_stale_definition(site: Site) -> None:
