@@ -21,7 +21,10 @@ def span_s(span: Span, *, field: str) -> float:
     if isinstance(span, timedelta):
         seconds = span.total_seconds()
     elif isinstance(span, str):
-        seconds = parse_duration(span, field=field).total_seconds()
+        try:
+            seconds = parse_duration(span, field=field).total_seconds()
+        except InvalidArgument as problem:
+            raise InvalidArgument(f"{field}: {problem.message}", field=field) from None
     else:
         seconds = float(span)
     if not 0 < seconds < 1e9:
