@@ -1,7 +1,8 @@
 """Execution records: read, create, and move on by the lifecycle table, many at a time, always by compare-and-set.
 
 Whoever has a terminal record written gets told so exactly once per write that won (`ended`), and passes it to
-`Settlement`, which frees the slot. A crash between the two is the reconciler's to find.
+`Settlement`, which frees the slot. A crash between the two is the reconciler's to find. He counts it, too; twice only
+where a write was lost without an answer and a rival had written the very same (two replicas folding one report).
 """
 
 from __future__ import annotations
