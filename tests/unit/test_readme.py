@@ -61,7 +61,7 @@ def test_there_are_links() -> None:
 
 @pytest.mark.parametrize("link", sorted(set(LINKS)))
 def test_links_lead_somewhere(link: str) -> None:
-    """A file that is there, a test function in it, or a heading of this page."""
+    """A file that is there, a test in it that CI runs, or a heading of this page."""
     place, _, name = link.partition("#")
     if not place:
         headings = re.findall(r"^##+ (.+)$", README, re.MULTILINE)
@@ -69,8 +69,11 @@ def test_links_lead_somewhere(link: str) -> None:
         return
     assert (ROOT / place).exists()
     if name:
-        functions = [node for node in ast.walk(ast.parse((ROOT / place).read_text())) if hasattr(node, "name")]
-        assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        nodes = ast.walk(ast.parse((ROOT / place).read_text()))
+        functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name in functions
+        marks = [ast.unparse(mark) for mark in functions[name].decorator_list]
+        assert not any("slow" in mark.lower() for mark in marks if "parametrize" not in mark), "CI does not run it"
 
 
 # --- names
