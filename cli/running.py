@@ -50,9 +50,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
 
 def sentence(error: ScheddError) -> str:
     """The message; with the field in front where input is wrong and the message does not tell which."""
-    text = clean(error.message)
-    told = not isinstance(error, InvalidArgument) or not error.field or error.field.rpartition(".")[2] in text
-    return text if told else f"{error.field}: {text}"
+    return clean(error.sentence if isinstance(error, InvalidArgument) else error.message)
 
 
 def _report(name: str, problem: Exception) -> int:

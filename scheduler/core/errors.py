@@ -58,6 +58,12 @@ class ScheddError(Exception):
 class InvalidArgument(ScheddError):
     code = "invalid_argument"
 
+    @property
+    def sentence(self) -> str:
+        """The message, with the field in front where it does not name it itself."""
+        told = not self.field or self.field.rpartition(".")[2] in self.message
+        return self.message if told else f"{self.field}: {self.message}"
+
 
 class PayloadTooLarge(InvalidArgument):
     code = "payload_too_large"

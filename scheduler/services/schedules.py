@@ -159,8 +159,8 @@ class ScheduleCache:
             definition = Definition(schedule=schedule, generation=entry.revision, effective_at=entry.at)
             in_force = InForce(definition, compile_trigger(schedule))
             return Known(entry.key, entry.revision, entry.at, entry.value, in_force=in_force)
-        except ScheddError as problem:
-            error = problem.message if problem.field is None else f"{problem.field}: {problem.message}"
+        except InvalidArgument as problem:
+            error = problem.sentence
         except Exception as problem:  # a value that breaks the parser must not stop every other schedule
             log.exception("a schedule broke the parser", extra={"event": "parser_broke", "schedule": entry.key})
             error = f"cannot be read: {type(problem).__name__}"
