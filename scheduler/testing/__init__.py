@@ -1,7 +1,7 @@
 """For users' tests and for ours: a whole schedd in this process.
 
-    async with LocalSchedd() as local:
-        async with Client.connect(nats=local.nats_url) as client: ...
+async with LocalSchedd() as local:
+    async with Client.connect(nats=local.nats_url) as client: ...
 """
 
 from __future__ import annotations

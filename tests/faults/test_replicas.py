@@ -65,7 +65,6 @@ async def test_kill_term_hands_over_in_under_a_second(site: Site) -> None:
     await site.verify(expected_of(puts), [worker], late_max_s=4)
 
 
-@pytest.mark.slow
 async def test_stop_of_all_and_start_of_one_goes_on(site: Site) -> None:
     """With no replica alive what was armed fires late but once, when one is back."""
     replicas = await site.replicas("a", "b", SCHEDD_HORIZON="4s")
