@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from scheduler.core.arming import next_wanted
 from scheduler.core.dispatching import InForce
-from scheduler.core.errors import InvalidArgument, NotFound, ScheddError
+from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
 from scheduler.core.overlap import takes_slot
 from scheduler.core.triggers import compile_trigger
