@@ -338,7 +338,7 @@ async def test_rivals_count_once_between_them(seed: int, fault: str) -> None:
     await telling
     calls = [call.name for _, telemetry in offices for call in telemetry.calls]
     counts = [calls.count(name) for name in ("verdict", "lateness", "finished")]
-    assert counts == [1, 1, 1] or (fault == "lose" and min(counts) == 1)
+    assert counts == [1, 1, 1] or (fault == "lose" and min(counts) >= 1)
     assert [each.state for each in (await world.record(claimed().id)).history] == [
         State.CLAIMED,
         State.QUEUED,
