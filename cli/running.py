@@ -6,8 +6,11 @@ A reader that closed the pipe (`schedctl list | head`) has seen enough: that is 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
+import json
 import logging
 import os
 import sys
@@ -25,6 +28,7 @@ INTERRUPTED = 130
 def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code. What libraries log is not for whoever types a command."""
     logging.getLogger().addHandler(logging.NullHandler())
+    _show_any_text()
     try:
         return _run(app, name, arguments)
     except (ReaderGone, BrokenPipeError):
@@ -71,6 +75,20 @@ def _report(name: str, problem: Exception) -> int:
         return 1
     warn(f"{name}: unexpected {type(problem).__name__}: {clean(str(problem))} (SCHEDD_DEBUG=1 shows more)")
     return 1
+
+
+def _show_any_text() -> None:
+    """Where stdout cannot say a character (a terminal that is not UTF-8), it is spelled as JSON spells it: \\u00fc."""
+    codecs.register_error("as-json", _spelled)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="as-json")
+
+
+def _spelled(problem: UnicodeError) -> tuple[str, int]:
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    text = problem.object[problem.start : problem.end]
+    return json.dumps(text)[1:-1], problem.end
 
 
 def _close_quietly() -> None:

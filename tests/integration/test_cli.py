@@ -215,6 +215,15 @@ async def test_get_shows_what_is_wrong(cli: Cli, daemon: FakeDaemon) -> None:
     assert "AP8=" in (await cli("get", "binary")).out
 
 
+async def test_a_terminal_that_is_not_utf8(cli: Cli, daemon: FakeDaemon) -> None:
+    """What stdout cannot encode is spelled out, so that JSON stays the same JSON; no command fails for it."""
+    daemon.put("x", {**HELLO, "name": "größe 🚀"})
+    result = await cli("get", "x", "--json", PYTHONIOENCODING="ascii")
+    assert result.code == 0, result.err
+    assert result.json["schedule"]["name"] == "größe 🚀"
+    assert "gr\\u00f6\\u00dfe" in (await cli("get", "x", PYTHONIOENCODING="ascii")).out
+
+
 async def test_control_characters_never_reach_the_terminal(cli: Cli, daemon: FakeDaemon) -> None:
     """An escape sequence somebody put into a definition is spelled out."""
     daemon.put("evil", {**HELLO, "name": "\x1b[2Jboo", "type": "t\nx"})
