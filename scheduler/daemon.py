@@ -125,6 +125,7 @@ class Replica:
 
     async def _wire(self, adapters: Adapters) -> None:
         wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints)
+        await wiring.schema.check()
         self._closers += [wiring.schedules.stop, wiring.index.stop, wiring.settlement.flush]
         await asyncio.gather(wiring.schedules.start(), wiring.index.start())
         service = ApiService(adapters.client, self.names, wiring.api, self._metadata())

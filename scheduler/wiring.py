@@ -24,6 +24,7 @@ from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
+from scheduler.services.schema import Schema
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
 from scheduler.services.together import run_together
@@ -176,11 +177,16 @@ class Wiring:
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
-        await run_together(self.planner.run(tenure), self.reconciler.run(tenure), self.housekeeper.run(tenure))
+        duties = (self.planner, self.reconciler, self.housekeeper, self.schema)
+        await run_together(*(duty.run(tenure) for duty in duties))
 
     @cached_property
     def watermark_copy(self) -> WatermarkCopy:
         return WatermarkCopy(self.adapters.control, self.clock)
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema(self.adapters.control, self.clock)
 
     @cached_property
     def announcer(self) -> Announcer:

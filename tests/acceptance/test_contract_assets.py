@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from nats.js.errors import APIError
 from tests.acceptance.harness import Site, eventually
 from tests.acceptance.processes import Replica
 from tests.acceptance.standing import Standing, end, wait_for
+from tests.nats_servers import Server
 
 DAY_NS = 24 * 3600 * 1_000_000_000
 WHAT: dict[str, Any] = {"queue": "q", "type": "t"}
@@ -142,7 +144,7 @@ async def test_buckets_are_buckets_of_nats_py(site: Site) -> None:
 
 
 async def test_control_holds_the_lease_and_a_copy_of_the_watermark(site: Site) -> None:
-    """`leader` at once, `watermark` within ten seconds."""
+    """`leader` and `schema` at once, `watermark` within ten seconds."""
     lease = await site.leader_record()
     assert lease["replica"] == "a"
     other = await site.value("team1-control", "leader")
@@ -154,6 +156,20 @@ async def test_control_holds_the_lease_and_a_copy_of_the_watermark(site: Site) -
 
     copy = await eventually(copied, within_s=12, what="the copy of the watermark")
     assert {"until", "applied", "calendars"} <= set(copy)
+    schema = await site.value("schedd-control", "schema")
+    assert schema
+    assert schema["schema"] == 1
+
+
+async def test_a_replica_older_than_what_is_stored_does_not_start(server: Server, tmp_path: Path) -> None:
+    """One clear sentence and exit code 5: it would misread what newer ones wrote."""
+    async with Site(tmp_path, server.url) as site:
+        await site.replicas("a")
+        await (await site.js.key_value("schedd-control")).put("schema", b'{"schema": 99, "tzdata": "2026a"}')
+        old = site.replica("old")
+        assert await old.ended() == 5
+        assert "schema 99" in old.log
+        assert "Traceback" not in old.log
 
 
 # --- consumers

@@ -1,0 +1,86 @@
+"""The version of what is stored: written once, obeyed by every replica."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from scheduler.core.errors import Unavailable
+from scheduler.core.leadership import Term
+from scheduler.core.zones import tzdata_version
+from scheduler.memory.buckets import MemoryBucket
+from scheduler.memory.clock import VirtualClock
+from scheduler.memory.server import MemoryServer
+from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.leader import Deposed, Tenure
+from scheduler.services.schema import EVERY_S, SCHEMA, Schema
+from scheduler.wire.names import SCHEMA_KEY
+
+NOTED = {"schema": SCHEMA, "tzdata": tzdata_version()}
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.control = MemoryBucket(MemoryServer(self.clock), "schedd-control")
+        self.schema = Schema(self.control, self.clock)
+
+    async def lead(self, seconds: float) -> asyncio.Task[None]:
+        """A term of so long: its task, ended or cancelled by then."""
+        office = Office(1, 1, Watermark(self.clock.now()))
+        tenure = Tenure(self.clock, Term(1, self.clock.boottime_s() + 1e9), office)
+        task = asyncio.ensure_future(self.schema.run(tenure))
+        await self.clock.advance(seconds)
+        if not task.done():
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return task
+
+    async def stored(self) -> object:
+        entry = await self.control.get(SCHEMA_KEY)
+        assert entry is not None
+        return json.loads(entry.value)
+
+
+async def test_a_leader_notes_it_once() -> None:
+    """Missing: written, with the tzdata in use; there: left alone, however long the term."""
+    stage = Stage()
+    await stage.schema.check()
+    await stage.lead(3 * EVERY_S)
+    assert await stage.stored() == NOTED
+    assert await stage.control.last_revision() == 1
+    await stage.schema.check()
+    await stage.lead(EVERY_S)
+    assert await stage.control.last_revision() == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"schema": 0}', b'{"schema": "2"}', b"[" * 5000])
+async def test_what_cannot_be_read_is_written_anew(value: bytes) -> None:
+    """A foreign value keeps nobody from starting or leading."""
+    stage = Stage()
+    await stage.control.put(SCHEMA_KEY, value)
+    await stage.schema.check()
+    await stage.lead(1)
+    assert await stage.stored() == NOTED
+
+
+async def test_a_new_tzdata_is_noted_and_the_schema_kept() -> None:
+    """The leader's release takes the place of the one before it."""
+    stage = Stage()
+    stage.schema = Schema(stage.control, stage.clock, known=7)
+    await stage.control.put(SCHEMA_KEY, b'{"schema": 3, "tzdata": "1999a"}')
+    await stage.lead(1)
+    assert await stage.stored() == {"schema": 3, "tzdata": tzdata_version()}
+
+
+async def test_an_older_replica_neither_starts_nor_leads() -> None:
+    """A newer schema is an error that tells what to do; a leader that meets it steps down and leaves it as it is."""
+    stage = Stage()
+    await stage.control.put(SCHEMA_KEY, b'{"schema": 2, "tzdata": "1999a"}')
+    with pytest.raises(Unavailable, match="schema 2, this replica knows 1: upgrade"):
+        await stage.schema.check()
+    task = await stage.lead(1)
+    assert isinstance(task.exception(), Deposed)
+    assert await stage.stored() == {"schema": 2, "tzdata": "1999a"}
