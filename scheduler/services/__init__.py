@@ -6,8 +6,8 @@ computed, creations are compare-and-set, pairs are atomic.
 
 On every replica: `dispatcher`, `launch` and `slots` (the one way from an occurrence to a task), `tracker` (what workers
 report), `settlement` (rows follow records), `api` (use cases). On the leader: `leader` (lease and epoch), `planner`
-with `agenda`, `announcing`, `housekeeping`, `schema`, `reconcile`. What they know: `schedules`, `executions`, `rows`, `records`,
-`mirror`, `watching`, `applied`.
+with `agenda`, `announcing`, `housekeeping`, `schema`, `reconcile`. What they know: `schedules`, `executions`, `rows`,
+`records`, `mirror`, `watching`, `applied`.
 """
 
 from __future__ import annotations
