@@ -31,6 +31,8 @@ ERROR_TYPE_MAX = 256
 ERROR_MESSAGE_MAX = 4_096
 TRACEBACK_MAX = 16_384
 NOTE_MAX = 1_024
+WORKER_MAX = 256
+"""Characters of a worker's name that a record keeps: workers in other languages may call themselves anything."""
 LOG_MESSAGE_MAX = 4_096
 LOG_VALUES_MAX = 8_192
 
@@ -154,6 +156,7 @@ def _plain(value: Any) -> Any:
 def decode(body: bytes, kind: type[Body]) -> Body:
     """The body as `kind`, its instants in UTC cut to milliseconds. Raises InvalidArgument that names the field."""
     try:
+        body.decode()  # what is kept raw would not be looked at
         found = msgspec.json.decode(body, type=kind)
     except (ValueError, RecursionError) as problem:
         reason, _, path = str(problem).partition(" - at `$.")

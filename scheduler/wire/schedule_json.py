@@ -14,6 +14,7 @@ import msgspec
 
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.wire.instants import format_instant
+from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 from scheduler.wire.schedule_values import RepeatedName
 
 STATE_FIELDS: Final = ("paused", "pause_note", "paused_until")
@@ -37,6 +38,8 @@ def read_document(raw: bytes, bytes_max: int) -> tuple[Any, bytes | None]:
         raise PayloadTooLarge(f"the definition has {len(raw)} bytes, more than {bytes_max}", field="payload")
     if not raw:
         raise InvalidArgument("the value is empty: store a schedule as a JSON object")
+    if is_too_deep(raw):
+        raise InvalidArgument(f"the value is nested too deeply: at most {DEPTH_MAX} levels")
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
         has_payload = isinstance(document, dict) and "payload" in document

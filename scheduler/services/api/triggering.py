@@ -31,6 +31,7 @@ from scheduler.services.records import Records
 from scheduler.wire import api
 from scheduler.wire.ids import check_nonce, manual_execution_id, parse_execution_id
 from scheduler.wire.names import nonce_key
+from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 
 BUILT = (Overlap.SKIP, Overlap.ALLOW)  # the policies that `core.overlap.admit` knows so far
 NO_EPOCH = 0  # no leader planned a manual run
@@ -124,5 +125,7 @@ def _with_payload(definition: Definition, request: api.TriggerSchedule, bytes_ma
     if len(payload) > bytes_max:
         message = f"the payload has {len(payload)} bytes, more than {bytes_max}: pass a reference instead"
         raise PayloadTooLarge(message, field="payload")
+    if is_too_deep(payload):
+        raise InvalidArgument(f"the payload is nested too deeply: at most {DEPTH_MAX} levels", field="payload")
     schedule = structs.replace(definition.schedule, payload=payload, payload_is_json=True)
     return structs.replace(definition, schedule=schedule)

@@ -9,13 +9,16 @@ from scheduler.core.model.execution import Failure, State
 from scheduler.core.tracking import BAD_REPORT, AttemptEnded, AttemptStarted, Report
 from scheduler.ports.queues import ReportMessage
 from scheduler.wire.ids import parse_execution_id
+from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 from scheduler.wire.reports import (
     BY_DAEMON,
     FINISHED,
     RESULT_MAX,
     STARTED,
+    WORKER_MAX,
     Finished,
     Started,
+    clip,
     clip_failure,
     decode,
 )
@@ -47,7 +50,7 @@ def _started(message: ReportMessage) -> AttemptStarted:
         body = decode(message.body, Started)
     except InvalidArgument:
         return started
-    return structs.replace(started, worker=body.worker, by_daemon=body.by == BY_DAEMON)
+    return structs.replace(started, worker=clip(body.worker, WORKER_MAX), by_daemon=body.by == BY_DAEMON)
 
 
 def _ended(message: ReportMessage) -> AttemptEnded:
@@ -58,9 +61,7 @@ def _ended(message: ReportMessage) -> AttemptEnded:
         return AttemptEnded(
             attempt=message.attempt, at=message.at, seq=message.seq, state=State.FAILED, error=error, note=BAD_REPORT
         )
-    result, note = bytes(body.result), body.note
-    if len(result) > RESULT_MAX:
-        result, note = b"", f"result dropped, its {len(result)} bytes are more than {RESULT_MAX}"
+    result, note = _result(body)
     return AttemptEnded(
         attempt=message.attempt,
         at=message.at,
@@ -70,3 +71,13 @@ def _ended(message: ReportMessage) -> AttemptEnded:
         error=None if body.error is None else clip_failure(body.error),
         note=note,
     )
+
+
+def _result(body: Finished) -> tuple[bytes, str | None]:
+    """The result as a record can hold it, and the note: its work is done, so what cannot be held is dropped."""
+    result = bytes(body.result)
+    if len(result) > RESULT_MAX:
+        return b"", f"result dropped, its {len(result)} bytes are more than {RESULT_MAX}"
+    if is_too_deep(result):
+        return b"", f"result dropped, it is nested deeper than {DEPTH_MAX} levels"
+    return result, body.note

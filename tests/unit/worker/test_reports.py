@@ -113,3 +113,12 @@ def test_offsets_are_needed() -> None:
     """An instant with another offset is the same instant."""
     at = AT.astimezone(timezone(timedelta(hours=5)))
     assert r.decode(msgspec.json.encode({"worker": "w", "at": at}), r.Started).at == AT
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"outcome":"succeeded","result":"\xff"}', b'{"outcome":"succeeded","x":"\xed\xa0\x80"}']
+)
+def test_what_is_no_text_is_no_report(body: bytes) -> None:
+    """A result is kept as it is, so it must be what the record can hold: UTF-8."""
+    with pytest.raises(InvalidArgument, match="utf-8"):
+        r.decode(body, r.Finished)
