@@ -135,7 +135,7 @@ def decode_execution(raw: bytes) -> Execution:
     try:
         record = _RECORD.decode(raw)
         return _execution_of(record)
-    except (msgspec.DecodeError, ValueError, InvalidArgument) as problem:
+    except (ValueError, RecursionError, InvalidArgument) as problem:
         raise InvalidArgument(f"not an execution record: {problem}") from None
 
 
@@ -184,7 +184,7 @@ def summary_of(raw: bytes) -> Summary | None:
     """The summary of a stored record; None when the value is no record."""
     try:
         return _SUMMARY.decode(raw)
-    except (msgspec.DecodeError, ValueError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -192,6 +192,6 @@ def document_of(raw: bytes) -> dict[str, Any] | None:
     """A stored record as the API shows it; None when it cannot be read."""
     try:
         document = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, ValueError):
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

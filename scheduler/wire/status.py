@@ -69,7 +69,7 @@ def decode_status(raw: bytes) -> StatusRow:
             decided=parse_optional(row.decided),
             fires=row.fires,
         )
-    except (msgspec.DecodeError, ValueError, InvalidArgument):
+    except (ValueError, RecursionError, InvalidArgument):
         return StatusRow()
 
 
@@ -84,6 +84,6 @@ def decode_lease(raw: bytes) -> LeaseRecord:
     try:
         lease = _LEASE.decode(raw)
         since = parse_instant(lease.since)
-    except (msgspec.DecodeError, ValueError, InvalidArgument):
+    except (ValueError, RecursionError, InvalidArgument):
         lease, since = _Lease(), parse_instant("1970-01-01T00:00:00Z")
     return LeaseRecord(lease.holder, lease.nonce, lease.replica, lease.version, lease.lease_s, since)
