@@ -1,14 +1,9 @@
-"""A stage for the leader's side: replicas of the memory twins in virtual time, which can be stopped, skewed, killed.
-
-A `Process` stands for one replica's process: SIGSTOP holds it at its next call or sleep, a tripwire kills it there.
-"""
+"""A stage for the leader's side: replicas of the memory twins in virtual time, and what a timeline should hold."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -17,14 +12,14 @@ import msgspec
 
 from scheduler.core.arming import plan_all
 from scheduler.core.dispatching import InForce
-from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable, Unsure
+from scheduler.core.errors import Fenced, InvalidArgument, ScheddError, Unavailable
 from scheduler.core.leadership import LeaseTimings, Term
 from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import StatusRow
 from scheduler.core.planning import late_one_shots
 from scheduler.core.triggers import EPOCH, compile_trigger
 from scheduler.memory.buckets import MemoryBucket
-from scheduler.memory.clock import VirtualClock
+from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
@@ -32,107 +27,22 @@ from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.announcing import Announcer
-from scheduler.services.leader import Leader, Tenure
+from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.planner import Planner
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.wire.ids import parse_nominal
+from scheduler.wire.instants import format_instant
 from scheduler.wire.names import LEADER_KEY, Names
 from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 from scheduler.wire.status import decode_lease, decode_status
-from scheduler.wire.timeline import decode_armed
+from scheduler.wire.timeline import decode_armed, decode_watermark
+from tests.unit.services.processes import Process
 
 TIMINGS = LeaseTimings(15.0, 10.0, 2.0)
 HORIZON = timedelta(seconds=20)
-TIMEOUT_S = 5.0  # of a request, as the adapter has it
-
-
-class Process:
-    """What happens to a replica from outside. `kill_at` counts its calls; `late`: the deadly one still takes effect."""
-
-    def __init__(self, clock: VirtualClock, *, kill_at: int = 0, late: bool = False) -> None:
-        self.clock = ProcessClock(clock, self)
-        self.calls = 0
-        self.hanging: set[str] = set()
-        """Names of methods whose answers get lost; what they ask for happens all the same."""
-        self.on_call: Callable[[str], object] = lambda name: None
-        self.problem: ScheddError | None = None
-        """Instead of killing: what the call with that number raises."""
-        self._kill_at, self._late = kill_at, late
-        self._runs = asyncio.Event()
-        self._runs.set()
-
-    @property
-    def is_dead(self) -> bool:
-        return self.problem is None and 0 < self._kill_at <= self.calls
-
-    def stop(self) -> None:
-        self._runs.clear()
-
-    def cont(self) -> None:
-        self._runs.set()
-
-    @property
-    def is_stopped(self) -> bool:
-        return not self._runs.is_set()
-
-    async def awake(self) -> None:
-        await self._runs.wait()
-
-    def around(self, port: Any) -> Any:
-        return _Port(port, self)
-
-    async def call(self, name: str, method: Any, *args: Any, **kwargs: Any) -> Any:
-        await self.awake()
-        if self.is_dead:
-            raise asyncio.CancelledError
-        self.calls += 1
-        self.on_call(name)
-        await self.awake()
-        is_hit = self.calls == self._kill_at
-        if is_hit and not self._late:
-            raise self.problem or asyncio.CancelledError
-        result = await method(*args, **kwargs)
-        if is_hit:
-            raise self.problem or asyncio.CancelledError
-        if name in self.hanging:
-            await self.clock.sleep(TIMEOUT_S)
-            raise Unsure("no answer from NATS in time")
-        await self.awake()
-        return result
-
-
-class _Port:
-    def __init__(self, port: Any, process: Process) -> None:
-        self._port, self._process = port, process
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        return functools.partial(self._process.call, name, found) if inspect.iscoroutinefunction(found) else found
-
-
-class ProcessClock:
-    """The world's time, as a process sees it: with a skewed wall clock, and asleep while stopped."""
-
-    def __init__(self, clock: VirtualClock, process: Process) -> None:
-        self._clock, self._process = clock, process
-        self.skew_s = 0.0
-
-    def now(self) -> datetime:
-        return self._clock.now()
-
-    def boottime_s(self) -> float:
-        return self._clock.boottime_s()
-
-    def offset_s(self) -> float:
-        return self.skew_s
-
-    def observe_server(self, server_at: datetime, sent_s: float, received_s: float) -> None:
-        """The offset is what the test says."""
-
-    async def sleep(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        await self._process.awake()
+SECOND = timedelta(seconds=1)
+HALF = 0.5  # a moment after START at which nothing is due
 
 
 class World:
@@ -248,88 +158,8 @@ class World:
         return "" if entry is None or entry.deleted else decode_lease(entry.value).holder.rpartition("-")[0]
 
 
-class Candidate:
-    """One replica that stands for office. Its duty notes its writes: every 0.5 s a fenced batch that says so."""
-
-    def __init__(self, world: World, label: str, *, timings: LeaseTimings = TIMINGS, duty: Any = None) -> None:
-        self.world, self.label = world, label
-        self.process = Process(world.clock)
-        self.control = world.control.replica()
-        self.timeline = self.process.around(MemoryTimeline(world.server))
-        self.telemetry = RecordingTelemetry()
-        self.tenures: list[Tenure] = []
-        self.writes: list[tuple[float, int]] = []
-        """(boottime, epoch) of every fenced write that the storage took."""
-        self.refused = 0
-        self.duty_survives = False
-        """Whether the duty waits out a storage that is away, as the planner does."""
-        self.timeline_fault: Callable[[], Awaitable[None]] | None = None
-        self.leader = Leader(
-            control=self.process.around(self.control),
-            timeline=self.timeline,
-            clock=self.process.clock,
-            telemetry=self.telemetry,
-            replica=label,
-            version="1",
-            timings=timings,
-            duty=duty or self._write_on,
-            first_watermark=self._first_watermark,
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self.leader.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.process.cont()
-        self.process.hanging.clear()
-        self.leader.stop()
-        assert self._task is not None
-        while not self._task.done():
-            await self.world.clock.advance(1.0)
-        if not self._task.cancelled():
-            self._task.result()
-
-    @property
-    def leads(self) -> bool:
-        """Whether it believes so, and its term still holds."""
-        tenure = self.leader.tenure
-        return tenure is not None and tenure.remaining_s > 0
-
-    @property
-    def epochs(self) -> list[int]:
-        return [tenure.office.epoch for tenure in self.tenures]
-
-    @property
-    def has_ended(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    async def _first_watermark(self) -> Watermark:
-        if self.timeline_fault is not None:
-            await self.timeline_fault()
-        return Watermark(self.world.clock.now())
-
-    async def _write_on(self, tenure: Tenure) -> None:
-        self.tenures.append(tenure)
-        while True:
-            try:
-                await self.write(tenure)
-            except Unavailable:
-                if not self.duty_survives:
-                    raise
-            await self.process.clock.sleep(0.5)
-
-    async def write(self, tenure: Tenure, *, checked: bool = True) -> None:
-        if checked:
-            tenure.check()
-        try:
-            mark = Watermark(self.world.clock.now())
-            tenure.office = await self.timeline.commit(tenure.office, arms=(), disarms=(), watermark=mark)
-        except BaseException:
-            self.refused += 1
-            raise
-        self.writes.append((self.world.clock.boottime_s(), tenure.office.epoch))
+async def _nothing() -> None:
+    """What happens after a commit, unless a test says otherwise."""
 
 
 class _Queues(MemoryTaskQueues):
@@ -354,7 +184,10 @@ class _Timeline(MemoryTimeline):
         if self._replica.slow_commit_s:
             self._replica.committing = True
             await self._replica.world.clock.sleep(self._replica.slow_commit_s)
-        return await super().commit(*args, **kwargs)
+        office = await super().commit(*args, **kwargs)
+        self._replica.commits += 1
+        await self._replica.after_commit()
+        return office
 
 
 class PlanningReplica:
@@ -393,6 +226,8 @@ class PlanningReplica:
         self.timeline_problem: ScheddError | None = None
         self.queue_problem: ScheddError | None = None
         """What every commit, and every making of a queue, raises."""
+        self.commits = 0
+        self.after_commit: Callable[[], Awaitable[None]] = _nothing
         self.slow_commit_s = 0.0
         self.committing = False
         """How long a batch is on its way, and whether a slow one was."""
@@ -433,25 +268,30 @@ class PlanningReplica:
         self.task = asyncio.create_task(self.planner.run(self.tenure))
 
     async def take_office(self, *, lasts_s: float = 1e9, first: Watermark | None = None) -> Tenure:
+        """As the leader does it: tried again until it is known to be taken."""
         timeline, clock = self.world.timeline, self.world.clock
-        epoch, mark = await timeline.epoch(), await timeline.watermark()
-        watermark = mark.watermark if mark is not None else first or Watermark(clock.now())
-        assert watermark is not None
-        office = await timeline.take_office(
-            holder="a",
-            lease_rev=1,
-            at=clock.now(),
-            expect_epoch=0 if epoch is None else epoch.seq,
-            watermark=watermark,
-            expect_watermark=0 if mark is None else mark.seq,
-        )
-        return Tenure(self.process.clock, Term(1, clock.boottime_s() + lasts_s), office)
+        while True:
+            epoch, mark = await timeline.epoch(), await timeline.watermark()
+            watermark = mark.watermark if mark is not None else first or Watermark(clock.now())
+            assert watermark is not None
+            with contextlib.suppress(Fenced, Unavailable):
+                office = await timeline.take_office(
+                    holder="a",
+                    lease_rev=1,
+                    at=clock.now(),
+                    expect_epoch=0 if epoch is None else epoch.seq,
+                    watermark=watermark,
+                    expect_watermark=0 if mark is None else mark.seq,
+                )
+                return Tenure(self.process.clock, Term(1, clock.boottime_s() + lasts_s), office)
 
     async def end(self) -> None:
         """As when the term ends: the duty is cancelled."""
         if self.task is not None:
             self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+            (ending,) = await asyncio.gather(self.task, return_exceptions=True)
+            if not isinstance(ending, asyncio.CancelledError | Deposed | ScheddError | None):
+                raise ending
         await self.schedules.stop()
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
@@ -472,3 +312,63 @@ class PlanningReplica:
             return mark.applied >= newest and mark.until >= end
 
         await self.until(planned)
+
+
+def instant(seconds: float) -> str:
+    return format_instant(START + timedelta(seconds=seconds))
+
+
+def revision_of(world: World, schedule_id: str) -> int:
+    entry = world.schedules.stream.last_of(f"$KV.{world.names.schedules}.{schedule_id}")
+    assert entry is not None
+    return entry.seq
+
+
+async def check_mark(world: World) -> None:
+    """For every schedule whose newest write is applied: all that is owed up to W, and nothing that is not yielded."""
+    stored = world.server.timeline.last_of(world.names.watermark)
+    assert stored is not None
+    mark, now = decode_watermark(stored.data), world.clock.now()
+    armed = world.armed()
+    for name, history in world.history.items():
+        if revision_of(world, name) > mark.applied:
+            continue
+        in_force = history[-1][1]
+        there = [at for at in armed.get(name, []) if at > now]
+        owed = [at for at in world.expected_of(name, max(history[-1][0], now), mark.until) if at > now]
+        assert [at for at in there if at <= mark.until] == owed, (name, in_force, mark)
+        beyond = [at for at in there if at > mark.until]
+        assert not beyond or in_force is not None
+        for at in beyond:
+            assert in_force is not None
+            assert in_force.trigger.yields(at)
+            assert not in_force.definition.schedule.is_paused_at(at)
+
+
+async def planned_world() -> World:
+    """One leader planned schedules of every kind; then it was gone, and half of them were edited."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("every", every="1s")
+    world.put("cron", cron="*/5 * * * * *")
+    world.put("at", at=[instant(-60), instant(6), instant(12)])
+    world.put("manual", manual=True)
+    world.put("paused", every="2s", paused=True)
+    world.put("delayed", every="3s", start_delay="5s")
+    for name in ("edited", "gone", "broken", "resting", "back", "a", "a.b"):
+        world.put(name, every="1s")
+    async with PlanningReplica(world) as first:
+        await first.plans()
+    await world.clock.advance(HALF / 4)
+    world.put("edited", every="3s")
+    world.delete("gone")
+    world.put_raw("broken", b'{"every": "1s", "qeue": "Q"}')
+    world.put("resting", every="1s", paused=True, paused_until=instant(9.5))
+    world.put("paused", every="2s")
+    world.delete("back")
+    world.put("back", every="4s")
+    world.delete("a")
+    world.put("new", every="2s")
+    world.put("at", at=[instant(-60), instant(6), instant(14)])
+    world.schedules.put_raw("no schedule.", b"{}")
+    return world

@@ -25,7 +25,8 @@ from scheduler.wire.instants import format_instant, parse_instant
 from scheduler.wire.names import WATERMARK_KEY
 from scheduler.wire.schedule import ScheduleLimits
 from scheduler.wire.status import encode_status
-from tests.unit.services.planning_world import PlanningReplica, Process, World
+from tests.unit.services.planning_world import PlanningReplica, World
+from tests.unit.services.processes import Process
 
 HOUR = 3600.0
 

@@ -1,0 +1,170 @@
+"""What the planner tells: status rows and events, at least once, and in time."""
+
+from __future__ import annotations
+
+from scheduler.core.errors import Unavailable
+from scheduler.core.model.status import ScheduleState, StatusRow
+from scheduler.memory.clock import START
+from scheduler.wire.status import encode_status
+from tests.unit.services.planning_world import (
+    HALF,
+    SECOND,
+    PlanningReplica,
+    World,
+    instant,
+)
+
+
+async def test_an_invalid_key_is_announced_once_per_write() -> None:
+    """Event `invalid` about `_`, with the key and its revision; whatever else has to be repeated."""
+    world = World()
+    keys = ["-x", "y-", "z..z", "k" * 200]
+    for key in keys:
+        world.schedules.put_raw(key, b"{}")
+    world.put("s", every="1s")
+    async with PlanningReplica(world) as leader:
+        fault_once(leader, "change", "put_many")
+        await leader.plans()
+        again = world.schedules.put_raw("-x", b"again")
+        await leader.plans()
+        world.schedules.put_raw("-x", b"", {"KV-Operation": "DEL"})
+        await leader.plans()
+    found = [event.data for event in world.events.of("invalid")]
+    assert sorted(each["key"] for each in found) == sorted([*keys, "-x"])
+    assert {"key": "-x", "revision": again} in found
+    assert all(event.schedule_id is None for event in world.events.of("invalid"))
+    assert leader.schedules.invalid_keys == frozenset(keys[1:])
+
+
+def fault_once(leader: PlanningReplica, *names: str) -> None:
+    def on_call(name: str) -> None:
+        if name in names:
+            leader.process.on_call = lambda _: None
+            raise Unavailable("for once")
+
+    leader.process.on_call = on_call
+
+
+async def test_the_row_tells_when_the_last_occurrence_has_passed() -> None:
+    """`exhausted` and nothing next, within a few seconds; a schedule that goes on stays active."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("once", at=[instant(3), instant(30)])
+    world.put("soon", at=instant(8))
+    world.put("past", at=instant(-3))
+    world.put("last", cron="0 0 8 21 11 * 2026")
+    world.put("year", cron="30 0 8 21 11 * 2026")
+    world.put("every", every="1s")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        assert await states(world) == {
+            "once": "active", "soon": "active", "past": "exhausted", "last": "exhausted", "year": "active",
+            "every": "active",
+        }  # fmt: skip
+        row = await world.row("once")
+        assert row is not None
+        assert row.next_nominal == START + 3 * SECOND
+        await world.clock.advance(10)
+        assert (await states(world))["soon"] == "exhausted"
+        await world.clock.advance(25)
+        found = await states(world)
+        assert found.pop("every") == "active"
+        assert set(found.values()) == {"exhausted"}
+        row = await world.row("once")
+        assert row is not None
+        assert row.next_nominal is None
+
+
+async def test_the_row_tells_when_a_pause_ran_out() -> None:
+    """Active again, with an event, and exhausted after that; a leader change around the instant changes nothing."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("s", at=instant(20), paused=True, paused_until=instant(10))
+    world.put("t", every="1s", paused=True, paused_until=instant(10))
+    world.put("u", every="1s", paused=True)
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        await world.clock.advance(9)
+        assert await states(world) == {"s": "paused", "t": "paused", "u": "paused"}
+    await world.clock.advance(6)
+    async with PlanningReplica(world) as leader:
+        await world.clock.advance(3)
+        assert await states(world) == {"s": "active", "t": "active", "u": "paused"}
+        await world.clock.advance(6)
+        assert (await states(world))["s"] == "exhausted"
+        assert len(world.events.of("resumed", "s")) == len(world.events.of("resumed", "t")) == 1
+        assert world.events.of("resumed", "u") == []
+        calls: list[str] = []
+        leader.process.on_call = calls.append
+        await world.clock.advance(20)
+        assert "commit" in calls
+        assert "get_many" not in calls, "a state that turned is not looked at again"
+        assert world.owed() == world.expected((await world.mark()).until)
+
+
+async def states(world: World) -> dict[str, str]:
+    found = {}
+    for key in await world.status.keys():
+        row = await world.row(key)
+        if row is not None:
+            found[key] = row.state.value
+    return found
+
+
+async def test_a_deleted_schedule_keeps_its_row_while_runs_hold_slots() -> None:
+    """Without runs the row goes with the schedule; with runs it stays as it is."""
+    world = World()
+    world.put("free", every="10s")
+    world.put("busy", every="10s")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        busy = StatusRow(active=("busy.1",))
+        await world.status.put("busy", encode_status(busy))
+        world.delete("free")
+        world.delete("busy")
+        await leader.plans()
+        assert await world.row("free") is None
+        assert await world.row("busy") == busy
+
+
+async def test_a_row_that_changes_while_it_is_removed_ends_no_term() -> None:
+    """A dispatcher writes it between the read and the delete: read again, decide again."""
+    world = World()
+    world.put("s", every="10s")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        row = await world.row("s")
+        assert row is not None
+
+        def on_call(name: str) -> None:
+            if name == "delete":
+                leader.process.on_call = lambda _: None
+                world.status.put_raw("s", encode_status(StatusRow(fires=7)))
+
+        leader.process.on_call = on_call
+        world.delete("s")
+        await leader.plans()
+        assert await world.row("s") is None
+        assert leader.task is not None
+        assert not leader.task.done()
+
+
+async def test_a_pause_is_announced_though_the_first_leader_died_between_row_and_event() -> None:
+    """Killed anywhere: `paused` and `resumed` come at least once each, in their order."""
+    for number in range(1, 25):
+        world = World()
+        world.put("s", every="1s")
+        async with PlanningReplica(world) as leader:
+            await leader.plans()
+        world.put("s", every="1s", paused=True)
+        async with PlanningReplica(world, kill_at=number, late=True) as doomed:
+            await doomed.plans()
+        async with PlanningReplica(world) as successor:
+            await successor.plans()
+            world.put("s", every="1s")
+            await successor.plans()
+        assert world.events.of("paused", "s"), number
+        assert world.events.of("resumed", "s"), number
+        row = await world.row("s")
+        assert row is not None
+        assert row.state is ScheduleState.ACTIVE
