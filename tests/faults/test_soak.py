@@ -33,6 +33,7 @@ class Nemesis:
     def __init__(self, site: Site, server: Server, proxy: Proxy, dice: random.Random) -> None:
         self.site, self.server, self.proxy, self.dice = site, server, proxy, dice
         self.done: Counter[str] = Counter()
+        self.deck: list[Fault] = []
 
     def start(self, name: str) -> Replica:
         url = self.proxy.url if name == "far" else self.site.url
@@ -90,7 +91,7 @@ class Nemesis:
     async def stall_a_worker(self) -> None:
         victim = self.dice.choice([each for each in self.site.processes if isinstance(each, PlainWorker)])
         victim.signal(signal.SIGSTOP)
-        await asyncio.sleep(self.dice.uniform(0.5, 3))
+        await asyncio.sleep(self.dice.uniform(3, 5))  # longer than the ack wait
         victim.signal(signal.SIGCONT)
 
     async def nothing(self) -> None:
@@ -104,15 +105,22 @@ class Nemesis:
 
     async def strike(self) -> None:
         self.tend()
-        faults: list[Fault] = [
-            self.kill_a_replica, self.kill_all_replicas, self.restart_a_replica, self.stall_a_replica, self.kill_nats,
-            self.stall_nats, self.cut_a_link, self.silence_a_link, self.stall_a_worker, *[self.nothing] * 3,
-        ]  # fmt: skip
-        fault = self.dice.choice(faults)
+        if not self.deck:
+            self.deck = self.shuffled()
+        fault = self.deck.pop()
         print(f"{utc_now():%H:%M:%S.%f} {fault.__name__}")
         self.done[fault.__name__] += 1
         await fault()
         await asyncio.sleep(self.dice.uniform(0, 2))
+
+    def shuffled(self) -> list[Fault]:
+        """Each fault once, and as much quiet as makes a quarter."""
+        faults: list[Fault] = [
+            self.kill_a_replica, self.kill_all_replicas, self.restart_a_replica, self.stall_a_replica, self.kill_nats,
+            self.stall_nats, self.cut_a_link, self.silence_a_link, self.stall_a_worker, *[self.nothing] * 3,
+        ]  # fmt: skip
+        self.dice.shuffle(faults)
+        return faults
 
 
 @pytest.mark.slow
