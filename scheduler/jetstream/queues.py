@@ -7,6 +7,7 @@ then says nothing about the others: the claims are read back, and what is new go
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -25,10 +26,11 @@ from scheduler.wire.tasks import parse_claim_subject
 
 BATCH_PAIRS = 256  # a whole pull of due messages; measured 20 k pairs/s, 16 k with 125 (the server takes 1000 messages)
 BATCH_BYTES = 2 * 1024 * 1024  # the server holds a batch in memory until its commit
-UNDER_WAY_MAX = 4  # of the 50 batches that a stream lets be open, for all replicas together
+UNDER_WAY_MAX = 8  # of the 50 batches that a stream lets be open, for all replicas together
 _OVERHEAD_BYTES = 1024  # subjects and headers of NATS, roughly
 
 _Numbered = list[tuple[int, Pair]]  # each with its place in the caller's list
+_UnderWay = tuple[_Numbered, PendingBatch]
 _Results = dict[int, Queued | ScheddError]
 
 
@@ -49,6 +51,7 @@ class NatsTaskQueues:
         self._names = names
         self._clock = clock
         self._ack_wait_s, self._max_deliver, self._max_ack_pending = ack_wait_s, max_deliver, max_ack_pending
+        self._free = asyncio.Semaphore(UNDER_WAY_MAX)
 
     # --- consumers
 
@@ -88,16 +91,31 @@ class NatsTaskQueues:
 
     async def _publish(self, pairs: _Numbered, results: _Results) -> None:
         waiting = deque(_grouped(pairs))
-        under_way: deque[tuple[_Numbered, PendingBatch]] = deque()
-        while waiting or under_way:
-            while waiting and len(under_way) < UNDER_WAY_MAX:
-                group = waiting.popleft()
-                try:
-                    under_way.append((group, await self._requests.start_batch(self._messages(group))))
-                except ScheddError as problem:
-                    _fail(group, problem, results)
-            if under_way:
-                waiting.extendleft(reversed(await self._settle(*under_way.popleft(), results)))
+        under_way: deque[_UnderWay] = deque()
+        try:
+            while waiting or under_way:
+                while waiting and not (under_way and self._free.locked()):
+                    await self._start(waiting.popleft(), under_way, results)
+                if under_way:
+                    again = await self._settle(*under_way[0], results)
+                    under_way.popleft()
+                    self._free.release()
+                    waiting.extendleft(reversed(again))
+        finally:
+            for _ in under_way:
+                self._free.release()
+
+    async def _start(self, group: _Numbered, under_way: deque[_UnderWay], results: _Results) -> None:
+        """Send a batch once there is room for one more: whoever else publishes counts, too."""
+        await self._free.acquire()
+        try:
+            under_way.append((group, await self._requests.start_batch(self._messages(group))))
+        except ScheddError as problem:
+            self._free.release()
+            _fail(group, problem, results)
+        except BaseException:
+            self._free.release()
+            raise
 
     def _messages(self, group: _Numbered) -> list[Message]:
         messages: list[Message] = []

@@ -1,8 +1,8 @@
 """The API on NATS: the micro service `schedd`, served by every replica, one subject per endpoint.
 
 A request is handed to a task of its own at once, so that a put that waits to be applied holds up nobody; there are at
-most `CONCURRENT_MAX` of them, and what comes beyond is told to try again. Stopping takes no new requests and finishes
-those that are there. After a reconnect the client library subscribes again by itself.
+most `CONCURRENT_MAX` of them, with `BYTES_MAX` of bodies, and what comes beyond is told to try again. Stopping takes no
+new requests and finishes those that are there. After a reconnect the client library subscribes again by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from scheduler.wire import api
 from scheduler.wire.names import Names
 
 log = logging.getLogger(__name__)
-CONCURRENT_MAX: Final = 256
+CONCURRENT_MAX: Final = 4096  # a script that puts all its schedules at once is served
+BYTES_MAX: Final = 64 * 1024 * 1024
 HEADERS_MAX: Final = 1024
 STOP_S: Final = 1.5  # a put waits for a successor to apply it; longer than that its client asks again
 DRAIN_S: Final = 1.0  # a server that is away has nothing in flight for us
@@ -63,7 +64,8 @@ class ApiService:
         self._monitoring = Monitoring(client, identity, list(self._stats.values()), started_at=started_at)
         self.discover_replicas = ReplicaDiscovery(client, names)
         self._subscriptions: list[Subscription] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], int] = {}
+        self._bytes = 0
 
     async def start(self) -> None:
         """Serve; returns when the server knows of every subscription. Raises Unavailable."""
@@ -103,15 +105,20 @@ class ApiService:
     # --- requests
 
     async def _hand_over(self, endpoint: str, message: Msg) -> None:
-        if len(self._running) >= self._concurrent_max:
+        size = len(message.data)
+        if len(self._running) >= self._concurrent_max or self._bytes + size > BYTES_MAX:
             await self._refuse(endpoint, message)
             return
         task = asyncio.create_task(self._answer(endpoint, message), name=f"api-{endpoint}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = size
+        self._bytes += size
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._bytes -= self._running.pop(task)
 
     async def _refuse(self, endpoint: str, message: Msg) -> None:
-        busy = Unavailable(f"this replica is answering {self._concurrent_max} requests already: try again")
+        busy = Unavailable(f"this replica is answering {len(self._running)} requests already: try again")
         self._stats[endpoint].count(0.0, busy.message)
         await self._reply(endpoint, message, self._served.refuse(endpoint, busy))
 

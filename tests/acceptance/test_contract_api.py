@@ -439,6 +439,17 @@ async def test_trigger_refuses(api: Caller) -> None:
     assert (await api.ask("execution.list", {"schedule": "t"}))["items"] == []
 
 
+async def test_many_at_once(api: Caller, site: Site) -> None:
+    """A script that sends everything in one go is served: 600 puts, 300 triggers, 300 lists."""
+    puts = [put(api, f"crowd-{number}", {**MANUAL, "queue": "crowd"}) for number in range(600)]
+    assert len({reply["revision"] for reply in await asyncio.gather(*puts)}) == 600
+    triggers = [api.ask("schedule.trigger", {"id": f"crowd-{number}"}) for number in range(300)]
+    assert {reply["state"] for reply in await asyncio.gather(*triggers)} == {"queued"}
+    assert await site.stored_count("SCHEDD_TASKS", "schedd.task.crowd.>") == 300
+    pages = await asyncio.gather(*(api.ask("execution.list", {"queue": "crowd", "limit": 10}) for _ in range(300)))
+    assert {len(page["items"]) for page in pages} == {10}
+
+
 # --- preview
 
 

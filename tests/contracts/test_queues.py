@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
@@ -67,6 +69,14 @@ async def test_many(stage: Stage) -> None:
     assert [tasks[result.task_seq].body for result in results] == [pair.body for pair in pairs]
     claims = await stage.queues.claim_at([result.task_seq - 1 for result in results])
     assert claims == [Claim(pair.execution_id, 0) for pair in pairs]
+
+
+async def test_many_callers(stage: Stage) -> None:
+    """More callers at once than a stream takes batches: all are served, each pair is there once."""
+    calls = [stage.queues.publish([pair(f"c{number}")]) for number in range(150)]
+    results = [result for each in await asyncio.gather(*calls) for result in queued(each)]
+    assert len({result.task_seq for result in results}) == 150
+    assert not any(result.already for result in results)
 
 
 async def test_large_bodies(stage: Stage) -> None:

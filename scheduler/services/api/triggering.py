@@ -26,6 +26,7 @@ from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Overlap
 from scheduler.ports.clock import Clock
+from scheduler.services.api.grouping import LaunchGroups
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.records import Records
 from scheduler.wire import api
@@ -44,7 +45,7 @@ class ManualRuns:
     """Makes executions out of requests."""
 
     def __init__(self, *, launcher: Launcher, records: Records, clock: Clock, claim_floor_s: float) -> None:
-        self._launcher, self._records, self._clock = launcher, records, clock
+        self._groups, self._records, self._clock = LaunchGroups(launcher), records, clock
         self._claim_floor_s = claim_floor_s
 
     async def trigger(
@@ -69,7 +70,7 @@ class ManualRuns:
         until_s = self._clock.boottime_s() + LAUNCH_S
         pause_s = LOOK_S
         while True:
-            (result,) = await self._launcher.launch([candidate])
+            result = await self._groups.launch(candidate)
             if not isinstance(result, ScheddError):
                 return result
             if not isinstance(result, Unsure) or self._clock.boottime_s() + pause_s >= until_s:
