@@ -23,8 +23,12 @@ pytest_plugins = ["tests.nats_servers"] if Path(__file__).with_name("nats_server
 
 
 def pytest_sessionstart() -> None:
-    """Mark our environment: a server whose parent was killed -9 is known by it at the end."""
+    """Mark our environment: a server whose parent was killed -9 is known by it at the end.
+
+    A shell starts its background jobs with SIGINT ignored, and what we start would inherit that: Ctrl-C is under test.
+    """
     os.environ.update([_MARK])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
