@@ -144,6 +144,7 @@ async def test_what_is_queued_already_is_not_skipped_for_a_full_queue(site: Site
     await site.verify(Expected({id_of(id_, at): at for id_ in ids}), [worker], late_max_s=30)
 
 
+@pytest.mark.slow
 async def test_rolling_restarts_delay_nothing(site: Site) -> None:
     """Each replica in turn is told to stop and replaced: everything is on time, and nobody complains."""
     replicas = await site.replicas("a", "b", "c")
