@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -33,6 +33,7 @@ from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavai
 from scheduler.wire import api
 from scheduler.wire.ids import check_schedule_id
 
+T = TypeVar("T", bound=Struct)
 NEXT_SHOWN = 5
 EXAMPLE = "schedctl add hello --every 10s --queue default --type hello"
 
@@ -75,11 +76,8 @@ async def add(
     entries = _entries(schedule_id, fields, file)
     expected = None if replace else expected_revision or 0
     async with connection.client() as client:
-        if len(entries) == 1:
-            reply = await _put(client, entries[0], expected)
-            print_json(api.encode(reply)) if shown.json else _tell_put(reply)
-        else:
-            await _put_all(client, entries, expected, shown)
+        by_id = {entry.id: entry for entry in entries}
+        await _each(list(by_id), lambda name: _put(client, by_id[name], expected), _tell_put, shown, "refused")
 
 
 def _entries(schedule_id: str | None, fields: dict[str, Any], file: Path | None) -> Sequence[Entry]:
@@ -103,32 +101,39 @@ async def _put(client: Client, entry: Entry, expected_revision: int | None) -> a
         raise Conflict(f"{problem.message} (--replace overwrites it)") from None
 
 
-async def _put_all(client: Client, entries: Sequence[Entry], expected: int | None, shown: Format) -> None:
-    """Every definition of a file gets its chance; the first failure decides the exit code."""
-    replies: list[api.PutReply] = []
-    failures: list[ScheddError] = []
-    for entry in entries:
-        try:
-            replies.append(await _put(client, entry, expected))
-        except Unavailable:
-            raise
-        except ScheddError as problem:
-            failures.append(problem)
-            warn(f"{entry.id}: {problem.message}")
-            continue
-        if not shown.json:
-            _tell_put(replies[-1])
-    if shown.json:
-        print_json(msgspec.json.encode(replies))
-    if failures:
-        raise type(failures[0])(f"{len(failures)} of {len(entries)} definitions were refused")
-
-
 def _tell_put(reply: api.PutReply) -> None:
     for warning in reply.warnings:
         warn(f"warning: {warning}")
     following = f"next {instant(reply.next[0])}" if reply.next else "no fire ahead"
     say(f"{reply.id} stored as revision {reply.revision}, {following}")
+
+
+async def _each(
+    ids: Sequence[str], change: Callable[[str], Awaitable[T]], tell: Callable[[T], None], shown: Format, failed: str
+) -> None:
+    """One after the other, and each gets its chance: the first failure decides the exit code. One alone answers with
+    its own body, or its own error."""
+    if len(ids) == 1:
+        reply = await change(ids[0])
+        print_json(api.encode(reply)) if shown.json else tell(reply)
+        return
+    replies: list[T] = []
+    failures: list[ScheddError] = []
+    for schedule_id in ids:
+        try:
+            replies.append(await change(schedule_id))
+        except Unavailable:
+            raise
+        except ScheddError as problem:
+            failures.append(problem)
+            warn(f"{schedule_id}: {problem.message}")
+            continue
+        if not shown.json:
+            tell(replies[-1])
+    if shown.json:
+        print_json(msgspec.json.encode(replies))
+    if failures:
+        raise type(failures[0])(f"{len(failures)} of {len(ids)} schedules were {failed}")
 
 
 # --- reads
@@ -232,7 +237,16 @@ async def delete(connection: Connection, shown: Format, schedule_ids: Ids, yes: 
         warn("Nothing deleted.")
         raise typer.Exit(1)
     async with connection.client() as client:
-        await _each(schedule_ids, client.schedules.delete, "deleted", shown)
+        await _each(_checked(schedule_ids), client.schedules.delete, _tell("deleted"), shown, "not deleted")
+
+
+def _checked(ids: Sequence[str]) -> Sequence[str]:
+    """The ids, each once. Raises InvalidArgument before anything is done if one is none."""
+    return list(dict.fromkeys(check_schedule_id(schedule_id) for schedule_id in ids))
+
+
+def _tell(done: str) -> Callable[[api.Revision], None]:
+    return lambda reply: say(f"{reply.id} {done}")
 
 
 def _agreed(question: str) -> bool:
@@ -263,7 +277,7 @@ async def pause(
         return await client.schedules.pause(schedule_id, note=note, until=until)
 
     async with connection.client() as client:
-        await _each(schedule_ids, lambda schedule_id: change(client, schedule_id), "paused", shown)
+        await _each(_checked(schedule_ids), lambda name: change(client, name), _tell("paused"), shown, "not paused")
 
 
 @connected
@@ -271,20 +285,7 @@ async def pause(
 async def resume(connection: Connection, shown: Format, schedule_ids: Ids) -> None:
     """Resume paused schedules. Nothing is made up for: what fell into the pause does not fire."""
     async with connection.client() as client:
-        await _each(schedule_ids, client.schedules.resume, "resumed", shown)
-
-
-async def _each(ids: Sequence[str], change: Callable[[str], Awaitable[api.Revision]], done: str, shown: Format) -> None:
-    """One after the other; the first failure ends it, what was done before has been said."""
-    for schedule_id in ids:
-        check_schedule_id(schedule_id)
-    replies: list[Struct] = []
-    for schedule_id in ids:
-        replies.append(await change(schedule_id))
-        if not shown.json:
-            say(f"{schedule_id} {done}")
-    if shown.json:
-        print_json(msgspec.json.encode(replies[0] if len(ids) == 1 else replies))
+        await _each(_checked(schedule_ids), client.schedules.resume, _tell("resumed"), shown, "not resumed")
 
 
 @connected

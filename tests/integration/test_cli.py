@@ -126,7 +126,7 @@ async def test_add_from_stdin_goes_on_after_a_refusal(cli: Cli, daemon: FakeDaem
     result = await cli("add", "-f", "-", stdin=text)
     assert result.code == 2
     assert "bad: cron: 'never'" in result.err
-    assert "1 of 2" in result.err
+    assert "1 of 2 schedules were refused" in result.err
     assert list(daemon.schedules) == ["good"]
 
 
@@ -290,6 +290,17 @@ async def test_pause_resume_delete(cli: Cli, daemon: FakeDaemon) -> None:
     assert daemon.schedules["a"][1]["paused_until"] == "2026-11-21T08:00:00.000Z"
     assert (await cli("resume", "a", "b")).out == "a resumed\nb resumed\n"
     assert (await cli("delete", "a", "b")).code == 0, "a script is not asked"
+    assert daemon.schedules == {}
+
+
+async def test_one_of_several_is_not_there(cli: Cli, daemon: FakeDaemon) -> None:
+    """The others are done all the same, each told; the exit code and the last sentence tell of the failure."""
+    for name in ("a", "c"):
+        daemon.put(name, HELLO)
+    result = await cli("delete", "a", "b", "c", "--yes")
+    assert (result.code, result.out) == (3, "a deleted\nc deleted\n")
+    assert "b: there is no schedule 'b'" in result.err
+    assert result.err.endswith("schedctl: 1 of 3 schedules were not deleted\n")
     assert daemon.schedules == {}
 
 
