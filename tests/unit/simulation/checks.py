@@ -1,0 +1,217 @@
+"""What must hold of a history (notes/reliability.md, 3.4), judged by what the server stored, not by who claimed it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from scheduler.core.lifecycle import FOLLOWERS, TERMINAL
+from scheduler.core.model.execution import HISTORY_MAX, Execution, Kind, State
+from scheduler.wire.ids import execution_id, parse_execution_id
+from tests.unit.simulation.history import History
+from tests.unit.simulation.site import Version
+
+MARGIN = timedelta(seconds=1)  # an edit holds for what is due more than a second later
+LOOK_BACK = timedelta(seconds=30)  # how long ago a holder may have ended that a skip still saw: stalls included
+NEVER = datetime.max.replace(tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def violations(history: History) -> list[str]:
+    """Everything that is wrong; an empty list if nothing is."""
+    found = history.unrest()
+    checks = (_missing, _doubled, _phantoms, _illegal, _pairs, _early, _overlaps, _skips, _epochs, _clicks)
+    for check in checks:
+        found += list(check(history))
+    if not history.evil:
+        found += _miscounted(history)
+    return found
+
+
+def _missing(history: History) -> Iterator[str]:
+    """Every occurrence that a version in force was armed for, in good time before its next edit, has a record."""
+    journal, records = history.site.journal, history.site.journal.last()
+    first_start = journal.marks[0].until if journal.marks else NEVER
+    for schedule_id, versions in journal.versions.items():
+        for version, following in pairwise(versions):
+            for nominal in _nominals(version, max(version.at, first_start), following.at):
+                assert version.definition is not None
+                delay = version.definition.schedule.start_delay
+                marks = (m.at for m in journal.marks if m.applied >= version.revision and m.until >= nominal)
+                armed_at = next(marks, NEVER - MARGIN)
+                is_due = max(armed_at, nominal + delay) + MARGIN < following.at
+                if is_due and execution_id(schedule_id, nominal) not in records:
+                    yield f"{execution_id(schedule_id, nominal)} has no record; armed {armed_at}, edited {following.at}"
+
+
+def _nominals(version: Version, after: datetime, until: datetime) -> Iterator[datetime]:
+    """What a version wants, pauses left out."""
+    if version.definition is None or version.trigger is None:
+        return
+    nominal = version.trigger.next_after(after)
+    while nominal is not None and nominal < until:
+        if not version.definition.schedule.is_paused_at(nominal):
+            yield nominal
+        nominal = version.trigger.next_after(nominal)
+
+
+def _doubled(history: History) -> Iterator[str]:
+    """At most one task per execution and drive, ever."""
+    for key, times in history.site.journal.pairs.items():
+        if len(times) > 1:
+            yield f"{key} was queued {len(times)} times: {times}"
+
+
+def _phantoms(history: History) -> Iterator[str]:
+    """What fired was wanted by a version in force between its nominal time and its record; what was closed as paused
+    or superseded was not, by one of them."""
+    for each in history.site.journal.last().values():
+        decided = each.claimed_at or each.finished_at or each.fire_at
+        if each.kind is not Kind.AUTO:
+            continue
+        in_force = list(_in_force(history, each, decided))
+        wanted = [_wants(version, each) for version in in_force]
+        if each.queued_at is not None and not any(wanted):
+            yield f"{each.id} fired at {decided}, and no version in force wanted it: {_brief(in_force)}"
+        if each.state in (State.PAUSED, State.SUPERSEDED) and all(wanted):
+            yield f"{each.id} is {each.state}, and every version in force wanted it: {_brief(in_force)}"
+
+
+def _in_force(history: History, each: Execution, decided: datetime) -> Iterator[Version]:
+    versions = history.site.journal.versions.get(each.schedule, [])
+    since = min(each.nominal_at, decided)
+    for version, end in zip(versions, [*(v.at for v in versions[1:]), NEVER], strict=True):
+        if version.at <= decided and end >= since:
+            yield version
+
+
+def _wants(version: Version, each: Execution) -> bool:
+    if version.definition is None or version.trigger is None:
+        return False
+    return version.trigger.yields(each.nominal_at) and not version.definition.schedule.is_paused_at(each.nominal_at)
+
+
+def _brief(versions: list[Version]) -> list[str]:
+    return [f"{v.revision} at {v.at:%X.%f}: {v.definition and v.definition.schedule.trigger}" for v in versions]
+
+
+def _illegal(history: History) -> Iterator[str]:
+    """Every step of every record is in the table, its past stays, and an end is final."""
+    for key, revisions in history.site.journal.records.items():
+        first = revisions[0][1].state
+        if first is not State.CLAIMED and first not in TERMINAL:
+            yield f"{key} begins as {first}"
+        for (_, before), (_, after) in pairwise(revisions):
+            length = len(before.history)
+            if before.state in TERMINAL:
+                yield f"{key} went on after its end: {before.state} -> {after.state}"
+            if after.history[:length] != before.history and length < HISTORY_MAX - 1:
+                yield f"{key} forgot its history: {before.history} -> {after.history}"
+            for state, following in pairwise([before.state, *(entry.state for entry in after.history[length:])]):
+                is_resumed = state is following is State.CLAIMED
+                if following not in FOLLOWERS.get(state, frozenset()) and not is_resumed:
+                    yield f"{key}: {state} -> {following}"
+
+
+def _pairs(history: History) -> Iterator[str]:
+    """A task for exactly those records that say so."""
+    pairs, records = {key for key, _ in history.site.journal.pairs}, history.site.journal.last()
+    for key, each in records.items():
+        if (each.queued_at is not None) != (key in pairs):
+            yield f"{key}: queued_at {each.queued_at}, {'a' if key in pairs else 'no'} task; {each.state} {each.reason}"
+    for key in sorted(pairs - records.keys()):
+        yield f"{key} has a task and no record"
+
+
+def _early(history: History) -> Iterator[str]:
+    """Nothing before its fire time: here all clocks agree."""
+    records = history.site.journal.last()
+    for (key, _), times in history.site.journal.pairs.items():
+        each = records.get(key)
+        if each is not None and times[0] < each.fire_at - MILLISECOND:
+            yield f"{key} was queued at {times[0]}, its fire time is {each.fire_at}"
+
+
+def _overlaps(history: History) -> Iterator[str]:
+    """Never more at once than the policy lets: from task to terminal record, as the server stored both."""
+    for schedule_id in history.client.schedules:
+        limit = history.client.limit_of(schedule_id)
+        changes: list[tuple[datetime, int, str]] = []
+        for key, revisions in history.site.journal.records.items():
+            times = history.site.journal.pairs.get((key, 0))
+            if times and parse_execution_id(key).schedule_id == schedule_id:
+                changes += [(times[0], 1, key), (_end_of(revisions), -1, key)]
+        running = 0
+        for at, change, key in sorted(changes):
+            running += change
+            if limit is not None and running > limit:
+                yield f"{key} makes {running} runs of {schedule_id} at {at}, its limit is {limit}"
+
+
+def _end_of(revisions: list[tuple[datetime, Execution]]) -> datetime:
+    return next((at for at, each in revisions if each.state in TERMINAL), NEVER)
+
+
+def _skips(history: History) -> Iterator[str]:
+    """Skipped only because of others that ran, or had run a moment before. What was claimed of a schedule that is gone
+    runs one by one: nobody knows its policy any more."""
+    journal, records = history.site.journal, history.site.journal.last()
+    for key, each in records.items():
+        if each.state is not State.SKIPPED or each.reason == "queue_full":
+            continue
+        assert each.finished_at is not None
+        version = journal.version_at(each.schedule, each.finished_at)
+        is_gone = version is None or version.definition is None
+        limit = 1 if is_gone else history.client.limit_of(each.schedule)
+        others = [
+            other
+            for other, revisions in journal.records.items()
+            if other != key
+            and records[other].schedule == each.schedule
+            and records[other].state is not State.SKIPPED
+            and revisions[0][1].state is State.CLAIMED
+            and revisions[0][0] <= each.finished_at <= _end_of(revisions) + LOOK_BACK
+        ]
+        if limit is None or len(others) < limit:
+            yield f"{key} was skipped ({each.reason}) because of {others}"
+
+
+def _epochs(history: History) -> Iterator[str]:
+    """Epochs ascend together with the leases they were taken under, and each arm was written in the one in force."""
+    epochs = history.site.journal.epochs
+    for (seq, lease_rev), (next_seq, next_rev) in pairwise(epochs):
+        if next_seq <= seq or next_rev < lease_rev:
+            yield f"epoch {next_seq} of lease {next_rev} came after {seq} of {lease_rev}"
+    for seq, epoch in history.site.journal.arms:
+        in_force = max((each for each, _ in epochs if each < seq), default=0)
+        if epoch != in_force:
+            yield f"the arm at {seq} is of epoch {epoch}, in force was {in_force}"
+
+
+def _clicks(history: History) -> Iterator[str]:
+    """Whoever asked for a run and got an answer got that one run, however often he had to ask."""
+    records = history.site.journal.last()
+    for nonce, answers in history.client.answers.items():
+        if len(set(answers)) > 1:
+            yield f"nonce {nonce} was answered with {answers}"
+        for each in answers:
+            if each not in records:
+                yield f"{each} was told to nonce {nonce}, and has no record"
+    ids = Counter(key.rpartition("-m")[2] for key, each in records.items() if each.kind is Kind.MANUAL)
+    yield from (f"nonce {nonce} made {count} executions" for nonce, count in ids.items() if count > 1)
+
+
+def _miscounted(history: History) -> list[str]:
+    """Without kills and faults the counters add up exactly."""
+    records = history.site.journal.last().values()
+    expected = Counter("fired" if each.queued_at else each.state.value for each in records)
+    ended = Counter(each.state.value for each in records if each.queue)
+    calls = [call for replica in history.site.replicas for call in replica.telemetry.calls]
+    counted = Counter(call.values["verdict"] for call in calls if call.name == "verdict")
+    finished = Counter(call.values["state"] for call in calls if call.name == "finished")
+    lateness = sum(call.name == "lateness" for call in calls)
+    found = [] if counted == expected else [f"verdicts counted {counted}, on record {expected}"]
+    found += [] if finished == ended else [f"ends counted {finished}, on record {ended}"]
+    return found + ([] if lateness == expected["fired"] else [f"lateness told {lateness} times of {expected['fired']}"])

@@ -1,0 +1,281 @@
+"""One history: a seed's schedules, edits and troubles, and then the quiet in which everything must come to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from scheduler.wire.instants import format_instant
+from tests.unit.simulation.site import Replica, Site
+from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
+
+ACTIVE_S = 40.0
+QUIET_MAX_S = 600.0
+GARBAGE = (b"", b"{", b"\xff\x00", b'{"cron": "0 0 30 2 *", "queue": "plain", "type": "t"}', b'{"every": "2s"}')
+
+
+class Client:
+    """Somebody with a NATS client who cannot make up his mind. Queue and overlap policy of a schedule stay."""
+
+    def __init__(self, site: Site, count: int) -> None:
+        self.site, self.rng = site, random.Random(site.rng.random())
+        self.schedules: dict[str, dict[str, Any]] = {}
+        for number in range(count):
+            fixed: dict[str, Any] = {"queue": self.rng.choice(["plain", "sdk"]), "type": TYPE}
+            policy = self.rng.choice(["skip", "allow", "allow", "max_running"])
+            if policy == "max_running":
+                fixed |= {"overlap": "allow", "max_running": self.rng.randint(1, 3)}
+            else:
+                fixed["overlap"] = policy
+            fixed["max_tries"] = self.rng.randint(1, 3)
+            self.schedules[f"s{number}"] = fixed
+        self.answers: dict[str, list[str]] = {}
+        """Execution ids that were told, by nonce."""
+
+    def limit_of(self, schedule_id: str) -> int | None:
+        fixed = self.schedules[schedule_id]
+        limit: int | None = fixed.get("max_running")
+        return 1 if fixed["overlap"] == "skip" else limit
+
+    async def run(self) -> None:
+        for schedule_id in self.schedules:
+            self._put(schedule_id)
+            await asyncio.sleep(self.rng.expovariate(3))
+        while True:
+            await asyncio.sleep(self.rng.expovariate(0.5))
+            schedule_id = self.rng.choice(list(self.schedules))
+            if self.rng.random() < 0.25:
+                await self._click(schedule_id)
+            else:
+                self._edit(schedule_id)
+
+    async def _click(self, schedule_id: str) -> None:
+        """Ask for a run, several times with one nonce: it is not known who answers, nor whether he does."""
+        nonce = f"n{len(self.answers)}"
+        self.answers[nonce] = []
+        body = msgspec.json.encode({"id": schedule_id, "nonce": nonce})
+        asked = [asyncio.ensure_future(self._ask(body)) for _ in range(self.rng.randint(1, 3))]
+        try:
+            await asyncio.wait(asked, timeout=10)
+        finally:
+            for each in asked:
+                each.cancel()
+            told = await asyncio.gather(*asked, return_exceptions=True)
+        self.answers[nonce] += [each for each in told if isinstance(each, str)]
+
+    async def _ask(self, body: bytes) -> str | None:
+        await asyncio.sleep(self.rng.choice([0.0, 0.1, 2.0]))
+        replica = self.rng.choice(self.site.alive) if self.site.alive else None
+        if replica is None or replica.wiring is None:
+            return None
+        answer = await replica.wiring.api.answer("schedule.trigger", body)
+        reply = msgspec.json.decode(answer.body)
+        return str(reply["execution_id"]) if "execution_id" in reply else None
+
+    def close(self) -> None:
+        """Nothing is to fire any more; half of the schedules go, the others stay without a trigger."""
+        for schedule_id, fixed in self.schedules.items():
+            if self.rng.random() < 0.5:
+                self.site.remove(schedule_id)
+            else:
+                self.site.put(schedule_id, msgspec.json.encode(fixed | {"manual": True}))
+
+    def _edit(self, schedule_id: str) -> None:
+        kind = self.rng.random()
+        if kind < 0.1:
+            self.site.remove(schedule_id)
+        elif kind < 0.2:
+            self.site.put(schedule_id, self.rng.choice(GARBAGE))
+        else:
+            self._put(schedule_id)
+
+    def _put(self, schedule_id: str) -> None:
+        document = self.schedules[schedule_id] | self._trigger()
+        if self.rng.random() < 0.2:
+            document["start_delay"] = self.rng.choice(["500ms", "3s"])
+        if "at" not in document and self.rng.random() < 0.2:
+            document["paused"] = True
+            if self.rng.random() < 0.7:
+                document["paused_until"] = format_instant(self.site.later(self.rng.uniform(0, 8)))
+        self.site.put(schedule_id, msgspec.json.encode(document))
+
+    def _trigger(self) -> dict[str, Any]:
+        match self.rng.randrange(4):
+            case 0:
+                return {"every": self.rng.choice(["1s", "2s", "5s"])}
+            case 1:
+                return {"cron": self.rng.choice(["* * * * * *", "*/3 * * * * *", "5/20 * * * * *"])}
+            case 2:
+                instants = sorted(self.site.later(self.rng.uniform(-5, 20)) for _ in range(self.rng.randint(1, 4)))
+                return {"at": [format_instant(each.replace(microsecond=0)) for each in instants]}
+            case _:
+                return {"every": "1s", "anchor": "2026-11-21T00:00:00.250Z"}
+
+
+class Nemesis:
+    """What goes wrong with replicas, with the network, with the server. `evil` 0: nothing."""
+
+    def __init__(self, site: Site, replicas: int, evil: float) -> None:
+        self.site, self.rng, self.evil = site, random.Random(site.rng.random()), evil
+        self.labels = [f"r{number}" for number in range(replicas)]
+        self.is_over = False
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        for label in self.labels:
+            self.site.start(label)
+        while self.evil:
+            await asyncio.sleep(self.rng.expovariate(0.25 * self.evil))
+            act = self.rng.choice(
+                [self._kill, self._kill, self._stop, self._freeze, self._watches, self._net, self._down]
+            )
+            self._spawn(act())
+
+    async def end(self) -> None:
+        """Peace: everything runs, and every label has a replica again."""
+        self.is_over = True
+        await asyncio.gather(*self._pending)
+        self.site.trouble.share = 0.0
+        self.site.server.down = False
+        for each in self.site.replicas:
+            each.network.thaw()
+        missing = set(self.labels) - {each.label for each in self.site.alive}
+        for label in sorted(missing):
+            self.site.start(label)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _sleep(self, seconds: float) -> None:
+        while seconds > 0 and not self.is_over:
+            await asyncio.sleep(min(1.0, seconds))
+            seconds -= 1.0
+
+    def _victim(self) -> Replica | None:
+        return self.rng.choice(self.site.alive) if self.site.alive else None
+
+    async def _kill(self) -> None:
+        await self._end_one("kill", lambda victim: victim.kill())
+
+    async def _stop(self) -> None:
+        await self._end_one("stop", lambda victim: victim.stop())
+
+    async def _end_one(self, kind: str, end: Callable[[Replica], Coroutine[Any, Any, None]]) -> None:
+        victim = self._victim()
+        if victim is None:
+            return
+        self.site.trouble.note(kind)
+        victim.is_over = True
+        victim.network.thaw()
+        await end(victim)
+        await self._sleep(self.rng.choice([0.2, 2.0, 10.0]))
+        self.site.start(victim.label)
+
+    async def _freeze(self) -> None:
+        victim = self._victim()
+        if victim is None or victim.network.is_frozen:
+            return
+        self.site.trouble.note("freeze")
+        victim.network.freeze()
+        await self._sleep(self.rng.choice([1.0, 6.0, 12.0, 75.0]))
+        victim.network.thaw()
+
+    async def _watches(self) -> None:
+        self.site.trouble.note("stalled watches")
+        for bucket in self.site.buckets.values():
+            for consumer in bucket.stream.consumers.values():
+                if self.rng.random() < 0.3:
+                    consumer.stalled = True  # type: ignore[attr-defined]
+
+    async def _net(self) -> None:
+        self.site.trouble.share = self.rng.choice([0.01, 0.05, 0.3])
+        await self._sleep(self.rng.uniform(1, 10))
+        self.site.trouble.share = 0.0
+
+    async def _down(self) -> None:
+        self.site.trouble.note("down")
+        self.site.server.down = True
+        await self._sleep(self.rng.choice([1.0, 4.0]))
+        self.site.server.down = False
+
+
+class History:
+    """A run of the world, up to the quiet at its end."""
+
+    def __init__(self, site: Site, *, evil: float) -> None:
+        self.site = site
+        self.evil = evil
+        self.client = Client(site, site.rng.randint(3, 8))
+        self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil)
+        self.workers: list[Workers] = [PlainWorkers(site, "plain"), SdkWorkers(site, "sdk")]
+        self.closed_at: datetime | None = None
+
+    async def run(self) -> None:
+        nemesis = asyncio.ensure_future(self.nemesis.run())
+        client = asyncio.ensure_future(self.client.run())
+        for each in self.workers:
+            each.reliable = not self.evil
+            each.begin()
+        try:
+            await asyncio.sleep(ACTIVE_S)
+        finally:
+            await _cancelled(client)
+            await _cancelled(nemesis)
+        self.closed_at = self.site.now()
+        self.client.close()
+        await self.nemesis.end()
+        for each in self.workers:
+            each.reliable = True
+        await self._quiet()
+        for each in self.workers:
+            await each.end()
+        for replica in self.site.alive:
+            await replica.stop()
+
+    async def _quiet(self) -> None:
+        until = self.site.now() + timedelta(seconds=QUIET_MAX_S)
+        await asyncio.sleep(10.0)  # what was on its way has arrived
+        while self.unrest() and self.site.now() < until:
+            await asyncio.sleep(2.0)
+
+    def unrest(self) -> list[str]:
+        """What is not at its end yet."""
+        server = self.site.server
+        found = [f"{key} is {each.state}" for key, each in self.site.journal.last().items() if each.finished_at is None]
+        found += [f"{subject} is armed" for subject in server.timeline.subjects(self.site.names.all_arms)
+                  if server.timeline.last_of(subject).target]  # type: ignore[union-attr]  # fmt: skip
+        found += [f"{subject} is due" for subject in server.timeline.subjects(self.site.names.all_due)]
+        found += [f"{subject} waits" for subject in server.tasks.subjects(self.site.names.all_tasks)]
+        rows = self.held()
+        found += [f"the row of {key} holds {ids}" for key, ids in rows.items() if ids]
+        found += [f"the row of {key} is left, though it is gone" for key in rows if self._is_gone(key)]
+        marks = self.site.journal.marks
+        newest = self.site.buckets["schedules"].stream.last_seq
+        if not marks or marks[-1].applied < newest:
+            found.append(f"edits up to {newest} are not applied: {marks[-1:]}")
+        return found
+
+    def _is_gone(self, schedule_id: str) -> bool:
+        newest = self.site.buckets["schedules"].stream.last_of(f"$KV.{self.site.names.schedules}.{schedule_id}")
+        return newest is None or "KV-Operation" in newest.headers
+
+    def held(self) -> dict[str, list[str]]:
+        """Slots by row."""
+        bucket = self.site.buckets["status"]
+        rows = {m.subject.removeprefix(f"$KV.{bucket.name}."): m.data for m in bucket.stream.messages.values()}
+        decoded = {key: msgspec.json.decode(data) for key, data in rows.items() if data}
+        return {key: row["active"] + row["waiting"] for key, row in decoded.items()}
+
+
+async def _cancelled(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
