@@ -295,6 +295,20 @@ async def test_in_progress_keeps_a_task(contract: Site) -> None:
     assert (record["state"], record["attempt"]) == ("succeeded", 1)
 
 
+async def test_a_worker_that_dies_with_a_task(contract: Site) -> None:
+    """Nothing tells of it but the next delivery, an ack wait later: whose ack counts as the second try."""
+    async with queue_of(contract, "dies", ack_wait=1) as queue:
+        await put(contract, "dies", {**HAND, "queue": "dies", "max_tries": 1})
+        execution = await queue.trigger("dies")
+        await queue.next()
+        again = await queue.next()
+        assert again.metadata.num_delivered == 2
+        assert (await record_of(contract, execution, "queued"))["attempt"] == 0
+        await again.ack()
+        record = await record_of(contract, execution)
+    assert (record["state"], record["attempt"]) == ("succeeded", 2)
+
+
 async def test_a_worker_that_never_answers(contract: Site) -> None:
     """At the queue's `max_deliver` the execution has failed, with that reason, and its task is removed."""
     async with queue_of(contract, "never", ack_wait=1, max_deliver=2) as queue:
