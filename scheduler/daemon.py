@@ -128,6 +128,7 @@ class Replica:
         await wiring.schema.check()
         self._closers += [wiring.schedules.stop, wiring.index.stop, wiring.settlement.flush]
         await asyncio.gather(wiring.schedules.start(), wiring.index.start())
+        await wiring.watermark_copy.begin(adapters.timeline)
         service = ApiService(adapters.client, self.names, wiring.api, self._metadata())
         wiring.api.discover_replicas = service.discover_replicas
         await service.start()

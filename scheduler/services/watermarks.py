@@ -6,16 +6,17 @@ is applied, and the first leader may die before that: a successor must not plan 
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 
-from scheduler.core.errors import Conflict, InvalidArgument, Unavailable
+from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable
 from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
-from scheduler.ports.timeline import Watermark
+from scheduler.ports.timeline import Timeline, Watermark
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.instants import format_instant, parse_instant
 from scheduler.wire.names import WATERMARK_KEY
@@ -52,6 +53,13 @@ class WatermarkCopy:
         started = _Body(until=format_instant(now), since=format_instant(now))
         await self._write(started, entry)
         return Watermark(now)
+
+    async def begin(self, timeline: Timeline) -> None:
+        """Note the first start, if this is it, before anybody is told that we are ready: what is put from then on is
+        owed, though nobody leads yet. Should it not be possible now, whoever leads first does it."""
+        with contextlib.suppress(ScheddError):
+            if await timeline.watermark() is None:
+                await self.first()
 
     async def since(self) -> datetime:
         """The first start, if this namespace has noted one; else the epoch. Raises Unsure, Unavailable."""

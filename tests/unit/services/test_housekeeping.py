@@ -112,6 +112,24 @@ async def test_without_any_watermark_it_begins_now_and_remembers_when() -> None:
     assert await other.copy.since() == START
 
 
+async def test_a_first_start_is_noted_before_anybody_leads() -> None:
+    """What is put between the start of the first replica and its taking office is owed; a later start notes nothing."""
+    world = World()
+    house = House(world)
+    world.server.down = True
+    await house.copy.begin(world.timeline)
+    world.server.down = False
+    await house.copy.begin(world.timeline)
+    await world.clock.advance(3)
+    await House(world).copy.begin(world.timeline)
+    assert await house.copy.first() == Watermark(START)
+    async with house.lead(await house.copy.first()):
+        await world.clock.advance(1)
+    await world.control.delete(WATERMARK_KEY)
+    await house.copy.begin(world.timeline)
+    assert await house.copy.since() == EPOCH
+
+
 async def test_a_lost_timeline_is_planned_again_from_when_the_copy_was_written() -> None:
     """What the copy says is planned beyond its own age may not have fired; edits are taken as it says."""
     world = World()
