@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
+from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, State
 from scheduler.memory.clock import START
 from scheduler.memory.events import MemoryEvents
@@ -50,6 +51,24 @@ class Mingling(Tripwire):
         for _ in range(self._rng.randrange(4)):
             await asyncio.sleep(0)
         return result
+
+
+class Failing(Tripwire):
+    """One call, read or write, gets this answer; `late`: and what it asked for happens all the same."""
+
+    def __init__(self, at: int, problem: ScheddError, *, late: bool) -> None:
+        super().__init__(at, late=late)
+        self._problem = problem
+
+    async def call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        self.count += 1
+        if self.count != self.at:
+            return await method(*args, **kwargs)
+        if self.late:
+            await method(*args, **kwargs)
+        if method.__name__ in ("put_many", "publish"):  # these raise nothing
+            return [self._problem] * len(args[0])
+        raise self._problem
 
 
 class Stoppable(Tripwire):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from scheduler.core.errors import Unavailable
+from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.core.model.execution import State
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.streams import Write
@@ -18,6 +18,7 @@ from tests.unit.core.executions import in_state
 from tests.unit.services.dispatch_stage import (
     At,
     Dispatching,
+    Failing,
     Mingling,
     Stoppable,
     due,
@@ -99,6 +100,28 @@ async def test_every_fault_at_every_write(policy: str, fault: str) -> None:
             assert replica.verdicts() == expected or (fault == "late" and not is_fired)
             assert replica.telemetry.count("lateness") == (1 if is_fired else 0)
         await check_once(world, policy)
+
+
+@pytest.mark.parametrize(
+    ("problem", "late"),
+    [(Unavailable("electing"), False), (Unsure("no answer"), False), (Unsure("no answer"), True)],
+    ids=["refused", "lost", "unanswered"],
+)
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_every_call_fails_once(policy: str, problem: ScheddError, late: bool) -> None:
+    """The n-th call, read or write, pull or ack, is refused or gets no answer, for every n: the same verdict."""
+    number = 3  # the first two fill the cache, before there is a dispatcher
+    while True:
+        world = World()
+        put(world, **POLICIES[policy])
+        due(world)
+        async with Dispatching(world, Failing(number, problem, late=late)) as replica:
+            await replica.run(20)
+        await check_once(world, policy)
+        if not replica.wire.tripped:
+            break
+        number += 1
+    assert number > 7
 
 
 @pytest.mark.parametrize("policy", POLICIES)
