@@ -100,6 +100,7 @@ async def test_only_what_is_over_has_a_ttl(contract: Site) -> None:
     ages = {
         "default": (None, 7 * DAY_S),
         "long": ("30d", 30 * DAY_S),
+        "longest": ("3650d", 3650 * DAY_S),
         "short": ("1s", CLAIM_FLOOR_S),
         "none": ("0s", CLAIM_FLOOR_S),
     }
