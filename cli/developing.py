@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,14 +58,4 @@ async def _develop(data: Path | None, settings: Settings, flags: Mapping[str, An
 def addresses(flags: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """Addresses for what neither flags nor environment say."""
     wanted = {name: port for name, port in PORTS.items() if name not in flags and not env.get(f"SCHEDD_{name.upper()}")}
-    return {name: f"127.0.0.1:{port if _is_free(port) else 0}" for name, port in wanted.items()}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return {name: f"127.0.0.1:{port}?" for name, port in wanted.items()}

@@ -115,7 +115,17 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 async def _bind(address: Address, name: str) -> socket.socket:
-    """A listening socket; an empty host is every interface, IPv6 and IPv4 where the machine has both."""
+    """A listening socket at `address`, or at any port of its host where that one is a wish and taken."""
+    try:
+        return await _bind_exactly(address, name)
+    except Unavailable:
+        if not address.or_any:
+            raise
+        return await _bind_exactly(Address(address.host, 0), name)
+
+
+async def _bind_exactly(address: Address, name: str) -> socket.socket:
+    """An empty host is every interface, IPv6 and IPv4 where the machine has both."""
     try:
         if address.host:
             found = await asyncio.get_running_loop().getaddrinfo(

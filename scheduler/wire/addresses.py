@@ -1,4 +1,7 @@
-"""Addresses to listen on, as people write them: `:8080`, `127.0.0.1:0`, `[::1]:9000`, `off`."""
+"""Addresses to listen on, as people write them: `:8080`, `127.0.0.1:0`, `[::1]:9000`, `off`.
+
+A `?` behind the port makes it a wish: where it is taken, any free one will do (`127.0.0.1:8080?`).
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,23 @@ from scheduler.core.errors import InvalidArgument
 
 OFF = "off"
 _ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.%]{2,64})\]|(?P<host>[A-Za-z0-9._-]{0,253})):(?P<port>[0-9]{1,5})", re.ASCII
+    r"(?:\[(?P<six>[0-9A-Fa-f:.%]{2,64})\]|(?P<host>[A-Za-z0-9._-]{0,253})):(?P<port>[0-9]{1,5})(?P<wish>\??)", re.ASCII
 )
 
 
 class Address(Struct, frozen=True):
-    """Where to listen. An empty host means every interface; port 0 lets the system pick one."""
+    """Where to listen. An empty host means every interface; port 0 lets the system pick one.
+
+    `or_any`: the port is a wish, and any free one will do.
+    """
 
     host: str
     port: int
+    or_any: bool = False
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}{'?' if self.or_any else ''}"
 
     @property
     def is_loopback(self) -> bool:
@@ -42,7 +50,7 @@ def parse_address(text: str, *, field: str) -> Address | None:
     if match is None or int(match["port"]) > 65535 or (six is not None and not _is_ipv6(six)):
         rule = "write HOST:PORT, :PORT, [IPV6]:PORT or off, with a port from 0 (any free one) to 65535"
         raise InvalidArgument(f"{text!r:.80} is not an address: {rule}", field=field)
-    return Address(six or match["host"] or "", int(match["port"]))
+    return Address(six or match["host"] or "", int(match["port"]), bool(match["wish"]))
 
 
 def _is_ipv6(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from scheduler.core.errors import Conflict, Internal, ScheddError, Unavailable
 from scheduler.jetstream.errors import InFlight
-from scheduler.jetstream.queues import BATCH_PAIRS, NatsTaskQueues
+from scheduler.jetstream.queues import BATCH_PAIRS, UNDER_WAY_MAX, NatsTaskQueues
 from scheduler.jetstream.requests import Ack, Message, Requests
 from scheduler.memory.clock import VirtualClock
 from scheduler.ports.queues import Pair, Queued
@@ -101,7 +101,7 @@ async def test_batches_are_bounded() -> None:
     requests = FakeRequests()
     results = await publish(requests, pairs(BATCH_PAIRS * 10 + 1))
     assert requests.batches == [BATCH_PAIRS] * 10 + [1]
-    assert 1 < requests.most_under_way <= 4
+    assert 1 < requests.most_under_way <= UNDER_WAY_MAX
     assert [result.task_seq for result in results if isinstance(result, Queued)] == list(
         range(2, 2 * (BATCH_PAIRS * 10 + 1) + 1, 2)
     )

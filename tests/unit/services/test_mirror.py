@@ -11,7 +11,7 @@ from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.server import MemoryServer
-from scheduler.ports.stores import Entry
+from scheduler.ports.stores import Entry, Watch
 from scheduler.services.mirror import PATIENCE_S, Mirror
 
 
@@ -23,6 +23,10 @@ class Stage:
         self.own = self.bucket.replica()
         self.applied: list[Entry] = []
         self.mirror = Mirror(self.own, self.clock, self.applied.append)
+
+    @property
+    def watch(self) -> Watch | None:
+        return self.mirror._watch
 
     @property
     def values(self) -> dict[str, bytes]:
@@ -130,6 +134,29 @@ async def test_many_may_ask_at_once() -> None:
     await stage.clock.advance(1)
     assert await asyncio.gather(*asking) == [20] * 10
     assert [entry.revision for entry in stage.applied] == list(range(1, 21))
+    await stage.mirror.stop()
+
+
+async def test_what_is_read_does_not_undo_what_was_delivered() -> None:
+    """While a read is under way the watch delivers something newer of the same key: the newer one stands."""
+    stage = Stage()
+    await stage.mirror.start()
+    stage.own.stall_watches()
+    await stage.bucket.put("a", b"old")
+    original = stage.own.changes_since
+
+    async def changes_since(revision: int) -> list[Entry]:
+        found = await original(revision)
+        await stage.bucket.put("a", b"new")
+        assert stage.watch is not None
+        stage.watch.restart(0)
+        await stage.clock.settle()
+        return found
+
+    stage.own.changes_since = changes_since  # type: ignore[method-assign]  # a bucket that is written to meanwhile
+    await stage.fresh()
+    assert stage.values == {"a": b"new"}
+    assert [entry.revision for entry in stage.applied] == [2]
     await stage.mirror.stop()
 
 

@@ -66,6 +66,17 @@ async def test_a_taken_port_is_one_sentence(serving: Serving) -> None:
     )
 
 
+async def test_a_taken_port_that_was_a_wish(serving: Serving) -> None:
+    """Two that wish for one port at the same time both serve: the later one elsewhere, told at once."""
+    wish = Address(serving.address.host, serving.address.port, or_any=True)
+    other = await serve(app(), wish, name="monitor")
+    try:
+        assert other.address.port != serving.address.port
+        assert "hello" in await get(other.address)
+    finally:
+        await other.stop()
+
+
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b"])
 async def test_an_address_of_another_machine_is_refused(host: str) -> None:
     """An address or name that is not here is the caller's mistake."""

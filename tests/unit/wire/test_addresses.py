@@ -15,6 +15,7 @@ from scheduler.wire.addresses import Address, parse_address
         ("127.0.0.1:0", Address("127.0.0.1", 0)),
         ("[::1]:9000", Address("::1", 9000)),
         ("localhost:1", Address("localhost", 1)),
+        ("127.0.0.1:8080?", Address("127.0.0.1", 8080, or_any=True)),
         ("off", None),
     ],
 )
@@ -27,7 +28,22 @@ def test_forms(text: str, expected: Address | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", ":", ":65536", ":-1", "::1:80", "[::1]", "[nonsense]:80", "a b:80", "http://x:80", ":80\n", "OFF"],
+    [
+        "",
+        "8080",
+        ":",
+        ":65536",
+        ":-1",
+        "::1:80",
+        "[::1]",
+        "[nonsense]:80",
+        "a b:80",
+        "http://x:80",
+        ":80\n",
+        ":80??",
+        "off?",
+        "OFF",
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     """With the rule and the name of the field."""
