@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
 
+from scheduler.core.firing import fire_time
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Schedule
-from scheduler.core.planning import occurrence_of
 from scheduler.core.triggers import CompiledTrigger
 
 EARLY_MAX = timedelta(seconds=1)  # a due message this much ahead of our clock waits: some server's clock jumped
@@ -78,7 +78,7 @@ def _fire_at(occurrence: Occurrence, in_force: InForce | None) -> datetime:
     """As it was armed, or later, if an edit before its nominal time says so: its arm was not replaced in time then."""
     if in_force is None or occurrence.nominal_at <= in_force.definition.effective_at:
         return occurrence.fire_at
-    return max(occurrence.fire_at, occurrence_of(in_force.definition, occurrence.nominal_at).fire_at)
+    return max(occurrence.fire_at, fire_time(in_force.definition.schedule, in_force.trigger, occurrence.nominal_at))
 
 
 def claim(

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from scheduler.core.firing import occurrence_of
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Definition
 from scheduler.core.triggers import EPOCH, CompiledTrigger
@@ -62,7 +63,7 @@ def plan_window(
         if definition.schedule.is_paused_at(nominal):
             paused += 1
         else:
-            planned.append(occurrence_of(definition, nominal))
+            planned.append(occurrence_of(definition, trigger, nominal))
         dealt, dealt_until = dealt + 1, nominal
         nominal = trigger.next_after(nominal)
     truncated = nominal is not None and nominal <= until
@@ -98,7 +99,7 @@ def plan_edit(
     window = plan_window(definition, trigger, after=_earliest(definition, not_before), until=until, limits=limits)
     return Plan(
         occurrences=(
-            *(occurrence_of(definition, nominal) for nominal in late if nominal not in paused),
+            *(occurrence_of(definition, trigger, nominal) for nominal in late if nominal not in paused),
             *window.occurrences,
         ),
         paused=len(paused) + window.paused,
@@ -125,16 +126,6 @@ def still_yields(definition: Definition, trigger: CompiledTrigger, nominal: date
     no part here, nor does a pause: ask `definition.schedule.is_paused_at(nominal)` beside it.
     """
     return trigger.yields(nominal)
-
-
-def occurrence_of(definition: Definition, nominal: datetime) -> Occurrence:
-    """The occurrence of a nominal time; it fires `start_delay` later."""
-    return Occurrence(
-        schedule_id=definition.id,
-        nominal_at=nominal,
-        fire_at=nominal + definition.schedule.start_delay,
-        generation=definition.generation,
-    )
 
 
 def next_nominal(definition: Definition, trigger: CompiledTrigger, after: datetime) -> datetime | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from scheduler.core.durations import format_duration
+from scheduler.core.firing import fire_time
 from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.triggers import EPOCH, CompiledTrigger
 from scheduler.core.zones import zone_of
@@ -54,7 +55,7 @@ def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> Pr
     precision = "milliseconds" if nominal.microsecond else "seconds"
     return PreviewedFire(
         nominal_at=nominal,
-        fire_at=nominal + schedule.start_delay,
+        fire_at=fire_time(schedule, trigger, nominal),
         local=local.isoformat(timespec=precision),
         notes=(*trigger.notes_at(nominal), *_notes(schedule, nominal)),
     )

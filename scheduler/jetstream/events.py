@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.jetstream.requests import Ack, Message, Requests
 from scheduler.ports.clock import Clock
+from scheduler.ports.queues import Fact
 from scheduler.wire import headers as h
 from scheduler.wire.events import encode_event
 from scheduler.wire.names import Names
@@ -83,8 +84,16 @@ class NatsEvents:
         self._emptied.clear()
         self._filled.set()
 
-    def _message(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> Message:
-        event_id = secrets.token_hex(16)
+    async def store(self, facts: Sequence[Fact]) -> None:
+        messages = [self._message(each.kind, each.schedule_id, each.data, each.id) for each in facts]
+        for result in await self._requests.publish_many(messages):
+            if isinstance(result, ScheddError):
+                raise result
+
+    def _message(
+        self, kind: str, schedule_id: str | None, data: dict[str, object], event_id: str | None = None
+    ) -> Message:
+        event_id = event_id or secrets.token_hex(16)
         at = self._clock.now()
         body = encode_event(self._names, event_id=event_id, kind=kind, schedule_id=schedule_id, at=at, data=data)
         return Message(self._names.event(kind, schedule_id), body, {h.MSG_ID: event_id})

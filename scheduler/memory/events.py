@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import Write
+from scheduler.ports.queues import Fact
 from scheduler.wire.events import Event, decode_event, encode_event
 
 
@@ -24,6 +25,20 @@ class MemoryEvents:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+    async def store(self, facts: Sequence[Fact]) -> None:
+        names, at = self._server.names, self._server.clock.now()
+        writes = [
+            Write(
+                names.event(each.kind, each.schedule_id),
+                encode_event(
+                    names, event_id=each.id, kind=each.kind, schedule_id=each.schedule_id, at=at, data=each.data
+                ),
+            )
+            for each in facts
+        ]
+        for write in writes:
+            self._server.write(self._server.events, [write])
 
     async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
         names, at = self._server.names, self._server.clock.now()

@@ -141,8 +141,23 @@ class Signals(Protocol):
         """How far all replicas together have come, from the consumer's leader. Raises Unsure, Unavailable."""
 
 
+class Fact(Struct, frozen=True):
+    """An event that is evidence. `id`: the same for the same fact, so that a repeat is stored once, or told as one."""
+
+    id: str
+    kind: str
+    schedule_id: str | None
+    data: dict[str, object]
+
+
 class Events(Protocol):
-    """The events stream: CloudEvents, at least once, never in the way."""
+    """The events stream: CloudEvents, at least once."""
+
+    async def store(self, facts: Sequence[Fact]) -> None:
+        """Publish these and return once all are stored. Raises Unsure, Unavailable: then repeat with the same ids.
+
+        InvalidArgument for what is no JSON or too large; nothing is stored then.
+        """
 
     async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
-        """Publish one event; raises nothing, failures are counted."""
+        """Publish one event soon, never in the way; raises nothing, failures are counted."""

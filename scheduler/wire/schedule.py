@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from dateutil.rrule import rrulestr
-
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
-from scheduler.core.model.schedule import EPOCH, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule, Trigger
+from scheduler.core.model.schedule import At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
 from scheduler.core.previewing import shifted_fires
 from scheduler.core.triggers import CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
+from scheduler.wire import schedule_when as when
 from scheduler.wire.headers import is_reserved
 from scheduler.wire.ids import check_queue, check_schedule_id, check_type
 from scheduler.wire.schedule_json import (
@@ -52,20 +51,16 @@ __all__ = [
     "with_pause",
 ]
 
-TRIGGER_FIELDS: Final = ("cron", "every", "after", "at", "rrule", "manual")
 FIELDS: Final = frozenset(
     {
         *("name", "description", "labels"),
-        *TRIGGER_FIELDS,
-        *("anchor", "timezone", "dst", "starts_at", "ends_at", "max_fires", "jitter", "start_delay"),
-        *("exclude", "on_excluded", "queue", "type", "payload", "payload_base64", "headers"),
+        *when.WHEN_FIELDS,
+        *("queue", "type", "payload", "payload_base64", "headers"),
         *("overlap", "max_running", "catch_up", "start_deadline", "deadline", "timeout", "max_tries", "backoff"),
         *STATE_FIELDS,
         "retention",
     }
 )
-EXPRESSIONS_MAX: Final = 64
-INSTANTS_MAX: Final = 1000
 HEADERS_MAX: Final = 64
 LABELS_MAX: Final = 64
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
@@ -115,21 +110,20 @@ def parse_document(schedule_id: str, document: Mapping[str, Any], limits: Schedu
 
 def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None, limits: ScheduleLimits) -> Schedule:
     get = _Reader(document)
-    trigger = _trigger(document)
     body, is_json = _payload(document, payload, limits)
     schedule = Schedule(
         id=schedule_id,
         queue=check_queue(_required(document, "queue")),
         type=check_type(_required(document, "type")),
-        trigger=trigger,
-        timezone=get("timezone", lambda value, field: read.text(value, field, longest=64), "UTC"),
-        start_delay=get("start_delay", read.duration_or_zero, timedelta(0)),
+        **when.read_when(document),
         payload=body,
         payload_is_json=is_json,
         headers=get("headers", _headers, {}),
         overlap=get("overlap", _overlap, Overlap.SKIP),
         max_running=get("max_running", lambda value, field: read.integer(value, field, 1, 1000), None),
         catch_up=get("catch_up", _catch_up, CatchUp()),
+        start_deadline=get("start_deadline", read.duration, None),
+        deadline=get("deadline", read.duration, None),
         timeout=get("timeout", read.duration, None),
         max_tries=get("max_tries", lambda value, field: read.integer(value, field, 1, 100), 3),
         backoff=get("backoff", _backoff, Backoff()),
@@ -141,8 +135,7 @@ def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None,
         description=get("description", lambda value, field: read.text(value, field, longest=4096, lines=True), None),
         labels=get("labels", _labels, {}),
     )
-    _check_together(document)
-    check_built(document)
+    check_built(schedule)
     _check_rate(schedule, limits)
     return schedule
 
@@ -166,74 +159,6 @@ def _required(document: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, str):
         raise read.wrong(value, field, "text")
     return value
-
-
-# --- when
-def _trigger(document: Mapping[str, Any]) -> Trigger:
-    given = [name for name in TRIGGER_FIELDS if name in document]
-    if len(given) != 1:
-        found = f"this has {' and '.join(given)}" if given else "this has none of them"
-        choices = ", ".join(TRIGGER_FIELDS)
-        raise InvalidArgument(f"say when with exactly one of {choices}; {found}", field=given[1] if given else "cron")
-    kind = given[0]
-    return _TRIGGERS[kind](document[kind], document)
-
-
-def _cron(value: Any, document: Mapping[str, Any]) -> Cron:
-    expressions = read.one_or_more(value, "cron", most=EXPRESSIONS_MAX)
-    return Cron(tuple(read.text(expression, "cron", longest=1024, lines=True) for expression in expressions))
-
-
-def _every(value: Any, document: Mapping[str, Any]) -> Every:
-    interval = read.duration(value, "every")
-    return Every(interval, read.instant(document["anchor"], "anchor") if "anchor" in document else EPOCH)
-
-
-def _at(value: Any, document: Mapping[str, Any]) -> At:
-    instants = [read.instant(entry, "at") for entry in read.one_or_more(value, "at", most=INSTANTS_MAX)]
-    return At(tuple(sorted(set(instants))))
-
-
-def _manual(value: Any, document: Mapping[str, Any]) -> Manual:
-    if value is not True:
-        raise read.wrong(value, "manual", "true, or left out")
-    return Manual()
-
-
-def _after(value: Any, document: Mapping[str, Any]) -> Manual:
-    read.duration(value, "after")
-    return Manual()  # never reached by anybody: `check_built` refuses it
-
-
-def _rrule(value: Any, document: Mapping[str, Any]) -> Manual:
-    for rule in read.one_or_more(value, "rrule", most=EXPRESSIONS_MAX):
-        line = read.text(rule, "rrule", longest=1024, lines=True)
-        if "DTSTART" in line.upper():
-            raise InvalidArgument("rrule holds a DTSTART: put that instant into the field anchor", field="rrule")
-        if not any(_is_rrule(line, start) for start in (EPOCH, EPOCH.replace(tzinfo=None))):
-            raise InvalidArgument(f"rrule {line[:60]!r} is not a rule of RFC 5545", field="rrule")
-    if "anchor" in document:
-        read.instant(document["anchor"], "anchor")
-    return Manual()  # never reached by anybody: `check_built` refuses it
-
-
-def _is_rrule(line: str, start: datetime) -> bool:
-    """Whether it reads from this start: UNTIL is in UTC or local, and the library wants a start of the same kind."""
-    try:
-        rrulestr(line, dtstart=start)
-    except Exception:  # the library raises whatever it trips over
-        return False
-    return True
-
-
-_TRIGGERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Trigger]]] = {
-    "cron": _cron,
-    "every": _every,
-    "after": _after,
-    "at": _at,
-    "rrule": _rrule,
-    "manual": _manual,
-}
 
 
 # --- what
@@ -329,11 +254,6 @@ def _retention(value: Any, field: str) -> timedelta:
 
 
 # --- checks across fields
-def _check_together(document: Mapping[str, Any]) -> None:
-    if "anchor" in document and "every" not in document and "rrule" not in document:
-        raise InvalidArgument("anchor belongs to every or rrule", field="anchor")
-
-
 def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
     """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
     gap = shortest_gap(compile_trigger(schedule))

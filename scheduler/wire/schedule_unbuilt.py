@@ -7,76 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from scheduler.core.durations import has_civil_units
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import Overlap
-from scheduler.wire import schedule_values as read
+from scheduler.core.model.schedule import After, Dst, EveryDays, OnExcluded, Overlap, RRule, Schedule
 
 _BUILT_OVERLAPS: Final = frozenset({Overlap.SKIP, Overlap.ALLOW})
 
 
-def check_built(document: Mapping[str, Any]) -> None:
-    """Read the unbuilt fields too, so that a wrong value is named as such; then refuse the first right one."""
-    asked = [field for field, asks in _NOT_BUILT.items() if field in document and asks(document[field], field)]
-    if asked:
-        raise InvalidArgument(f"{_NAMES.get(asked[0], asked[0])} is not supported yet", field=asked[0])
+def check_built(schedule: Schedule) -> None:
+    """Refuse the first field whose behaviour is not built. Raises InvalidArgument."""
+    for field, asks in NOT_BUILT.items():
+        if asks(schedule):
+            raise InvalidArgument(f"{_NAMES.get(field, field)} is not supported yet", field=field)
 
 
-def _asks_instant(value: Any, field: str) -> bool:
-    read.instant(value, field)
-    return True
-
-
-def _asks_duration(value: Any, field: str) -> bool:
-    read.duration(value, field)
-    return True
-
-
-def _asks_jitter(value: Any, field: str) -> bool:
-    return read.duration_or_zero(value, field) > timedelta(0)
-
-
-def _asks_max_fires(value: Any, field: str) -> bool:
-    read.integer(value, field, 1, 10**9)
-    return True
-
-
-def _asks_dst(value: Any, field: str) -> bool:
-    given = read.fields_of(value, field, ("gap", "overlap"))
-    gap = read.choice(given.get("gap", "next"), "dst.gap", ("next", "skip"))
-    overlap = read.choice(given.get("overlap", "first"), "dst.overlap", ("first", "second", "both"))
-    return (gap, overlap) != ("next", "first")
-
-
-def _asks_exclude(value: Any, field: str) -> bool:
-    if not isinstance(value, list | tuple):
-        raise read.wrong(value, field, "a list of calendar names or cron expressions")
-    for entry in value:
-        if not read.text(entry, field, longest=256).strip():
-            raise InvalidArgument("exclude holds an empty text", field=field)
-    return len(value) > 0
-
-
-def _asks_on_excluded(value: Any, field: str) -> bool:
-    return read.choice(value, field, ("skip", "next_business_day", "previous_business_day")) != "skip"
-
-
-_NOT_BUILT: Final[Mapping[str, Callable[[Any, str], bool]]] = {
-    "after": _asks_duration,
-    "rrule": lambda value, field: True,
-    "every": lambda value, field: has_civil_units(value),
-    "dst": _asks_dst,
-    "starts_at": _asks_instant,
-    "ends_at": _asks_instant,
-    "max_fires": _asks_max_fires,
-    "jitter": _asks_jitter,
-    "exclude": _asks_exclude,
-    "on_excluded": _asks_on_excluded,
-    "overlap": lambda value, field: value not in _BUILT_OVERLAPS,
-    "start_deadline": _asks_duration,
-    "deadline": _asks_duration,
+NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
+    "after": lambda schedule: isinstance(schedule.trigger, After),
+    "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
+    "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
+    "dst": lambda schedule: schedule.dst != Dst(),
+    "starts_at": lambda schedule: schedule.starts_at is not None,
+    "ends_at": lambda schedule: schedule.ends_at is not None,
+    "max_fires": lambda schedule: schedule.max_fires is not None,
+    "jitter": lambda schedule: schedule.jitter > timedelta(0),
+    "exclude": lambda schedule: len(schedule.exclude) > 0,
+    "on_excluded": lambda schedule: schedule.on_excluded is not OnExcluded.SKIP,
+    "overlap": lambda schedule: schedule.overlap not in _BUILT_OVERLAPS,
+    "start_deadline": lambda schedule: schedule.start_deadline is not None,
+    "deadline": lambda schedule: schedule.deadline is not None,
 }
 _NAMES: Final = {
     "every": "every in days or weeks (d, w)",

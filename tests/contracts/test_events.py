@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
+from scheduler.core.errors import InvalidArgument, Unavailable
+from scheduler.ports.queues import Fact
 from scheduler.wire.events import Event, decode_event
 from tests.contracts.stages import Stage
 
@@ -42,6 +46,19 @@ async def test_what_is_no_json(stage: Stage) -> None:
     """Data that cannot be told is dropped and counted; nothing is raised."""
     await stage.events.publish("admin", None, {"thing": object()})
     assert stage.dropped == ["not_json"]
+
+
+async def test_evidence(stage: Stage) -> None:
+    """What is evidence is stored when the call returns, under the id it was given; otherwise the call raises."""
+    facts = [Fact(f"verdicts-x-{number}", "verdicts", "x", {"count": number}) for number in range(300)]
+    await stage.events.store(facts)
+    found = [decode_event(body) for body in await stage.stored(stage.names.event("verdicts", "x"))]
+    assert [(event.id, event.data) for event in found] == [(each.id, each.data) for each in facts]
+    with pytest.raises(InvalidArgument):
+        await stage.events.store([facts[0], Fact("bad", "verdicts", "x", {"thing": object()})])
+    await stage.cut_off()
+    with pytest.raises(Unavailable):
+        await stage.events.store(facts)
 
 
 async def test_without_a_server(stage: Stage) -> None:

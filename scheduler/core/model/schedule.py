@@ -27,6 +27,26 @@ class Every(Struct, frozen=True, tag=True):
     anchor: datetime = EPOCH
 
 
+class EveryDays(Struct, frozen=True, tag=True):
+    """Every so many days of the calendar in the schedule's zone, at the wall time of the anchor (`every: "1d"`)."""
+
+    days: int
+    anchor: datetime = EPOCH
+
+
+class RRule(Struct, frozen=True, tag=True):
+    """One or more recurrence rules of RFC 5545, their union, on the zone's walls; `anchor` is their DTSTART."""
+
+    rules: tuple[str, ...]
+    anchor: datetime | None = None
+
+
+class After(Struct, frozen=True, tag=True):
+    """A fixed delay from the end of the last run: a chain, whose next nominal time is kept in the status row."""
+
+    delay: timedelta
+
+
 class At(Struct, frozen=True, tag=True):
     """One or more fixed instants, ascending, without repeats."""
 
@@ -37,7 +57,37 @@ class Manual(Struct, frozen=True, tag=True):
     """Never fires by itself."""
 
 
-Trigger = Cron | Every | At | Manual
+Trigger = Cron | Every | EveryDays | RRule | After | At | Manual
+
+
+class Gap(StrEnum):
+    """What a wall time does that clocks skip: it fires right after the gap, or not at all."""
+
+    NEXT = "next"
+    SKIP = "skip"
+
+
+class Twice(StrEnum):
+    """When a wall time fires that clocks show twice."""
+
+    FIRST = "first"
+    SECOND = "second"
+    BOTH = "both"
+
+
+class Dst(Struct, frozen=True):
+    """What fixed wall times do when clocks change."""
+
+    gap: Gap = Gap.NEXT
+    overlap: Twice = Twice.FIRST
+
+
+class OnExcluded(StrEnum):
+    """What becomes of a nominal time on an excluded day."""
+
+    SKIP = "skip"
+    NEXT_BUSINESS_DAY = "next_business_day"
+    PREVIOUS_BUSINESS_DAY = "previous_business_day"
 
 
 class Overlap(StrEnum):
@@ -78,6 +128,13 @@ class Schedule(Struct, frozen=True, kw_only=True):
     type: str
     trigger: Trigger
     timezone: str = "UTC"
+    dst: Dst = Dst()
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    max_fires: int | None = None
+    jitter: timedelta = timedelta(0)
+    exclude: tuple[str, ...] = ()
+    on_excluded: OnExcluded = OnExcluded.SKIP
     start_delay: timedelta = timedelta(0)
     payload: bytes | None = None
     payload_is_json: bool = True
@@ -85,6 +142,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     overlap: Overlap = Overlap.SKIP
     max_running: int | None = None
     catch_up: CatchUp = CatchUp()
+    start_deadline: timedelta | None = None
+    deadline: timedelta | None = None
     timeout: timedelta | None = None
     max_tries: int = 3
     backoff: Backoff = Backoff()

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from scheduler.core.durations import duration_ms, has_civil_units
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import At, Cron, Every, Manual, Schedule
+from scheduler.core.model.schedule import After, At, Cron, Every, EveryDays, Manual, RRule, Schedule
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_text import read_cron, uses_hash
@@ -36,6 +36,8 @@ def compile_trigger(schedule: Schedule) -> CompiledTrigger:
             return Interval(interval, anchor)
         case At(instants):
             return Once(instants)
+        case EveryDays() | RRule() | After():
+            raise InvalidArgument("this trigger is not supported yet")
         case Manual():
             return _NEVER
 

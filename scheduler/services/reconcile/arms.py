@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from scheduler.core.errors import Unavailable
+from scheduler.core.firing import occurrence_of
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.planning import occurrence_of
 from scheduler.core.reconciling import Ages, Repair, overdue_arms
 from scheduler.ports.clock import Clock
 from scheduler.ports.timeline import Timeline
@@ -58,4 +58,4 @@ class ArmsRepair:
                 continue
             for nominal in nominals:
                 if nominal < now and known.in_force.trigger.yields(nominal):
-                    yield occurrence_of(known.in_force.definition, nominal)
+                    yield occurrence_of(known.in_force.definition, known.in_force.trigger, nominal)

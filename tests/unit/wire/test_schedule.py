@@ -144,7 +144,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "rrule until, local": {**NO_TRIGGER, "rrule": "RRULE:FREQ=DAILY;UNTIL=20271231T000000"},
     "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
     "every": {**BASE, "every": "1d"},
-    "every in weeks": {**BASE, "every": "1w12h"},
+    "every in weeks": {**BASE, "every": "2w"},
     "dst": {**BASE, "dst": {"gap": "skip"}},
     "dst overlap": {**BASE, "dst": {"overlap": "both"}},
     "starts_at": {**BASE, "starts_at": "2026-11-21T08:00:00Z"},
