@@ -9,11 +9,12 @@ from msgspec import Struct
 from scheduler.core.durations import format_duration
 from scheduler.core.firing import fire_time
 from scheduler.core.model.schedule import Definition, Schedule
-from scheduler.core.triggers import EPOCH, CompiledTrigger
+from scheduler.core.triggers import CompiledTrigger, clock_changes
 from scheduler.core.zones import zone_of
 
 COUNT_MAX = 1000
-_YEAR_S = 366 * 86_400
+WARNINGS_MAX = 20
+_YEAR = timedelta(days=366)
 
 
 class PreviewedFire(Struct, frozen=True):
@@ -42,12 +43,12 @@ def preview(
     return fires
 
 
-def shifted_fires(schedule: Schedule, trigger: CompiledTrigger, *, after: datetime) -> list[tuple[datetime, str]]:
-    """The fires within a year that a gap in the clocks moves, each with the note that explains it."""
-    start = (after - EPOCH) // timedelta(seconds=1)
-    changes = zone_of(schedule.timezone).changes(start, start + _YEAR_S)
-    instants = [EPOCH + timedelta(seconds=change) for change in changes]
-    return [(at, note) for at in instants if trigger.yields(at) for note in trigger.notes_at(at)]
+def clock_warnings(trigger: CompiledTrigger, *, after: datetime) -> list[str]:
+    """What clocks do to the trigger within a year: the wall times they skip or show twice; the first few of many."""
+    notes = [note for _, note in clock_changes(trigger, after, after + _YEAR)]
+    if len(notes) <= WARNINGS_MAX:
+        return notes
+    return [*notes[:WARNINGS_MAX], f"and {len(notes) - WARNINGS_MAX} more such wall times within a year"]
 
 
 def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:

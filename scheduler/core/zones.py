@@ -28,24 +28,26 @@ class Segment(NamedTuple):
     """The instants start <= t < end have this offset from UTC; all in seconds.
 
     Every wall time before `shown` has been on the clocks before the segment began: after a gap that is the gap's
-    first wall time, after clocks went back it is the wall time at which they did.
+    first wall time, after clocks went back it is the wall time at which they did. Every wall time from `again` on is
+    still to come when the segment is over: before clocks go back that is where they go back to.
     """
 
     start: int
     end: int
     offset: int
     shown: int
+    again: int
 
 
 class Place(NamedTuple):
-    """Where a wall time lies: its first instant, and whether it exists, and whether it comes twice.
+    """Where a wall time lies: the first instant that clocks show it, and the second, if they show it twice.
 
-    For a wall time that does not exist (a gap) `instant` is the transition, the first moment after the gap.
+    For a wall time that does not exist (a gap) `first` is the transition, the first moment after the gap.
     """
 
-    instant: int
     exists: bool
-    twice: bool
+    first: int
+    second: int | None
 
 
 class Zone:
@@ -55,7 +57,7 @@ class Zone:
         self.name = name
         self.tz = tz
         self._blocks: dict[int, tuple[Segment, ...]] = {}
-        self._only = Segment(-_FOREVER, _FOREVER, 0, -_FOREVER) if name in _UTC_NAMES else None
+        self._only = Segment(-_FOREVER, _FOREVER, 0, -_FOREVER, _FOREVER) if name in _UTC_NAMES else None
 
     def segment_at(self, instant: int) -> Segment:
         """The segment that holds the instant. A segment may end (at a block) without a change of offset."""
@@ -71,22 +73,22 @@ class Zone:
         raise AssertionError("segments cover their block")
 
     def place(self, wall: int) -> Place:
-        """The first instant at which clocks show `wall`; the transition, where they never do."""
+        """Which instants clocks show `wall` at; the transition, where they never do."""
         segment = self.segment_at(wall - _OFFSET_MAX)
         while wall - segment.offset >= segment.end:
             segment = self.segment_at(segment.end)
-        instant = wall - segment.offset
-        if instant < segment.start:
-            return Place(segment.start, exists=False, twice=False)
-        return Place(instant, exists=True, twice=self._comes_again(wall, segment))
-
-    def _comes_again(self, wall: int, segment: Segment) -> bool:
         first = wall - segment.offset
+        if first < segment.start:
+            return Place(exists=False, first=segment.start, second=None)
+        return Place(exists=True, first=first, second=self._shown_again(wall, first, segment))
+
+    def _shown_again(self, wall: int, first: int, segment: Segment) -> int | None:
         while segment.end <= first + _OFFSET_MAX:
             segment = self.segment_at(segment.end)
-            if first < segment.start <= wall - segment.offset < segment.end:
-                return True
-        return False
+            instant = wall - segment.offset
+            if first < segment.start <= instant < segment.end:
+                return instant
+        return None
 
     def changes(self, start: int, until: int) -> Iterator[int]:
         """The instants in (start, until] at which the offset changes."""
@@ -115,10 +117,11 @@ class Zone:
             if self._offset(high) != offset:
                 high = self._first_with_another(offset, low, high)
                 if high < stop:
-                    segments.append(Segment(start, high, offset, shown))
-                    start, shown, offset = high, high + offset, self._offset(high)
+                    following = self._offset(high)
+                    segments.append(Segment(start, high, offset, shown, high + following))
+                    start, shown, offset = high, high + offset, following
             low = high
-        return (*segments, Segment(start, stop, offset, shown))
+        return (*segments, Segment(start, stop, offset, shown, self._again_at(stop)))
 
     def _shown_at(self, start: int, offset: int) -> int:
         """`shown` of a block's first segment: a change within the day before still has its say."""
@@ -127,6 +130,13 @@ class Zone:
             return start + offset
         change = self._first_with_another(earlier, start - _OFFSET_MAX, start)
         return change + earlier if change == start else max(start + offset, change + earlier)
+
+    def _again_at(self, stop: int) -> int:
+        """`again` of a block's last segment: a change within the day after already has its say."""
+        offset, later = self._offset(stop), self._offset(stop + _OFFSET_MAX)
+        if later == offset:
+            return stop + offset
+        return min(stop + offset, self._first_with_another(offset, stop, stop + _OFFSET_MAX) + later)
 
     def _first_with_another(self, offset: int, low: int, high: int) -> int:
         """The first instant in (low, high] whose offset is not `offset`."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
-from scheduler.core.previewing import shifted_fires
+from scheduler.core.previewing import clock_warnings
 from scheduler.core.triggers import CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
 from scheduler.wire import schedule_when as when
@@ -284,7 +284,7 @@ def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetim
         return []
     if trigger.next_after(now) is None and not _is_late(schedule, now):
         return ["this schedule will never fire again: every instant it names is past"]
-    return [f"on {nominal:%Y-%m-%d}: {note}" for nominal, note in shifted_fires(schedule, trigger, after=now)]
+    return clock_warnings(trigger, after=now)
 
 
 def _is_late(schedule: Schedule, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import After, Dst, EveryDays, OnExcluded, Overlap, RRule, Schedule
+from scheduler.core.model.schedule import After, EveryDays, OnExcluded, Overlap, RRule, Schedule
 
 _BUILT_OVERLAPS: Final = frozenset({Overlap.SKIP, Overlap.ALLOW})
 
@@ -26,7 +26,6 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
     "after": lambda schedule: isinstance(schedule.trigger, After),
     "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
     "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
-    "dst": lambda schedule: schedule.dst != Dst(),
     "starts_at": lambda schedule: schedule.starts_at is not None,
     "ends_at": lambda schedule: schedule.ends_at is not None,
     "max_fires": lambda schedule: schedule.max_fires is not None,
@@ -39,6 +38,5 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
 }
 _NAMES: Final = {
     "every": "every in days or weeks (d, w)",
-    "dst": "dst other than {gap: next, overlap: first}",
     "overlap": "overlap other than skip and allow",
 }

@@ -5,21 +5,22 @@ Compiled triggers are immutable and shared between schedules that say the same.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from scheduler.core.durations import duration_ms, has_civil_units
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import After, At, Cron, Every, EveryDays, Manual, RRule, Schedule
+from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays, Manual, RRule, Schedule
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_text import read_cron, uses_hash
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
 from scheduler.core.triggers.union import Union
+from scheduler.core.triggers.walls import WallTrigger
 from scheduler.core.zones import zone_of
 
-__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "compile_trigger", "shortest_gap"]
+__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "clock_changes", "compile_trigger", "shortest_gap"]
 
 _NEVER = Once(())
 _EVERY_MAX_MS = 3650 * 86_400_000
@@ -30,7 +31,7 @@ def compile_trigger(schedule: Schedule) -> CompiledTrigger:
     zone_of(schedule.timezone)  # every schedule is shown on these clocks, so a wrong zone is refused everywhere
     match schedule.trigger:
         case Cron(expressions):
-            parts = tuple(_compile_cron(text, schedule.timezone, schedule.id) for text in expressions)
+            parts = tuple(_compile_cron(text, schedule) for text in expressions)
             return parts[0] if len(parts) == 1 else Union(parts)
         case Every(interval, anchor):
             return Interval(interval, anchor)
@@ -40,6 +41,18 @@ def compile_trigger(schedule: Schedule) -> CompiledTrigger:
             raise InvalidArgument("this trigger is not supported yet")
         case Manual():
             return _NEVER
+
+
+def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) -> list[tuple[datetime, str]]:
+    """What clocks do to the wall times of a trigger in (after, until]: the change and a sentence each, ascending."""
+    match trigger:
+        case WallTrigger():
+            return list(trigger.clock_changes(after, until))
+        case Union():
+            notes = {note: None for part in trigger.parts for note in clock_changes(part, after, until)}
+            return sorted(notes)
+        case _:
+            return []
 
 
 def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
@@ -59,16 +72,17 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
             return None
 
 
-def _compile_cron(expression: str, timezone: str, schedule_id: str) -> CompiledTrigger:
-    return _shared_cron(expression, timezone, schedule_id if uses_hash(expression) else "")
+def _compile_cron(expression: str, schedule: Schedule) -> CompiledTrigger:
+    hashed_by = schedule.id if uses_hash(expression) else ""
+    return _shared_cron(expression, schedule.timezone, schedule.dst, hashed_by)
 
 
 @lru_cache(maxsize=16_384)
-def _shared_cron(expression: str, timezone: str, schedule_id: str) -> CompiledTrigger:
+def _shared_cron(expression: str, timezone: str, dst: Dst, schedule_id: str) -> CompiledTrigger:
     word, _, rest = expression.strip().partition(" ")
     if word.lower() == "@every":
         return Interval(_every(rest.strip().lower()), EPOCH)
-    return CronTrigger(read_cron(expression, schedule_id), zone_of(timezone))
+    return CronTrigger(read_cron(expression, schedule_id), zone_of(timezone), dst)
 
 
 def _every(text: str) -> timedelta:

@@ -25,7 +25,7 @@ def test_local_time_and_shift() -> None:
     fires = previewed(schedule(Cron(("30 2 * * *",)), timezone="Europe/Berlin"), count=2)
     assert fires[0].nominal_at == datetime(2027, 3, 28, 1, tzinfo=UTC)
     assert fires[0].local == "2027-03-28T03:00:00+02:00"
-    assert fires[0].notes == ("02:30 does not exist on this day in Europe/Berlin; fires at 03:00",)
+    assert fires[0].notes == ("2027-03-28 02:30 does not exist in Europe/Berlin; fires at 03:00",)
     assert fires[1] == PreviewedFire(
         datetime(2027, 3, 29, 0, 30, tzinfo=UTC),
         datetime(2027, 3, 29, 0, 30, tzinfo=UTC),

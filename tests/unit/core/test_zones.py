@@ -10,7 +10,7 @@ from importlib import resources
 import pytest
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.zones import Zone, tzdata_version, zone_names, zone_of
+from scheduler.core.zones import Place, Zone, tzdata_version, zone_names, zone_of
 
 FROM = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 UNTIL = int(datetime(2037, 1, 1, tzinfo=UTC).timestamp())
@@ -72,7 +72,7 @@ def test_segments_go_on_after_the_tables() -> None:
 
 
 def test_place_in_gap_and_overlap() -> None:
-    """A wall time has its first instant; in a gap that is the transition; twice is told."""
+    """A wall time has its first instant and perhaps a second; in a gap the first is the transition."""
     zone = zone_of("Europe/Berlin")
 
     def wall(text: str) -> int:
@@ -83,11 +83,11 @@ def test_place_in_gap_and_overlap() -> None:
         zone.place(wall("2027-10-31T02:30")),
         zone.place(wall("2027-05-01T02:30")),
     )
-    assert (gap.exists, gap.twice, gap.instant) == (False, False, wall("2027-03-28T01:00"))
-    assert (twice.exists, twice.twice, twice.instant) == (True, True, wall("2027-10-31T00:30"))
-    assert (plain.exists, plain.twice, plain.instant) == (True, False, wall("2027-05-01T00:30"))
-    assert zone.place(wall("2027-10-31T03:00")).twice is False
-    assert zone.place(wall("2027-10-31T02:00")).twice is True
+    assert gap == Place(exists=False, first=wall("2027-03-28T01:00"), second=None)
+    assert twice == Place(exists=True, first=wall("2027-10-31T00:30"), second=wall("2027-10-31T01:30"))
+    assert plain == Place(exists=True, first=wall("2027-05-01T00:30"), second=None)
+    assert zone.place(wall("2027-10-31T03:00")).second is None
+    assert zone.place(wall("2027-10-31T02:00")).second == wall("2027-10-31T01:00")
 
 
 def test_every_name_of_the_wheel_loads() -> None:

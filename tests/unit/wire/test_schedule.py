@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
-from scheduler.core.model.schedule import EPOCH, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
+from scheduler.core.model.schedule import (
+    EPOCH,
+    At,
+    Backoff,
+    CatchUp,
+    Cron,
+    Dst,
+    Every,
+    Gap,
+    Manual,
+    Overlap,
+    Schedule,
+    Twice,
+)
 from scheduler.wire.schedule import FIELDS, ScheduleLimits, parse_document, parse_schedule, warnings_for
 
 BASE: dict[str, Any] = {"every": "1m", "queue": "EMAIL", "type": "email:monthly"}
@@ -86,7 +99,9 @@ ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
     ),
     "manual": ({**NO_TRIGGER, "manual": True}, "trigger", Manual()),
     "timezone": ({**BASE, "timezone": "Asia/Kathmandu"}, "timezone", "Asia/Kathmandu"),
-    "dst default": ({**BASE, "dst": {"gap": "next", "overlap": "first"}}, "timezone", "UTC"),
+    "dst default": ({**BASE, "dst": {"gap": "next", "overlap": "first"}}, "dst", Dst()),
+    "dst gap": ({**BASE, "dst": {"gap": "skip"}}, "dst", Dst(gap=Gap.SKIP)),
+    "dst overlap": ({**BASE, "dst": {"overlap": "both"}}, "dst", Dst(overlap=Twice.BOTH)),
     "jitter of nothing": ({**BASE, "jitter": "0s"}, "timezone", "UTC"),
     "exclude nothing": ({**BASE, "exclude": [], "on_excluded": "skip"}, "timezone", "UTC"),
     "start_delay": ({**BASE, "start_delay": "5s"}, "start_delay", timedelta(seconds=5)),
@@ -145,8 +160,6 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
     "every": {**BASE, "every": "1d"},
     "every in weeks": {**BASE, "every": "2w"},
-    "dst": {**BASE, "dst": {"gap": "skip"}},
-    "dst overlap": {**BASE, "dst": {"overlap": "both"}},
     "starts_at": {**BASE, "starts_at": "2026-11-21T08:00:00Z"},
     "ends_at": {**BASE, "ends_at": "2026-11-21T08:00:00Z"},
     "max_fires": {**BASE, "max_fires": 3},
@@ -412,10 +425,56 @@ def test_warning_for_a_schedule_that_is_over() -> None:
     assert warnings_for(parse(BASE), 30.0, now=now) == []
 
 
-def test_warning_for_a_shifted_fire() -> None:
-    """A fire that the next change to daylight saving moves is told when the schedule is saved."""
-    now = datetime(2027, 1, 1, tzinfo=UTC)
-    moved = parse({**NO_TRIGGER, "cron": "30 2 * * *", "timezone": "Europe/Berlin"})
-    (warning,) = warnings_for(moved, 30.0, now=now)
-    assert warning == "on 2027-03-28: 02:30 does not exist on this day in Europe/Berlin; fires at 03:00"
-    assert warnings_for(parse({**NO_TRIGGER, "cron": "30 4 * * *", "timezone": "Europe/Berlin"}), 30.0, now=now) == []
+CLOCK_WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "default": (
+        {"cron": "30 2 * * *"},
+        [
+            "2027-03-28 02:30 does not exist in Europe/Berlin; fires at 03:00",
+            "2027-10-31 02:30 comes twice in Europe/Berlin; fires the first time",
+        ],
+    ),
+    "skip, both": (
+        {"cron": "30 2 * * *", "dst": {"gap": "skip", "overlap": "both"}},
+        [
+            "2027-03-28 02:30 does not exist in Europe/Berlin; skipped",
+            "2027-10-31 02:30 comes twice in Europe/Berlin; fires both times",
+        ],
+    ),
+    "second": (
+        {"cron": "15 30 2 31 * *", "dst": {"overlap": "second"}},
+        ["2027-10-31 02:30:15 comes twice in Europe/Berlin; fires the second time"],
+    ),
+    "beside the change": ({"cron": "30 4 * * *"}, []),
+    "elapsed time": ({"cron": "*/30 2 * * *"}, []),
+    "interval": ({"every": "30m"}, []),
+    "midnight": (
+        {"cron": "0 0 * * *", "timezone": "Africa/Cairo"},
+        [
+            "2027-04-30 00:00 does not exist in Africa/Cairo; fires at 01:00",
+        ],
+    ),
+    "a union says it once": (
+        {"cron": ["30 2 * * *", "30 2 * * 0"]},
+        [
+            "2027-03-28 02:30 does not exist in Europe/Berlin; fires at 03:00",
+            "2027-10-31 02:30 comes twice in Europe/Berlin; fires the first time",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLOCK_WARNINGS)
+def test_warning_for_clock_changes(case: str) -> None:
+    """What the clocks of the next year skip or show twice is told when the schedule is saved, and nothing else."""
+    document, expected = CLOCK_WARNINGS[case]
+    saved = parse({**NO_TRIGGER, "timezone": "Europe/Berlin", **document})
+    assert warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC)) == expected
+
+
+def test_many_warnings_for_clock_changes_are_few() -> None:
+    """An expression for every second of the missing hour does not make a reply of thousands of lines."""
+    crons = [f"0-59 0-59 2 {day} * *" for day in range(1, 32)]
+    saved = parse({**NO_TRIGGER, "timezone": "Europe/Berlin", "cron": crons})
+    warnings = warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC))
+    assert "2027-03-28 02:00 does not exist in Europe/Berlin; fires at 03:00" in warnings
+    assert len(warnings) <= 21
