@@ -18,12 +18,14 @@ what it cannot finish: as a retry where a try is left, else as failed, never sil
 
 Rooms: `worker` the public class · `handlers` the functions · `session` one connected life · `pulling` and `slots` get
 tasks · `task` what came · `deciding` what to do about it (pure) · `claiming` taking an attempt · `running` a delivery
-from end to end · `calling` the function itself · `context` its `ctx` · `reporting` its end · `presence` signs of life.
+from end to end · `calling` the function itself · `raising` what it may raise · `context` its `ctx` · `reporting` its
+end · `presence` signs of life.
 """
 
 from __future__ import annotations
 
 from scheduler.worker.context import TaskContext
+from scheduler.worker.raising import Cancel, Fail, Retry
 from scheduler.worker.worker import Worker
 
-__all__ = ["TaskContext", "Worker"]
+__all__ = ["Cancel", "Fail", "Retry", "TaskContext", "Worker"]

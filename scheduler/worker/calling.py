@@ -20,6 +20,7 @@ from msgspec import Struct
 from scheduler.core.model.execution import Failure
 from scheduler.worker.context import TaskContext
 from scheduler.worker.handlers import Handler
+from scheduler.worker.raising import Ask
 
 
 class Returned(Struct, frozen=True):
@@ -27,7 +28,10 @@ class Returned(Struct, frozen=True):
 
 
 class Raised(Struct, frozen=True):
+    """`asked`: the function said by it how its attempt shall end."""
+
     failure: Failure
+    asked: Ask | None = None
 
 
 Verdict = Returned | Raised
@@ -47,9 +51,9 @@ async def _in_loop(function: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     except asyncio.CancelledError as problem:
         if asked is not None and asked.cancelling():
             raise
-        return Raised(failure_of(problem))  # the function's own, not ours
+        return _raised(problem)  # the function's own, not ours
     except BaseException as problem:  # SystemExit too: a task must not end the worker
-        return Raised(failure_of(problem))
+        return _raised(problem)
 
 
 async def _in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Verdict:
@@ -64,7 +68,7 @@ async def _in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -
         try:
             verdict: Verdict = Returned(function(*arguments))
         except BaseException as problem:
-            verdict = Raised(failure_of(problem))
+            verdict = _raised(problem)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, verdict)
 
@@ -78,6 +82,10 @@ async def _in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -
 
 async def _awaited(value: Any) -> Any:
     return await value
+
+
+def _raised(problem: BaseException) -> Raised:
+    return Raised(failure_of(problem), problem if isinstance(problem, Ask) else None)
 
 
 def failure_of(problem: BaseException) -> Failure:

@@ -167,15 +167,20 @@ class How(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
+    GAVE_UP = "gave_up"
+    """The function says that no further try would help."""
     UNUSABLE = "unusable"
     """It was never called: the payload cannot be read, and no retry would change that."""
 
 
 class Ending(Struct, frozen=True, kw_only=True):
+    """`retry_in_s`: the pause that the function asked for, in place of the backoff's."""
+
     how: How
     result: Raw = NO_RESULT
     failure: Failure | None = None
     note: str | None = None
+    retry_in_s: float | None = None
 
 
 class Tries(Struct, frozen=True, kw_only=True):
@@ -202,7 +207,12 @@ class Tries(Struct, frozen=True, kw_only=True):
         return None
 
 
-_FINAL = {How.RETURNED: Outcome.SUCCEEDED, How.CANCELLED: Outcome.CANCELLED, How.UNUSABLE: Outcome.FAILED}
+_FINAL = {
+    How.RETURNED: Outcome.SUCCEEDED,
+    How.CANCELLED: Outcome.CANCELLED,
+    How.GAVE_UP: Outcome.FAILED,
+    How.UNUSABLE: Outcome.FAILED,
+}
 
 
 def decide_outcome(ending: Ending, tries: Tries, backoff: Backoff, *, spread: float, at: datetime) -> Finished:
@@ -215,7 +225,9 @@ def decide_outcome(ending: Ending, tries: Tries, backoff: Backoff, *, spread: fl
     if refusal is not None:
         outcome = Outcome.TIMED_OUT if ending.how is How.TIMED_OUT else Outcome.FAILED
         return Finished(outcome=outcome, at=at, error=error, note=refusal)
-    delay_s = 0.0 if ending.how is How.STOPPED else retry_delay_s(backoff, tries.number, spread)
+    delay_s = ending.retry_in_s
+    if delay_s is None:
+        delay_s = 0.0 if ending.how is How.STOPPED else retry_delay_s(backoff, tries.number, spread)
     return Finished(outcome=Outcome.RETRY, at=at, error=error, retry_in_s=delay_s, note=ending.note)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
+import msgspec.inspect
 from msgspec import Struct
 
 from scheduler.core.errors import InvalidArgument
@@ -25,22 +26,23 @@ class Handler(Struct, frozen=True, kw_only=True):
     function: Callable[..., Any]
     is_async: bool
     wants_context: bool
-    wants_bytes: bool
+    decode: Callable[[bytes], Any] | None
     max_tries: int | None = None
     timeout_s: float | None = None
     backoff: Backoff | None = None
 
     def read_payload(self, body: bytes) -> Any:
-        """What the function gets: the decoded JSON, None for an empty body; the very bytes where it asks for `bytes`.
+        """What the function gets: the decoded JSON, of the annotated type where the parameter has one; None for an
+        empty body; the very bytes where it asks for `bytes`.
 
-        Raises InvalidArgument when the body is not JSON.
+        Raises InvalidArgument when the body is not JSON, or not of that type.
         """
-        if self.wants_bytes:
+        if self.decode is None:
             return body
-        if not body:
-            return None
         try:
-            return msgspec.json.decode(body)
+            return self.decode(body or b"null")
+        except msgspec.ValidationError as problem:
+            raise InvalidArgument(f"the payload is not what {self.type!r} takes: {problem}", field="payload") from None
         except (ValueError, RecursionError) as problem:
             hint = "annotate the parameter as bytes to get it as it is"
             raise InvalidArgument(f"the payload is not JSON ({problem}); {hint}", field="payload") from None
@@ -64,7 +66,7 @@ def make_handler(
         function=function,
         is_async=_is_async(function),
         wants_context=len(parameters) > 1,
-        wants_bytes=parameters[0].annotation in (bytes, "bytes"),
+        decode=_decoder(function, parameters[0]),
         max_tries=max_tries,
         timeout_s=None if timeout is None else span_s(timeout, field="timeout"),
         backoff=None if backoff is None else read_backoff(backoff),
@@ -80,9 +82,49 @@ def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
     wanted = [one for one in parameters if one.kind in kinds and (one.default is one.empty or one.name == "ctx")]
     forced = [one for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     if forced or not 1 <= len(wanted) <= 2:
-        name = getattr(function, "__name__", repr(function))
-        raise InvalidArgument(f"{name}: a task function is f(payload) or f(payload, ctx)")
+        raise InvalidArgument(f"{_name(function)}: a task function is f(payload) or f(payload, ctx)")
     return wanted
+
+
+def _decoder(function: Callable[..., Any], parameter: inspect.Parameter) -> Callable[[bytes], Any] | None:
+    """How the payload is read: by the parameter's annotation (msgspec Struct, dataclass, TypedDict, list[int], ...).
+
+    None: not at all, the function wants the bytes.
+    """
+    wanted = _annotation(function, parameter)
+    if wanted is bytes:
+        return None
+    try:
+        if isinstance(msgspec.inspect.type_info(wanted), msgspec.inspect.CustomType):
+            raise TypeError("a class of its own")
+        return msgspec.json.Decoder(wanted).decode
+    except Exception as problem:  # the library raises whatever an odd annotation makes it trip over
+        told = f"{parameter.name} is annotated {wanted!r:.80}, which no JSON can be read as ({problem})"
+        fix = "use a dataclass, a msgspec.Struct, a TypedDict or a plain type"
+        raise InvalidArgument(f"{_name(function)}: {told}: {fix}", field=parameter.name) from None
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The annotation as a type; Any where there is none."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+    while isinstance(function, functools.partial):
+        function = function.func
+    target = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        return get_type_hints(target, include_extras=True).get(parameter.name, Any)
+    except Exception as problem:  # a name that is imported for type checkers only, or not at all
+        raise InvalidArgument(
+            f"{_name(function)}: the annotation {parameter.annotation!r:.80} of {parameter.name} cannot be read "
+            f"({problem}): import its type where the program runs, or leave the annotation out",
+            field=parameter.name,
+        ) from None
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", repr(function)))
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -19,13 +19,15 @@ from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.core.model.execution import Failure
 from scheduler.core.model.schedule import Backoff
 from scheduler.jetstream.delivery import read_reply
-from scheduler.wire.reports import Cancel, Finished, Running
+from scheduler.wire.reports import Cancel as CancelRequest
+from scheduler.wire.reports import Finished, Running
 from scheduler.worker.calling import Raised, Verdict, start_call
 from scheduler.worker.claiming import Claimed, settle
 from scheduler.worker.context import TaskContext
 from scheduler.worker.deciding import Bury, Done, Ending, How, Limits, Tries, Wait, decide_outcome, effective_limits
 from scheduler.worker.handlers import Handler
 from scheduler.worker.link import Binding, Link, log
+from scheduler.worker.raising import Cancel, Fail, Retry
 from scheduler.worker.reporting import Outbox, encode_result, report_finished
 from scheduler.worker.task import Task, parse_task
 
@@ -93,7 +95,7 @@ class Runner:
         """What the queues must hear of: everything in hand."""
         return [run.message for run in self.in_hand.values()]
 
-    def cancel(self, execution_id: str, request: Cancel) -> None:
+    def cancel(self, execution_id: str, request: CancelRequest) -> None:
         """A cancel message came for an execution; nothing happens if it is not in hand."""
         grace_s = request.grace_s
         if grace_s is None:
@@ -275,9 +277,21 @@ def _ending_of(call: asyncio.Task[Verdict]) -> Ending:
         return Ending(how=How.RAISED, failure=Failure("CancelledError", "the function was cancelled from within"))
     verdict = call.result()
     if isinstance(verdict, Raised):
-        return Ending(how=How.RAISED, failure=verdict.failure)
+        return _ending_of_raised(verdict)
     result, note = encode_result(verdict.value)
     return Ending(how=How.RETURNED, result=result, note=note)
+
+
+def _ending_of_raised(verdict: Raised) -> Ending:
+    match verdict.asked:
+        case Retry(after_s=after_s):
+            return Ending(how=How.RAISED, failure=verdict.failure, retry_in_s=after_s)
+        case Fail():
+            return Ending(how=How.GAVE_UP, failure=verdict.failure)
+        case Cancel():
+            return Ending(how=How.CANCELLED, failure=verdict.failure)
+        case None:
+            return Ending(how=How.RAISED, failure=verdict.failure)
 
 
 def _interrupted(why: Interrupt, limits: Limits, call: asyncio.Task[Verdict] | None = None) -> Ending:

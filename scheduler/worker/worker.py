@@ -77,7 +77,9 @@ class Worker:
 
         The smaller `max_tries` and the shorter `timeout` of these and the schedule's win. `backoff` is the pause before
         the next try: {"initial": "1s", "max": "5m", "factor": 2, "jitter": 0.2}, which is the default. A sync function
-        runs in a thread of its own. A payload parameter annotated `bytes` gets the body as it is, JSON or not.
+        runs in a thread of its own. A payload parameter annotated with a dataclass, a msgspec.Struct or any other type
+        gets the payload as that; one that does not fit ends the execution as failed, without further tries. `bytes`
+        gets the body as it is, JSON or not. What a function may raise: `Retry`, `Fail`, `Cancel`.
         Raises InvalidArgument, and Conflict for a second function of one type.
         """
 

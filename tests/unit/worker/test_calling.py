@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from scheduler.core.errors import InvalidArgument
 from scheduler.wire.ids import execution_id
 from scheduler.wire.names import Names
 from scheduler.worker.calling import Raised, Returned, start_call
 from scheduler.worker.context import LINES_MAX, TaskContext
 from scheduler.worker.handlers import make_handler
+from scheduler.worker.raising import Cancel, Fail, Retry
 from scheduler.worker.reporting import encode_result
 from scheduler.worker.task import Task
 
@@ -176,3 +178,27 @@ def test_results_become_json_or_a_note() -> None:
         assert bytes(raw) == b""
         assert note is not None
         assert "dropped" in note
+
+
+@pytest.mark.parametrize("ask", [Retry("busy", after="5m"), Fail("no such customer"), Cancel()])
+async def test_what_a_function_asks_for(ask: Retry | Fail | Cancel) -> None:
+    """Raised in the loop or in a thread, it comes out as what was asked for, with its message."""
+
+    def sync(payload: Any) -> None:
+        raise ask
+
+    async def of_loop(payload: Any) -> None:
+        raise ask
+
+    for function in (sync, of_loop):
+        verdict = await call(function)
+        assert isinstance(verdict, Raised)
+        assert verdict.asked is ask
+        assert verdict.failure.message == str(ask)
+
+
+def test_a_pause_that_is_none() -> None:
+    """Retry takes what every other duration of the SDK takes."""
+    assert Retry(after=timedelta(minutes=1)).after_s == 60
+    with pytest.raises(InvalidArgument, match="after"):
+        Retry(after="soon")

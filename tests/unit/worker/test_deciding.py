@@ -238,6 +238,16 @@ def test_the_last_try_is_final(how: How, outcome: Outcome) -> None:
     assert outcome_of(how, attempt=6, attempts_before=4).outcome is Outcome.RETRY
 
 
+def test_what_the_function_asks_for() -> None:
+    """Giving up is final whatever tries are left; a pause that was asked for replaces the backoff's."""
+    assert outcome_of(How.GAVE_UP).outcome is Outcome.FAILED
+    asked = Ending(how=How.RAISED, retry_in_s=300.0)
+    report = decide_outcome(asked, Tries(attempt=1, attempts_before=0, max_tries=2), Backoff(), spread=0.5, at=T0)
+    assert (report.outcome, report.retry_in_s) == (Outcome.RETRY, 300.0)
+    last = decide_outcome(asked, Tries(attempt=2, attempts_before=0, max_tries=2), Backoff(), spread=0.5, at=T0)
+    assert last.outcome is Outcome.FAILED
+
+
 def test_a_retry_that_would_not_be_delivered_is_final() -> None:
     """At the queue's last delivery a failure is final and says why."""
     report = outcome_of(How.RAISED, attempt=2, max_tries=50, deliveries=20, max_deliver=20)

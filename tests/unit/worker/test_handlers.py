@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from scheduler.core.errors import Conflict, InvalidArgument
@@ -60,6 +62,59 @@ def test_bytes_are_asked_for_by_annotation() -> None:
         make_handler("t", only_payload).read_payload(b"\xff")
     with pytest.raises(InvalidArgument):
         make_handler("t", only_payload).read_payload(b"[" * 100_000)
+
+
+@dataclass
+class Mail:
+    to: str
+    copies: int = 1
+
+
+class Sms(msgspec.Struct):
+    number: str
+
+
+def of_mail(payload: Mail) -> None: ...
+
+
+async def of_list_or_nothing(payload: list[Sms] | None) -> None: ...
+
+
+class MailTask:
+    async def __call__(self, payload: Mail, ctx: Any) -> None: ...
+
+
+@pytest.mark.parametrize("function", [of_mail, functools.partial(of_mail), MailTask()])
+def test_a_payload_of_the_annotated_type(function: Any) -> None:
+    """The function gets what it says it takes; what does not fit is refused with the place in the payload."""
+    handler = make_handler("mail", function)
+    assert handler.read_payload(b'{"to": "ann"}') == Mail("ann", 1)
+    for body, where in ((b'{"to": 1}', r"\$\.to"), (b"{}", "to"), (b"", "null"), (b"[]", "object")):
+        with pytest.raises(InvalidArgument, match=rf"is not what 'mail' takes: .*{where}") as refused:
+            handler.read_payload(body)
+        assert refused.value.field == "payload"
+    with pytest.raises(InvalidArgument, match="is not JSON"):
+        handler.read_payload(b"{")
+
+
+def test_an_optional_payload() -> None:
+    """No payload is None where the function takes None."""
+    handler = make_handler("sms", of_list_or_nothing)
+    assert handler.read_payload(b"") is None
+    assert handler.read_payload(b'[{"number": "1"}]') == [Sms("1")]
+
+
+def test_an_annotation_that_cannot_be_used() -> None:
+    """It is refused when registered: names that are not there at run time, and types that no JSON can be."""
+
+    def unknown(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
+
+    def unreadable(payload: type[int]) -> None: ...
+
+    for function, told in ((unknown, "Nowhere"), (unreadable, "no JSON can be read as")):
+        with pytest.raises(InvalidArgument, match=told) as refused:
+            make_handler("t", function)
+        assert refused.value.field == "payload"
 
 
 @pytest.mark.parametrize("function", [lambda: None, lambda a, b, c: None, lambda payload, *, must: None, "no function"])
