@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from scheduler.core.dispatching import InForce
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import At, Definition, Manual
+from scheduler.core.model.schedule import Definition, Manual
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.planning import Plan, next_nominal, plan_edit, plan_window
 from scheduler.core.triggers import EPOCH, LAST
@@ -89,7 +89,7 @@ def state_of(in_force: InForce | None, now: datetime) -> ScheduleState:
     schedule = in_force.definition.schedule
     if schedule.is_paused_at(now):
         return ScheduleState.PAUSED
-    if not isinstance(schedule.trigger, Manual) and _is_over(in_force, now):
+    if not isinstance(schedule.trigger, Manual) and in_force.trigger.next_after(now) is None:
         return ScheduleState.EXHAUSTED
     return ScheduleState.ACTIVE
 
@@ -107,10 +107,3 @@ def turns_at(in_force: InForce, after: datetime, following: datetime | None) -> 
         return None
     last = in_force.trigger.previous_before(LAST + _MILLISECOND)
     return last if last is not None and last > after else None
-
-
-def _is_over(in_force: InForce, now: datetime) -> bool:
-    trigger = in_force.definition.schedule.trigger
-    if isinstance(trigger, At):
-        return trigger.instants[-1] <= now
-    return in_force.trigger.next_after(now) is None

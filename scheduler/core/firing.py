@@ -6,16 +6,27 @@ preview and audit all ask here, so they cannot disagree.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
+from scheduler.core.jitter import jitter_of
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.triggers import CompiledTrigger
 
+_NONE: Final = timedelta(0)
+
 
 def fire_time(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> datetime:
-    """The instant at which the occurrence of this nominal time fires."""
-    return nominal + schedule.start_delay
+    """The instant at which the occurrence of this nominal time fires: never before it, and in the order of nominals."""
+    return nominal + schedule.start_delay + jitter_at(schedule, trigger, nominal)
+
+
+def jitter_at(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> timedelta:
+    """How much of that is jitter."""
+    if not schedule.jitter:
+        return _NONE
+    return jitter_of(schedule.id, nominal, schedule.jitter, trigger.next_after(nominal))
 
 
 def occurrence_of(definition: Definition, trigger: CompiledTrigger, nominal: datetime) -> Occurrence:

@@ -94,7 +94,7 @@ def plan_edit(
     caller knows it, did not have: those were dealt with when they were due. If the limit truncates the plan, go on
     with `plan_window` from `dealt_until`; late one-shots are never cut off (an `at` has a limited list).
     """
-    late = late_one_shots(definition, previous=previous)
+    late = late_one_shots(definition, trigger, previous=previous)
     paused = [nominal for nominal in late if definition.schedule.is_paused_at(nominal)]
     window = plan_window(definition, trigger, after=_earliest(definition, not_before), until=until, limits=limits)
     return Plan(
@@ -109,14 +109,17 @@ def plan_edit(
     )
 
 
-def late_one_shots(definition: Definition, *, previous: Definition | None = None) -> tuple[datetime, ...]:
+def late_one_shots(
+    definition: Definition, trigger: CompiledTrigger, *, previous: Definition | None = None
+) -> tuple[datetime, ...]:
     """The `at` instants that were already past when the definition was put, but not by more than its window."""
     rule = definition.schedule.trigger
     if not isinstance(rule, At):
         return ()
     known = frozenset(_instants(previous)) if previous is not None else frozenset()
     oldest = definition.effective_at - definition.schedule.catch_up.window
-    return tuple(at for at in rule.instants if oldest <= at <= definition.effective_at and at not in known)
+    past = (at for at in rule.instants if oldest <= at <= definition.effective_at and at not in known)
+    return tuple(at for at in past if trigger.yields(at))
 
 
 def still_yields(definition: Definition, trigger: CompiledTrigger, nominal: datetime) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from scheduler.core.durations import format_duration
-from scheduler.core.firing import fire_time
+from scheduler.core.firing import fire_time, jitter_at
 from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.triggers import CompiledTrigger, clock_changes
 from scheduler.core.zones import zone_of
@@ -58,14 +58,16 @@ def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> Pr
         nominal_at=nominal,
         fire_at=fire_time(schedule, trigger, nominal),
         local=local.isoformat(timespec=precision),
-        notes=(*trigger.notes_at(nominal), *_notes(schedule, nominal)),
+        notes=(*trigger.notes_at(nominal), *_notes(schedule, trigger, nominal)),
     )
 
 
-def _notes(schedule: Schedule, nominal: datetime) -> list[str]:
+def _notes(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> list[str]:
     notes = []
     if schedule.start_delay:
         notes.append(f"start_delay {format_duration(schedule.start_delay)}")
+    if schedule.jitter:
+        notes.append(f"jitter {format_duration(jitter_at(schedule, trigger, nominal))}")
     if schedule.is_paused_at(nominal):
         notes.append("paused")
     return notes

@@ -19,11 +19,12 @@ from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
 from scheduler.core.previewing import clock_warnings
-from scheduler.core.triggers import CompiledTrigger, compile_trigger, shortest_gap
+from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
 from scheduler.wire import schedule_when as when
 from scheduler.wire.headers import is_reserved
 from scheduler.wire.ids import check_queue, check_schedule_id, check_type
+from scheduler.wire.instants import format_instant
 from scheduler.wire.schedule_json import (
     STATE_FIELDS,
     encode_document,
@@ -63,6 +64,7 @@ FIELDS: Final = frozenset(
 )
 HEADERS_MAX: Final = 64
 LABELS_MAX: Final = 64
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
 
@@ -282,11 +284,20 @@ def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None 
 def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> list[str]:
     if isinstance(schedule.trigger, Manual):
         return []
-    if trigger.next_after(now) is None and not _is_late(schedule, now):
-        return ["this schedule will never fire again: every instant it names is past"]
+    if trigger.next_after(now) is None and not _is_late(schedule, trigger, now):
+        return [f"this schedule will never fire {_why_never(schedule, trigger, now)}"]
     return clock_warnings(trigger, after=now)
 
 
-def _is_late(schedule: Schedule, now: datetime) -> bool:
+def _why_never(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> str:
+    if trigger.previous_before(LAST) is None:
+        return "at all: what it names lies outside of starts_at and ends_at"
+    if schedule.ends_at is not None and schedule.ends_at <= now:
+        return f"again: ends_at {format_instant(schedule.ends_at)} is past"
+    return "again: every instant it names is past"
+
+
+def _is_late(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> bool:
     """Whether it is a one-shot that, put now, still fires late."""
-    return isinstance(schedule.trigger, At) and schedule.trigger.instants[-1] >= now - schedule.catch_up.window
+    last = trigger.previous_before(now + _MILLISECOND) if isinstance(schedule.trigger, At) else None
+    return last is not None and last >= now - schedule.catch_up.window

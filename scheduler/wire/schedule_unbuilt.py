@@ -6,7 +6,6 @@ A schedule must never run as if a field were not there. Whoever builds one takes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
@@ -26,10 +25,7 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
     "after": lambda schedule: isinstance(schedule.trigger, After),
     "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
     "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
-    "starts_at": lambda schedule: schedule.starts_at is not None,
-    "ends_at": lambda schedule: schedule.ends_at is not None,
     "max_fires": lambda schedule: schedule.max_fires is not None,
-    "jitter": lambda schedule: schedule.jitter > timedelta(0),
     "exclude": lambda schedule: len(schedule.exclude) > 0,
     "on_excluded": lambda schedule: schedule.on_excluded is not OnExcluded.SKIP,
     "overlap": lambda schedule: schedule.overlap not in _BUILT_OVERLAPS,

@@ -18,6 +18,7 @@ from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
 from scheduler.core.triggers.union import Union
 from scheduler.core.triggers.walls import WallTrigger
+from scheduler.core.triggers.windowed import Windowed, windowed
 from scheduler.core.zones import zone_of
 
 __all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "clock_changes", "compile_trigger", "shortest_gap"]
@@ -27,8 +28,15 @@ _EVERY_MAX_MS = 3650 * 86_400_000
 
 
 def compile_trigger(schedule: Schedule) -> CompiledTrigger:
-    """The trigger of a schedule. Raises InvalidArgument (fields cron, timezone) for what can never work."""
+    """The trigger of a schedule, within its window. Raises InvalidArgument for what can never work: `.field` says what.
+
+    Layers, each a trigger itself: what the rule names, then the window [starts_at, ends_at).
+    """
     zone_of(schedule.timezone)  # every schedule is shown on these clocks, so a wrong zone is refused everywhere
+    return windowed(_compile_rule(schedule), schedule.starts_at, schedule.ends_at)
+
+
+def _compile_rule(schedule: Schedule) -> CompiledTrigger:
     match schedule.trigger:
         case Cron(expressions):
             parts = tuple(_compile_cron(text, schedule) for text in expressions)
@@ -51,6 +59,8 @@ def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) ->
         case Union():
             notes = {note: None for part in trigger.parts for note in clock_changes(part, after, until)}
             return sorted(notes)
+        case Windowed():
+            return clock_changes(trigger.inner, *trigger.within(after, until))
         case _:
             return []
 
@@ -68,6 +78,8 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
         case Union():
             gaps = [gap for part in trigger.parts if (gap := shortest_gap(part)) is not None]
             return min(gaps, default=None)
+        case Windowed():
+            return shortest_gap(trigger.inner)
         case _:
             return None
 

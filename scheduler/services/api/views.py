@@ -63,10 +63,18 @@ def _fires_after(
 ) -> list[datetime]:
     if schedule.paused and schedule.paused_until is None:
         return []
-    after = max(now - schedule.start_delay, effective_at)
+    after = max(_behind_fired(schedule, trigger, now), effective_at)
     if schedule.paused and schedule.paused_until is not None:
         after = max(after, schedule.paused_until - _MILLISECOND)
-    return [fire.fire_at for fire in preview(schedule, trigger, after=after, count=count)]
+    fires = [fire.fire_at for fire in preview(schedule, trigger, after=after, count=count + 1)]
+    return [at for at in fires if at > now][:count]
+
+
+def _behind_fired(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> datetime:
+    """Every nominal time up to there has fired by now; with jitter, the last one before now may be yet to come."""
+    begun = now - schedule.start_delay
+    last = trigger.previous_before(begun + _MILLISECOND) if schedule.jitter else None
+    return begun if last is None else last - _MILLISECOND
 
 
 def _shown(known: Known) -> tuple[Raw, str | None]:

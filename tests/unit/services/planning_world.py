@@ -102,7 +102,9 @@ class World:
             definition, paused = each[1].definition, each[1].definition.schedule.is_paused_at
             owed |= {
                 at
-                for at in late_one_shots(definition, previous=None if before is None else before.definition)
+                for at in late_one_shots(
+                    definition, each[1].trigger, previous=None if before is None else before.definition
+                )
                 if not paused(at)
             }
             owed |= {each.nominal_at for each in plan_all(each[1], each[0], end)[0]}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from scheduler.core.firing import fire_time
 from scheduler.core.lifecycle import FOLLOWERS, TERMINAL
 from scheduler.core.model.execution import HISTORY_MAX, Execution, Kind, State
 from scheduler.wire.ids import execution_id, parse_execution_id
@@ -38,10 +39,11 @@ def _missing(history: History) -> Iterator[str]:
         for version, following in pairwise(versions):
             for nominal in _nominals(version, max(version.at, first_start), following.at):
                 assert version.definition is not None
-                delay = version.definition.schedule.start_delay
+                assert version.trigger is not None
+                fires_at = fire_time(version.definition.schedule, version.trigger, nominal)
                 marks = (m.at for m in journal.marks if m.applied >= version.revision and m.until >= nominal)
                 armed_at = next(marks, NEVER - MARGIN)
-                is_due = max(armed_at, nominal + delay) + MARGIN < following.at
+                is_due = max(armed_at, fires_at) + MARGIN < following.at
                 if is_due and execution_id(schedule_id, nominal) not in records:
                     yield f"{execution_id(schedule_id, nominal)} has no record; armed {armed_at}, edited {following.at}"
 

@@ -98,6 +98,10 @@ class Client:
         document = self.schedules[schedule_id] | self._trigger()
         if self.rng.random() < 0.2:
             document["start_delay"] = self.rng.choice(["500ms", "3s"])
+        if self.rng.random() < 0.2:
+            document["jitter"] = self.rng.choice(["400ms", "5s"])
+        if self.rng.random() < 0.1:
+            document["ends_at"] = format_instant(self.site.later(self.rng.uniform(1, 20)))
         if "at" not in document and self.rng.random() < 0.2:
             document["paused"] = True
             if self.rng.random() < 0.7:

@@ -103,6 +103,17 @@ ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
     "dst gap": ({**BASE, "dst": {"gap": "skip"}}, "dst", Dst(gap=Gap.SKIP)),
     "dst overlap": ({**BASE, "dst": {"overlap": "both"}}, "dst", Dst(overlap=Twice.BOTH)),
     "jitter of nothing": ({**BASE, "jitter": "0s"}, "timezone", "UTC"),
+    "jitter": ({**BASE, "jitter": "10s"}, "jitter", timedelta(seconds=10)),
+    "starts_at": (
+        {**BASE, "starts_at": "2026-11-21T09:00:00+01:00"},
+        "starts_at",
+        datetime(2026, 11, 21, 8, tzinfo=UTC),
+    ),
+    "ends_at": (
+        {**BASE, "ends_at": "2026-11-21T08:00:00.5Z"},
+        "ends_at",
+        datetime(2026, 11, 21, 8, 0, 0, 500_000, UTC),
+    ),
     "exclude nothing": ({**BASE, "exclude": [], "on_excluded": "skip"}, "timezone", "UTC"),
     "start_delay": ({**BASE, "start_delay": "5s"}, "start_delay", timedelta(seconds=5)),
     "start_delay of nothing": ({**BASE, "start_delay": "0s"}, "start_delay", timedelta(0)),
@@ -160,10 +171,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
     "every": {**BASE, "every": "1d"},
     "every in weeks": {**BASE, "every": "2w"},
-    "starts_at": {**BASE, "starts_at": "2026-11-21T08:00:00Z"},
-    "ends_at": {**BASE, "ends_at": "2026-11-21T08:00:00Z"},
     "max_fires": {**BASE, "max_fires": 3},
-    "jitter": {**BASE, "jitter": "10s"},
     "exclude": {**BASE, "exclude": ["holidays"]},
     "on_excluded": {**BASE, "on_excluded": "next_business_day"},
     "overlap": {**BASE, "overlap": "buffer_one"},
@@ -478,3 +486,18 @@ def test_many_warnings_for_clock_changes_are_few() -> None:
     warnings = warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC))
     assert "2027-03-28 02:00 does not exist in Europe/Berlin; fires at 03:00" in warnings
     assert len(warnings) <= 21
+
+
+def test_warning_for_a_window_that_is_over_or_empty() -> None:
+    """A window that has passed, or in which the trigger names no instant, is told with its reason."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    (over,) = warnings_for(parse({**BASE, "ends_at": "2026-12-31T00:00:00Z"}), 30.0, now=now)
+    assert over == "this schedule will never fire again: ends_at 2026-12-31T00:00:00.000Z is past"
+    between = {"starts_at": "2027-06-01T00:00:01Z", "ends_at": "2027-06-02T00:00:00Z"}
+    (empty,) = warnings_for(parse({**NO_TRIGGER, "cron": "@daily", **between}), 30.0, now=now)
+    assert empty == "this schedule will never fire at all: what it names lies outside of starts_at and ends_at"
+    late = {**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"}
+    assert warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:00Z"}), 30.0, now=now) == []
+    (never,) = warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:01Z"}), 30.0, now=now)
+    assert "never fire at all" in never
+    assert warnings_for(parse({**BASE, "starts_at": "2150-12-31T00:00:00Z"}), 30.0, now=now) == []
