@@ -33,26 +33,45 @@ class Entry(Struct, frozen=True):
 
 
 def load(path: Path) -> list[Entry]:
-    """Every definition in the file, in order; `-` is stdin. Raises InvalidArgument."""
-    name = "stdin" if str(path) == "-" else str(path)
-    entries = [_entry(value, place, name) for place, value in _definitions(_parse(_read(path, name), name), name)]
-    if not entries:
-        raise InvalidArgument(f"{name}: no definition in it", field="file")
-    _refuse_repeats(entries, name)
+    """Every definition in the file, in order; `-` is stdin. Raises InvalidArgument if one of them is none."""
+    entries, problems = load_good(path)
+    if problems:
+        raise problems[0]
     return entries
 
 
-def _read(path: Path, name: str) -> str:
+def load_good(path: Path, *, size_max: int = SIZE_MAX) -> tuple[list[Entry], list[InvalidArgument]]:
+    """The definitions in the file that have an id of their own, and what is wrong with the others.
+
+    Raises InvalidArgument if the file cannot be read at all, or holds nothing.
+    """
+    name = "stdin" if str(path) == "-" else str(path)
+    entries: dict[str, Entry] = {}
+    problems: list[InvalidArgument] = []
+    for place, value in _definitions(_parse(_read(path, name, size_max), name)):
+        try:
+            entry = _entry(value, place, name)
+            if entry.id in entries:
+                raise InvalidArgument(f"{name}: {entry.id} is defined twice", field="id")
+            entries[entry.id] = entry
+        except InvalidArgument as problem:
+            problems.append(problem)
+    if not entries and not problems:
+        raise InvalidArgument(f"{name}: no definition in it", field="file")
+    return list(entries.values()), problems
+
+
+def _read(path: Path, name: str, size_max: int) -> str:
     try:
         if name == "stdin":
-            content = sys.stdin.buffer.read(SIZE_MAX + 1)
+            content = sys.stdin.buffer.read(size_max + 1)
         else:
             with path.open("rb") as file:
-                content = file.read(SIZE_MAX + 1)
+                content = file.read(size_max + 1)
     except OSError as problem:
         raise InvalidArgument(f"cannot read {name}: {problem.strerror}", field="file") from None
-    if len(content) > SIZE_MAX:
-        raise InvalidArgument(f"{name}: larger than 1 MB", field="file")
+    if len(content) > size_max:
+        raise InvalidArgument(f"{name}: larger than {size_max // 1_000_000} MB", field="file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -151,7 +170,7 @@ def _located(problem: yaml.MarkedYAMLError, name: str) -> str:
     return f"{where}: {problem.problem or problem.context}{hint}"
 
 
-def _definitions(documents: list[Any], name: str) -> Iterator[tuple[int, Any]]:
+def _definitions(documents: list[Any]) -> Iterator[tuple[int, Any]]:
     """Numbered from 1: a document is a definition or a list of them."""
     values = [value for document in documents for value in (document if isinstance(document, list) else [document])]
     return enumerate(values, start=1)
@@ -164,11 +183,3 @@ def _entry(value: Any, place: int, name: str) -> Entry:
         raise InvalidArgument(f"{name}: definition {place} has no id", field="id")
     schedule_id = check_schedule_id(value["id"])
     return Entry(schedule_id, {key: field for key, field in value.items() if key != "id"})
-
-
-def _refuse_repeats(entries: list[Entry], name: str) -> None:
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.id in seen:
-            raise InvalidArgument(f"{name}: {entry.id} is defined twice", field="id")
-        seen.add(entry.id)
