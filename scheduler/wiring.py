@@ -14,6 +14,7 @@ from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.housekeeping import Housekeeper
@@ -104,7 +105,12 @@ class Wiring:
             self.schedules.holds_slot,
             self.telemetry,
             self.schedules.next_nominal,
+            self.chains,
         )
+
+    @cached_property
+    def chains(self) -> Chains:
+        return Chains(self.rows, self.schedules, self.clock, self.telemetry)
 
     @cached_property
     def queue_watch(self) -> QueueWatch:
@@ -136,6 +142,7 @@ class Wiring:
             telemetry=self.telemetry,
             batch=self.settings.batch,
             checkpoints=self.checkpoints,
+            chains=self.chains,
         )
 
     @cached_property
@@ -220,6 +227,7 @@ class Wiring:
             index=self.index,
             rearm=self.planner.rearm,
             ensure=self.adapters.ensure,
+            chains=self.chains,
             clock=self.clock,
             telemetry=self.telemetry,
             every_s=self.settings.reconcile_every_s,

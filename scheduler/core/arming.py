@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from scheduler.core.dispatching import InForce
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import Definition, Manual
+from scheduler.core.model.schedule import After, Definition, Manual
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.planning import Plan, next_nominal, plan_edit, plan_window
 from scheduler.core.triggers import EPOCH, LAST
@@ -89,7 +89,7 @@ def state_of(in_force: InForce | None, now: datetime) -> ScheduleState:
     schedule = in_force.definition.schedule
     if schedule.is_paused_at(now):
         return ScheduleState.PAUSED
-    if not isinstance(schedule.trigger, Manual) and in_force.trigger.next_after(now) is None:
+    if not isinstance(schedule.trigger, Manual) and _is_over(in_force, now):
         return ScheduleState.EXHAUSTED
     return ScheduleState.ACTIVE
 
@@ -105,5 +105,15 @@ def turns_at(in_force: InForce, after: datetime, following: datetime | None) -> 
         return schedule.paused_until
     if following is not None or isinstance(schedule.trigger, Manual):
         return None
+    if isinstance(schedule.trigger, After):
+        return schedule.ends_at if schedule.ends_at is not None and schedule.ends_at > after else None
     last = in_force.trigger.previous_before(LAST + _MILLISECOND)
     return last if last is not None and last > after else None
+
+
+def _is_over(in_force: InForce, now: datetime) -> bool:
+    """Whether no occurrence is to come any more. A chain, whose trigger yields nothing ahead, ends with its window."""
+    schedule = in_force.definition.schedule
+    if isinstance(schedule.trigger, After):
+        return schedule.ends_at is not None and schedule.ends_at <= now
+    return in_force.trigger.next_after(now) is None

@@ -68,7 +68,7 @@ def decide_dispatch(
     schedule = in_force.definition.schedule
     execution = claim(in_force.definition, execution_id, occurrence, epoch=epoch, now=now)
     if not in_force.trigger.yields(occurrence.nominal_at):
-        return Close(_closed(execution, State.SUPERSEDED, "edited", now))
+        return Close(superseded(execution, now))
     if schedule.is_paused_at(occurrence.nominal_at):
         return Close(_closed(execution, State.PAUSED, "paused", now))
     return Fire(execution, schedule)
@@ -111,6 +111,11 @@ def claim(
         claimed_at=now,
         history=(HistoryEntry(now, State.CLAIMED),),
     )
+
+
+def superseded(execution: Execution, now: datetime) -> Execution:
+    """An execution that was claimed by us and not stored yet, as the verdict of what its schedule has no more."""
+    return _closed(execution, State.SUPERSEDED, "edited", now)
 
 
 def _orphan(occurrence: Occurrence, execution_id: str, epoch: int) -> Execution:

@@ -38,7 +38,7 @@ def preview(
     fires: list[PreviewedFire] = []
     nominal = trigger.next_after(after)
     while nominal is not None and len(fires) < min(count, COUNT_MAX):
-        fires.append(_fire(subject, trigger, nominal))
+        fires.append(fire_of(subject, trigger, nominal))
         nominal = trigger.next_after(nominal)
     return fires
 
@@ -51,7 +51,8 @@ def clock_warnings(trigger: CompiledTrigger, *, after: datetime) -> list[str]:
     return [*notes[:WARNINGS_MAX], f"and {len(notes) - WARNINGS_MAX} more such wall times within a year"]
 
 
-def _fire(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:
+def fire_of(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:
+    """How the occurrence of this nominal time is shown."""
     local = zone_of(schedule.timezone).local(nominal)
     precision = "milliseconds" if nominal.microsecond else "seconds"
     return PreviewedFire(

@@ -39,6 +39,7 @@ class Repair(StrEnum):
     SLOTS = "slots"
     ROWS = "rows"
     ARMS = "arms"
+    CHAINS = "chains"
     WORKERS = "workers"
     CONSUMERS = "consumers"
 

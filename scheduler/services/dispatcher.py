@@ -15,14 +15,17 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.core.dispatching import Close, Fire, TooEarly, decide_dispatch
+from scheduler.core.dispatching import Close, Fire, TooEarly, decide_dispatch, superseded
 from scheduler.core.errors import Conflict, ScheddError
+from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Execution
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.model.schedule import After
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Due, Poison, Timeline
+from scheduler.services.chains import Chains
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.records import Records, Stored
 from scheduler.services.schedules import ScheduleCache
@@ -53,7 +56,9 @@ class Dispatcher:
         telemetry: Telemetry,
         batch: int = 256,
         checkpoints: Checkpoints | None = None,
+        chains: Chains | None = None,
     ) -> None:
+        self._chains = chains
         self._timeline, self._schedules, self._records = timeline, schedules, records
         self._launcher, self._settlement = launcher, settlement
         self._clock, self._telemetry = clock, telemetry
@@ -142,6 +147,7 @@ class Dispatcher:
                 early.append((found, due.ack))
             else:
                 tokens.setdefault(found, []).append(due.ack)
+        await self._start_chains(fires, closes, now)
         await self._hold_back(early)
         done = {*await self._close(list(closes.values())), *await self._fire(list(fires.values()))}
         await self._timeline.ack([token for each, held in tokens.items() if each in done for token in held])
@@ -173,6 +179,17 @@ class Dispatcher:
                 return execution.id
             case _:
                 return decision
+
+    async def _start_chains(self, fires: dict[str, Candidate], closes: dict[str, Execution], now: datetime) -> None:
+        """Of a chain only the occurrence that is to come starts; any other was edited away. Unknown: it comes again."""
+        chained = [each.execution for each in fires.values() if isinstance(each.schedule.trigger, After)]
+        if not chained or self._chains is None:
+            return
+        for each, result in (await self._chains.start(chained)).items():
+            if result is not True:
+                candidate = fires.pop(each)
+                if result is False:
+                    closes[each] = superseded(candidate.execution, now)
 
     async def _hold_back(self, early: Sequence[tuple[TooEarly, str]]) -> None:
         by_delay: dict[float, list[str]] = {}
@@ -210,6 +227,7 @@ class Dispatcher:
         if not candidates:
             return []
         results = await self._launcher.launch(candidates)
+        await self._settlement.follow([each for each in results if isinstance(each, Execution) and is_terminal(each)])
         done: list[str] = []
         failed: list[ScheddError] = []
         for candidate, result in zip(candidates, results, strict=True):

@@ -13,6 +13,7 @@ from datetime import datetime
 from msgspec import structs
 
 from scheduler.core.arming import Arming, next_wanted, state_of, turns_at
+from scheduler.core.chain import applied, with_chain
 from scheduler.core.model.status import ScheduleState, StatusRow
 from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
@@ -40,20 +41,33 @@ class Notes:
         return {schedule_id: row_of(entry).state for schedule_id, entry in found if not entry.deleted}
 
     async def applied(
-        self, edits: Sequence[Known], plans: Sequence[Arming], before: Mapping[str, ScheduleState], tenure: Tenure
-    ) -> None:
-        """Tell of these edits, `before` being what `states` gave. Raises Deposed, Unsure, Unavailable."""
+        self,
+        edits: Sequence[Known],
+        plans: Sequence[Arming],
+        before: Mapping[str, ScheduleState],
+        tenure: Tenure,
+        *,
+        not_before: datetime = EPOCH,
+    ) -> dict[str, StatusRow]:
+        """Tell of these edits, `before` being what `states` gave; the rows of those that are not deleted.
+
+        `not_before`: the first start of schedd, before which no chain begins. Raises Deposed, Unsure, Unavailable.
+        """
         now = self._clock.now()
         for known in edits:
             for told in told_of(known, before.get(known.id), state_of(known.in_force, now)):
                 tenure.check()
                 await self._announcer.tell(known, told)
         planned = list(zip(edits, plans, strict=True))
-        edit = {known.id: _edit(known, _next(plan), now, tenure) for known, plan in planned if not known.deleted}
-        await self._rows.change(edit)
+        edit = {
+            known.id: _edit(known, _next(plan), now, tenure, not_before) for known, plan in planned if not known.deleted
+        }
+        rows = await self._rows.change(edit)
         for known in edits:
             if known.deleted:
+                await self._rows.change({known.id: lambda row: with_chain(row, None)}, create=False)
                 await self._rows.forget(known.id, tenure.check)
+        return rows
 
     async def invalid_keys(self, keys: Sequence[tuple[str, int]], tenure: Tenure) -> None:
         """Keys that can be no schedule id have nothing to plan, and no row to show an error in."""
@@ -89,17 +103,18 @@ class Notes:
             if before.get(known.id) is ScheduleState.PAUSED:
                 tenure.check()
                 await self._announcer.tell(known, resumed(known))
-            edits[known.id] = _edit(known, next_wanted(known.in_force, now), now, tenure)
+            edits[known.id] = _edit(known, next_wanted(known.in_force, now), now, tenure, now)
             self.expect_turn(known, next_wanted(known.in_force, tenure.office.watermark.until))
         await self._rows.change(edits)
 
 
 def _edit(
-    known: Known, next_nominal: datetime | None, now: datetime, tenure: Tenure
+    known: Known, next_nominal: datetime | None, now: datetime, tenure: Tenure, since: datetime
 ) -> Callable[[StatusRow], StatusRow]:
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
-        return structs.replace(row, state=state_of(known.in_force, now), error=known.error, next_nominal=next_nominal)
+        row = structs.replace(row, state=state_of(known.in_force, now), error=known.error, next_nominal=next_nominal)
+        return with_chain(row, applied(row.chain, known.in_force, since))
 
     return edit
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 from scheduler.core.arming import Arming, next_wanted, plan_all, plan_arming
+from scheduler.core.chain import is_chained, plan_chain
 from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Definition
@@ -28,6 +29,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline, Watermark
 from scheduler.services.agenda import Agenda
 from scheduler.services.announcing import Announcer
+from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.noting import Notes
@@ -73,6 +75,7 @@ class Planner:
         self._timeline, self._schedules, self._queues = timeline, schedules, queues
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
+        self._chains = ChainArming(rows, schedules, clock)
         self._notes = Notes(rows, announcer, schedules, clock)
         self._horizon = horizon
         self._step = min(STEP_MAX, horizon / 8)
@@ -98,6 +101,7 @@ class Planner:
                 await self._plan_while_possible()
         finally:
             self._tenure = None
+            await self._chains.end()
             rearms, self._rearms = self._rearms, []
             for _, future in rearms:
                 if not future.done():
@@ -125,6 +129,7 @@ class Planner:
         """Edits first, then repairs, then slices up to the horizon."""
         await self._apply_edits(await self._schedules.fresh())
         await self._rearm_requested()
+        await self._arm_chains()
         while self._mark.until + self._step <= self._clock.now() + self._horizon:
             await self._plan_slice()
             await self._apply_edits(await self._schedules.fresh())
@@ -150,6 +155,7 @@ class Planner:
         """Every schedule that the watermark covers goes on from W; the others are edits and come right after."""
         await self._schedules.fresh()
         self._agenda = Agenda()
+        self._chains.begin()
         self._notes.begin(self._mark.until - self._horizon - TURNS_BACK)
         for number, known in enumerate(list(self._schedules), start=1):
             if known.revision <= self._mark.applied and known.in_force is not None:
@@ -245,12 +251,20 @@ class Planner:
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
         plans = [self._plan(known, at, before.get(known.id)) for known, at in zip(edits, armed, strict=True)]
         await self._ensure_queues(edits)
-        await self._notes.applied(edits, plans, before, self._office_holder)
+        rows = await self._notes.applied(edits, plans, before, self._office_holder, not_before=self._not_before)
+        plans = [
+            plan
+            if known.in_force is None or not is_chained(known.in_force)
+            else plan_chain(rows[known.id].chain, known.in_force, at)
+            for known, plan, at in zip(edits, plans, armed, strict=True)
+        ]
         arms = [each for plan in plans for each in plan.arms]
         disarms = [(known.id, at) for known, plan in zip(edits, plans, strict=True) for at in plan.disarms]
         await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied)
         for known, plan in zip(edits, plans, strict=True):
             self._enter(known, plan.next_nominal)
+            if is_chained(known.in_force):
+                self._chains.armed(plan.arms)
         self._telemetry.planned(until_s=self._mark.until.timestamp(), armed=len(arms), disarmed=len(disarms))
 
     def _plan(self, known: Known, armed: Sequence[datetime], before: ScheduleState | None) -> Arming:
@@ -278,6 +292,15 @@ class Planner:
                 extra = {"event": "queue_not_made", "queue": queue, "error": problem.message}
                 log.warning("a queue has no consumer yet", extra=extra)
                 self._telemetry.dropped(what="queue", reason="not_made")
+
+    # --- chains
+
+    async def _arm_chains(self) -> None:
+        """What their rows say is to come, since we last looked."""
+        if arms := await self._chains.wanted(self._office_holder):
+            await self._committer.commit_all(self._office_holder, arms, [])
+            self._chains.armed(arms)
+            self._telemetry.planned(until_s=self._mark.until.timestamp(), armed=len(arms), disarmed=0)
 
     # --- repairs
 

@@ -24,6 +24,7 @@ from scheduler.core.overlap import Slots, release
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events
 from scheduler.ports.telemetry import Telemetry
+from scheduler.services.chains import Chains
 from scheduler.services.rows import Edit, StatusRows
 from scheduler.services.slots import SlotKeeper
 from scheduler.wire.instants import format_instant
@@ -68,9 +69,11 @@ class Settlement:
         holds_slot: Callable[[str], bool],
         telemetry: Telemetry,
         next_nominal: Following | None = None,
+        chains: Chains | None = None,
     ) -> None:
         self._rows, self._slots, self._events, self._clock = rows, slots, events, clock
         self._holds_slot, self._telemetry, self._next_nominal = holds_slot, telemetry, next_nominal
+        self._chains = chains
         self._lazy: dict[str, _Lazy] = {}
 
     async def settle(self, ended: Sequence[Execution]) -> None:
@@ -82,8 +85,14 @@ class Settlement:
             log.warning("slots not freed yet", extra={"event": "slot_release_failed", "error": problem.message})
         for execution in ran:  # a skip says nothing about how the work goes
             self._note(execution.schedule, _Lazy(last_outcome=execution.state.value, ended={execution.id}))
+        await self.follow(ended)
         for execution in ended:
             await self._events.publish("finished", execution.schedule, _finished_data(execution))
+
+    async def follow(self, ended: Sequence[Execution]) -> None:
+        """Chains go on from these ends; harmless for those that have. Raises nothing."""
+        if self._chains is not None:
+            await self._chains.follow(ended)
 
     def fired(self, executions: Sequence[Execution]) -> None:
         """Remember, for the rows, that these were queued. `fires` counts what fired by itself."""
@@ -107,6 +116,8 @@ class Settlement:
 
     async def flush(self) -> None:
         """Write what the rows do not know yet; what cannot be written now stays. Raises nothing."""
+        if self._chains is not None:
+            await self._chains.flush()
         lazy, self._lazy = self._lazy, {}
         ids = list(lazy)
         for start in range(0, len(ids), FLUSH_BATCH):
@@ -128,7 +139,12 @@ class Settlement:
         def edit(row: StatusRow) -> StatusRow:
             previous = max((at for at in (row.previous_at, lazy.previous_at) if at is not None), default=None)
             following = row.next_nominal
-            if lazy.previous_at is not None and previous is not None and self._next_nominal is not None:
+            if (
+                row.chain is None
+                and lazy.previous_at is not None
+                and previous is not None
+                and self._next_nominal is not None
+            ):
                 following = self._next_nominal(schedule_id, previous)
             slots = release(Slots(row.active, row.waiting), lazy.ended).slots
             return structs.replace(

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
-from scheduler.core.model.schedule import At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
+from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
 from scheduler.core.previewing import clock_warnings
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
@@ -260,7 +260,7 @@ def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
     """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
     gap = shortest_gap(compile_trigger(schedule))
     if gap is not None and gap < limits.minimum_interval:
-        field = "every" if isinstance(schedule.trigger, Every) else "cron"
+        field = {Every: "every", After: "after"}.get(type(schedule.trigger), "cron")
         least = format_duration(limits.minimum_interval)
         raise InvalidArgument(f"{field} fires every {format_duration(gap)}, more often than every {least}", field=field)
 
@@ -282,7 +282,7 @@ def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None 
 
 
 def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> list[str]:
-    if isinstance(schedule.trigger, Manual):
+    if isinstance(schedule.trigger, Manual | After):
         return []
     if trigger.next_after(now) is None and not _is_late(schedule, trigger, now):
         return [f"this schedule will never fire {_why_never(schedule, trigger, now)}"]

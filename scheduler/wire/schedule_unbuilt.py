@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import After, EveryDays, OnExcluded, Overlap, RRule, Schedule
+from scheduler.core.model.schedule import EveryDays, OnExcluded, Overlap, RRule, Schedule
 
 _BUILT_OVERLAPS: Final = frozenset({Overlap.SKIP, Overlap.ALLOW})
 
@@ -22,7 +22,6 @@ def check_built(schedule: Schedule) -> None:
 
 
 NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
-    "after": lambda schedule: isinstance(schedule.trigger, After),
     "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
     "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
     "max_fires": lambda schedule: schedule.max_fires is not None,

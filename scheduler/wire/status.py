@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.leadership import LeaseRecord
-from scheduler.core.model.status import ScheduleState, StatusRow
+from scheduler.core.model.status import Chain, ScheduleState, StatusRow
 from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
+
+
+class _Chain(Struct, kw_only=True):
+    counts_from: str
+    is_first: bool = False
+    target: str | None = None
+    nominal: str | None = None
+    started_at: str | None = None
 
 
 class _Row(Struct, kw_only=True):
@@ -22,6 +30,7 @@ class _Row(Struct, kw_only=True):
     late_from: str | None = None
     decided: str | None = None
     fires: int = 0
+    chain: _Chain | UnsetType = UNSET  # only of schedules with `after`
 
 
 class _Lease(Struct):
@@ -49,7 +58,28 @@ def encode_status(row: StatusRow) -> bytes:
             late_from=format_optional(row.late_from),
             decided=format_optional(row.decided),
             fires=row.fires,
+            chain=UNSET if row.chain is None else _encoded(row.chain),
         )
+    )
+
+
+def _encoded(chain: Chain) -> _Chain:
+    return _Chain(
+        counts_from=format_instant(chain.counts_from),
+        is_first=chain.is_first,
+        target=format_optional(chain.target),
+        nominal=format_optional(chain.nominal),
+        started_at=format_optional(chain.started_at),
+    )
+
+
+def _decoded(chain: _Chain) -> Chain:
+    return Chain(
+        counts_from=parse_instant(chain.counts_from),
+        is_first=chain.is_first,
+        target=parse_optional(chain.target),
+        nominal=parse_optional(chain.nominal),
+        started_at=parse_optional(chain.started_at),
     )
 
 
@@ -68,6 +98,7 @@ def decode_status(raw: bytes) -> StatusRow:
             late_from=parse_optional(row.late_from),
             decided=parse_optional(row.decided),
             fires=row.fires,
+            chain=None if row.chain is UNSET else _decoded(row.chain),
         )
     except (ValueError, RecursionError, InvalidArgument):
         return StatusRow()

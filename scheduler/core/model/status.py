@@ -15,6 +15,21 @@ class ScheduleState(StrEnum):
     EXHAUSTED = "exhausted"
 
 
+class Chain(Struct, frozen=True, kw_only=True):
+    """Of a schedule with a fixed delay (`after`): the one occurrence that is to come, or runs. See `core.chain`.
+
+    `counts_from` is the end of the last run (its verdict, if it did not run), or the beginning of the chain if none
+    has been yet (`is_first`). `target` is what the definition makes of that, and `nominal` the same but never before
+    the definition took effect; both None: nothing is to come. `started_at`: when it was dispatched.
+    """
+
+    counts_from: datetime
+    is_first: bool = False
+    target: datetime | None = None
+    nominal: datetime | None = None
+    started_at: datetime | None = None
+
+
 class StatusRow(Struct, frozen=True, kw_only=True):
     """`active` and `waiting` are the slots: execution ids that run, or wait for a slot.
 
@@ -31,3 +46,4 @@ class StatusRow(Struct, frozen=True, kw_only=True):
     late_from: datetime | None = None
     decided: datetime | None = None
     fires: int = 0
+    chain: Chain | None = None

@@ -12,6 +12,7 @@ from scheduler.core.durations import duration_ms, has_civil_units
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays, Manual, RRule, Schedule
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
+from scheduler.core.triggers.chained import Chained
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_text import read_cron, uses_hash
 from scheduler.core.triggers.interval import Interval
@@ -45,7 +46,9 @@ def _compile_rule(schedule: Schedule) -> CompiledTrigger:
             return Interval(interval, anchor)
         case At(instants):
             return Once(instants)
-        case EveryDays() | RRule() | After():
+        case After(delay):
+            return Chained(delay)
+        case EveryDays() | RRule():
             raise InvalidArgument("this trigger is not supported yet")
         case Manual():
             return _NEVER
@@ -75,6 +78,8 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
             return timedelta(seconds=trigger.fields.times.shortest_gap_s())
         case Interval():
             return trigger.interval
+        case Chained():
+            return trigger.delay
         case Union():
             gaps = [gap for part in trigger.parts if (gap := shortest_gap(part)) is not None]
             return min(gaps, default=None)

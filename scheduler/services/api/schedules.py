@@ -14,10 +14,12 @@ from datetime import datetime
 from msgspec import UNSET
 
 from scheduler.core.arming import state_of
+from scheduler.core.chain import begin, is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
-from scheduler.core.previewing import PreviewedFire, preview
+from scheduler.core.model.status import StatusRow
+from scheduler.core.previewing import PreviewedFire, fire_of, preview
 from scheduler.core.triggers import FIRST, LAST, compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -88,7 +90,7 @@ class Schedules:
 
         revision = await self._changes.change(schedule_id, decide)
         await self._applied.wait(revision)
-        return self._put_reply(schedule_id, stored, revision)
+        return await self._put_reply(schedule_id, stored, revision)
 
     def _with_stored_pause(self, schedule_id: str, sent: bytes, entry: Entry | None) -> bytes:
         """A pause that was stored in a broken definition may be broken too: then the new definition is not paused."""
@@ -101,11 +103,13 @@ class Schedules:
             return sent
         return kept
 
-    def _put_reply(self, schedule_id: str, stored: bytes, revision: int) -> api.PutReply:
+    async def _put_reply(self, schedule_id: str, stored: bytes, revision: int) -> api.PutReply:
         now = self._clock.now()
         schedule = parse_schedule(schedule_id, stored, self._limits)
         definition = Definition(schedule=schedule, generation=revision, effective_at=now)
-        fires = next_fires(InForce(definition, compile_trigger(schedule)), now, NEXT_COUNT)
+        in_force = InForce(definition, compile_trigger(schedule))
+        row = await self._rows.get(schedule_id) if is_chained(in_force) else StatusRow()
+        fires = next_fires(in_force, now, NEXT_COUNT, row)
         return api.PutReply(
             id=schedule_id,
             revision=revision,
@@ -243,6 +247,8 @@ class Schedules:
         after = self._clock.now() if request.after is None else parse_instant(request.after, field="after")
         if not FIRST <= after <= LAST:
             raise InvalidArgument("after is outside of what schedd can count: use 1970 to 2199", field="after")
+        if is_chained(in_force):
+            return await self._preview_chain(in_force, request)
         fires: list[PreviewedFire] = []
         while len(fires) < request.count:
             count = min(PREVIEW_SLICE, request.count - len(fires))
@@ -253,6 +259,16 @@ class Schedules:
             after = more[-1].nominal_at
             await asyncio.sleep(0)
         return api.PreviewReply(fires=[_fire(each) for each in fires])
+
+    async def _preview_chain(self, in_force: InForce, request: api.PreviewSchedule) -> api.PreviewReply:
+        """The one that is to come: those behind it depend on the ends of runs, as its note says."""
+        definition, after = in_force.definition, parse_optional(request.after, field="after")
+        stored = definition.generation > 0
+        chain = (await self._rows.get(definition.id)).chain if stored else begin(definition, definition.effective_at)
+        occurrence = to_come(chain, in_force)
+        if occurrence is None or (after is not None and occurrence.nominal_at <= after):
+            return api.PreviewReply(fires=[])
+        return api.PreviewReply(fires=[_fire(fire_of(definition.schedule, in_force.trigger, occurrence.nominal_at))])
 
     async def _previewed(self, request: api.PreviewSchedule) -> InForce:
         if request.schedule is UNSET:

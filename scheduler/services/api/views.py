@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from scheduler.core.arming import state_of
+from scheduler.core.chain import is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.model.schedule import Schedule
 from scheduler.core.model.status import StatusRow
@@ -41,7 +42,7 @@ def schedule_item(known: Known, row: StatusRow, now: datetime) -> api.ScheduleIt
 
 def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.ScheduleStatus:
     """State, next fire and error come from the definition itself: they are right before the leader wrote the row."""
-    fires = [] if known.in_force is None else next_fires(known.in_force, now, 1)
+    fires = [] if known.in_force is None else next_fires(known.in_force, now, 1, row)
     return api.ScheduleStatus(
         state=state_of(known.in_force, now).value,
         next_at=format_instant(fires[0]) if fires else None,
@@ -52,9 +53,12 @@ def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.Schedule
     )
 
 
-def next_fires(in_force: InForce, now: datetime, count: int) -> list[datetime]:
-    """The next fire times from `now` on, without those that fall in a pause."""
+def next_fires(in_force: InForce, now: datetime, count: int, row: StatusRow) -> list[datetime]:
+    """The next fire times from `now` on, without those that fall in a pause; of a chain the one that is to come."""
     definition = in_force.definition
+    if is_chained(in_force):
+        occurrence = to_come(row.chain, in_force)
+        return [] if occurrence is None else [occurrence.fire_at]
     return _fires_after(definition.schedule, in_force.trigger, now, definition.effective_at, count)
 
 

@@ -14,10 +14,12 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import TaskQueues
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
+from scheduler.services.chains import Chains
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.reconcile.arms import ArmsRepair
+from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
 from scheduler.services.reconcile.gone import GoneRepair
@@ -58,6 +60,7 @@ class Reconciler:
         index: ExecutionIndex,
         rearm: Callable[[Sequence[Occurrence]], Awaitable[None]],
         ensure: Callable[[], Awaitable[Sequence[str]]],
+        chains: Chains,
         clock: Clock,
         telemetry: Telemetry,
         every_s: float = 30.0,
@@ -83,6 +86,15 @@ class Reconciler:
                 schedules=schedules,
                 launcher=launcher,
                 folder=tracker.folder,
+                clock=clock,
+                ages=ages,
+            ),
+            ChainsRepair(
+                chains=chains,
+                rows=rows,
+                records=records,
+                schedules=schedules,
+                rearm=rearm,
                 clock=clock,
                 ages=ages,
             ),

@@ -40,6 +40,7 @@ class Folder:
         self._settlement.fired([each.execution for each in moved if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in moved if each.ended and each.execution])
         before = [each.execution for each in moved if each.execution and is_terminal(each.execution) and not each.ended]
+        await self._settlement.follow(before)
         try:
             await self.free(before)
         except ScheddError as problem:

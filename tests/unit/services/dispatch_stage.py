@@ -20,6 +20,7 @@ from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
+from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
@@ -153,7 +154,10 @@ class Dispatching:
         self.slots = SlotKeeper(self.rows)
         events = MemoryEvents(world.server)
         holds_slot = self.schedules.holds_slot
-        self.settlement = Settlement(self.rows, self.slots, events, clock, holds_slot, self.telemetry)
+        self.chains = Chains(self.rows, self.schedules, clock, self.telemetry)
+        self.settlement = Settlement(
+            self.rows, self.slots, events, clock, holds_slot, self.telemetry, chains=self.chains
+        )
         self.launcher = Launcher(
             records=self.records,
             slots=self.slots,
@@ -172,6 +176,7 @@ class Dispatching:
             settlement=self.settlement,
             clock=clock,
             telemetry=self.telemetry,
+            chains=self.chains,
         )
 
     async def __aenter__(self) -> Self:

@@ -30,6 +30,7 @@ from scheduler.memory.streams import Delivery, Limits
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.chains import Chains
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Candidate, Launcher, Result
 from scheduler.services.leader import Tenure
@@ -177,9 +178,12 @@ class Replica:
         self.rows = StatusRows(around(world.status.replica()))
         self.slots = SlotKeeper(self.rows)
         events = around(MemoryEvents(world.server))
-        self.settlement = Settlement(self.rows, self.slots, events, clock, lambda _: True, self.telemetry)
-        self.index = ExecutionIndex(world.executions.replica(), clock, self.telemetry)
         self.schedules = ScheduleCache(world.schedules.replica(), clock, ScheduleLimits())
+        self.chains = Chains(self.rows, self.schedules, clock, self.telemetry)
+        self.settlement = Settlement(
+            self.rows, self.slots, events, clock, lambda _: True, self.telemetry, chains=self.chains
+        )
+        self.index = ExecutionIndex(world.executions.replica(), clock, self.telemetry)
         self.queues = around(MemoryTaskQueues(world.server))
         self.rearmed: list[Occurrence] = []
         self.tracker = Tracker(
@@ -216,6 +220,7 @@ class Replica:
             index=self.index,
             rearm=self._rearm,
             ensure=self._ensure,
+            chains=self.chains,
             clock=clock,
             telemetry=self.telemetry,
         )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from scheduler.core.firing import fire_time
 from scheduler.core.lifecycle import FOLLOWERS, TERMINAL
 from scheduler.core.model.execution import HISTORY_MAX, Execution, Kind, State
+from scheduler.core.model.schedule import After
 from scheduler.wire.ids import execution_id, parse_execution_id
 from tests.unit.simulation.history import History
 from tests.unit.simulation.site import Version
@@ -23,7 +24,7 @@ MILLISECOND = timedelta(milliseconds=1)
 def violations(history: History) -> list[str]:
     """Everything that is wrong; an empty list if nothing is."""
     found = history.unrest()
-    checks = (_missing, _doubled, _phantoms, _illegal, _pairs, _early, _overlaps, _skips, _epochs, _clicks)
+    checks = (_missing, _doubled, _phantoms, _illegal, _pairs, _early, _overlaps, _skips, _epochs, _clicks, _chains)
     for check in checks:
         found += list(check(history))
     if not history.evil:
@@ -77,6 +78,8 @@ def _phantoms(history: History) -> Iterator[str]:
         wanted = [_wants(version, each) for version in in_force]
         if each.queued_at is not None and not any(wanted):
             yield f"{each.id} fired at {decided}, and no version in force wanted it: {_brief(in_force)}"
+        if each.state is State.SUPERSEDED and any(_delay(version) for version in in_force):
+            continue  # a chain wants one nominal time at a time: see `_chains`
         if each.state in (State.PAUSED, State.SUPERSEDED) and all(wanted):
             yield f"{each.id} is {each.state}, and every version in force wanted it: {_brief(in_force)}"
 
@@ -203,6 +206,39 @@ def _clicks(history: History) -> Iterator[str]:
                 yield f"{each} was told to nonce {nonce}, and has no record"
     ids = Counter(key.rpartition("-m")[2] for key, each in records.items() if each.kind is Kind.MANUAL)
     yield from (f"nonce {nonce} made {count} executions" for nonce, count in ids.items() if count > 1)
+
+
+def _chains(history: History) -> Iterator[str]:
+    """No two occurrences of a chain closer than its delay, from the end of the one; in peace every chain goes on."""
+    yield from (f"{each} stands still" for each in history.stopped)
+    by_schedule: dict[str, list[Execution]] = {}
+    for each in history.site.journal.last().values():
+        if each.kind is Kind.AUTO and each.state not in (State.SUPERSEDED, State.PAUSED):
+            by_schedule.setdefault(each.schedule, []).append(each)
+    for schedule_id, executions in by_schedule.items():
+        for before, after in pairwise(sorted(executions, key=lambda each: each.nominal_at)):
+            decided = max(at for each in (before, after) for at in (each.nominal_at, each.claimed_at) if at is not None)
+            delay = _delay_between(history, schedule_id, before.nominal_at, decided)
+            assert before.finished_at is not None
+            if delay is not None and after.nominal_at < before.finished_at + delay:
+                yield f"{after.id} follows {before.id}, which ended {before.finished_at}, within {delay}"
+
+
+def _delay_between(history: History, schedule_id: str, since: datetime, until: datetime) -> timedelta | None:
+    """The shortest delay in force in between; None if it was not one chain all the time."""
+    versions = history.site.journal.versions[schedule_id]
+    ends = [*(each.at for each in versions[1:]), NEVER]
+    found = [
+        each for each, end in zip(versions, ends, strict=True) if each.at <= until + MARGIN and end >= since - MARGIN
+    ]
+    if any(each.deleted or (each.definition is not None and _delay(each) is None) for each in found):
+        return None
+    return min((delay for each in found if (delay := _delay(each)) is not None), default=None)
+
+
+def _delay(version: Version) -> timedelta | None:
+    trigger = None if version.definition is None else version.definition.schedule.trigger
+    return trigger.delay if isinstance(trigger, After) else None
 
 
 def _miscounted(history: History) -> list[str]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from scheduler.core.model.execution import Kind
+from scheduler.core.model.schedule import After
 from scheduler.wire.instants import format_instant
 from tests.unit.simulation.site import Replica, Site
 from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
 
 ACTIVE_S = 40.0
 QUIET_MAX_S = 600.0
+PEACE_MAX_S = 200.0  # twice the longest that a repair may take
 GARBAGE = (b"", b"{", b"\xff\x00", b'{"cron": "0 0 30 2 *", "queue": "plain", "type": "t"}', b'{"every": "2s"}')
 
 
@@ -77,9 +81,11 @@ class Client:
         reply = msgspec.json.decode(answer.body)
         return str(reply["execution_id"]) if "execution_id" in reply else None
 
-    def close(self) -> None:
+    def close(self, *, besides: Collection[str] = ()) -> None:
         """Nothing is to fire any more; half of the schedules go, the others stay without a trigger."""
         for schedule_id, fixed in self.schedules.items():
+            if schedule_id in besides:
+                continue
             if self.rng.random() < 0.5:
                 self.site.remove(schedule_id)
             else:
@@ -109,12 +115,14 @@ class Client:
         self.site.put(schedule_id, msgspec.json.encode(document))
 
     def _trigger(self) -> dict[str, Any]:
-        match self.rng.randrange(4):
+        match self.rng.randrange(5):
             case 0:
                 return {"every": self.rng.choice(["1s", "2s", "5s"])}
             case 1:
                 return {"cron": self.rng.choice(["* * * * * *", "*/3 * * * * *", "5/20 * * * * *"])}
             case 2:
+                return {"after": self.rng.choice(["1s", "2s", "5s"])}
+            case 3:
                 instants = sorted(self.site.later(self.rng.uniform(-5, 20)) for _ in range(self.rng.randint(1, 4)))
                 return {"at": [format_instant(each.replace(microsecond=0)) for each in instants]}
             case _:
@@ -220,6 +228,8 @@ class History:
         self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil)
         self.workers: list[Workers] = [PlainWorkers(site, "plain"), SdkWorkers(site, "sdk")]
         self.closed_at: datetime | None = None
+        self.stopped: list[str] = []
+        """Chains that did not go on in peace."""
 
     async def run(self) -> None:
         nemesis = asyncio.ensure_future(self.nemesis.run())
@@ -233,15 +243,45 @@ class History:
             await _cancelled(client)
             await _cancelled(nemesis)
         self.closed_at = self.site.now()
-        self.client.close()
+        chains = self.chains()
+        self.client.close(besides=chains)
         await self.nemesis.end()
         for each in self.workers:
             each.reliable = True
+        self.stopped = await self._stopped(chains)
+        self.client.close()
         await self._quiet()
         for each in self.workers:
             await each.end()
         for replica in self.site.alive:
             await replica.stop()
+
+    def chains(self) -> list[str]:
+        """Schedules with a fixed delay whose last version is valid, and in no pause without an end."""
+        newest = {schedule_id: each[-1].definition for schedule_id, each in self.site.journal.versions.items()}
+        return [
+            schedule_id
+            for schedule_id, each in newest.items()
+            if each is not None
+            and isinstance(each.schedule.trigger, After)
+            and not (each.schedule.paused and each.schedule.paused_until is None)
+        ]
+
+    async def _stopped(self, chains: Sequence[str]) -> list[str]:
+        """Those that do not end two occurrences in a row once all is well."""
+        since = self.site.now()
+        until = since + timedelta(seconds=PEACE_MAX_S)
+        left = list(chains)
+        while left and self.site.now() < until:
+            await asyncio.sleep(1.0)
+            records = self.site.journal.last().values()
+            ended = Counter(
+                each.schedule
+                for each in records
+                if each.kind is Kind.AUTO and each.finished_at is not None and each.nominal_at > since
+            )
+            left = [each for each in left if ended[each] < 2]
+        return left
 
     async def _quiet(self) -> None:
         until = self.site.now() + timedelta(seconds=QUIET_MAX_S)

@@ -57,6 +57,7 @@ class Version(Struct, frozen=True):
     at: datetime
     definition: Definition | None = None
     trigger: CompiledTrigger | None = None
+    deleted: bool = False
 
 
 class Mark(Struct, frozen=True):
@@ -83,7 +84,7 @@ class Journal:
     def note_schedule(self, key: str, message: Message) -> None:
         if not is_schedule_id(key):
             return
-        version = Version(message.seq, message.at)
+        version = Version(message.seq, message.at, deleted=not message.data and "KV-Operation" in message.headers)
         try:
             schedule = parse_schedule(key, message.data)
             definition = Definition(schedule=schedule, generation=message.seq, effective_at=message.at)

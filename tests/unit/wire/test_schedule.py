@@ -12,6 +12,7 @@ import pytest
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import (
     EPOCH,
+    After,
     At,
     Backoff,
     CatchUp,
@@ -149,6 +150,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
     "paused_until alone pauses": ({**BASE, "paused_until": "2026-11-21T08:00:00Z"}, "paused", True),
     "paused false beside it": ({**BASE, "paused": False, "paused_until": "2026-11-21T08:00:00Z"}, "paused", False),
     "retention": ({**BASE, "retention": {"age": "2d"}}, "retention_age", timedelta(days=2)),
+    "after": ({**NO_TRIGGER, "after": "5m"}, "trigger", After(timedelta(minutes=5))),
     "name": ({**BASE, "name": "Monthly mail"}, "name", "Monthly mail"),
     "description": ({**BASE, "description": "two\nlines"}, "description", "two\nlines"),
     "labels": ({**BASE, "labels": {"team": "mail"}}, "labels", {"team": "mail"}),
@@ -164,7 +166,6 @@ def test_accepted(case: str) -> None:
 
 
 NOT_YET: dict[str, dict[str, Any]] = {
-    "after": {**NO_TRIGGER, "after": "5m"},
     "rrule": {**NO_TRIGGER, "rrule": "FREQ=DAILY;COUNT=3"},
     "rrule until, in UTC": {**NO_TRIGGER, "rrule": "FREQ=DAILY;UNTIL=20271231T000000Z"},
     "rrule until, local": {**NO_TRIGGER, "rrule": "RRULE:FREQ=DAILY;UNTIL=20271231T000000"},
@@ -190,6 +191,8 @@ def test_not_supported_yet(case: str) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "after too fast": ({**NO_TRIGGER, "after": "500ms"}, "after", "after fires every 500ms"),
+    "after nothing": ({**NO_TRIGGER, "after": "0s"}, "after", ""),
     "no trigger": (NO_TRIGGER, "cron", "exactly one of"),
     "two triggers": ({**BASE, "cron": "* * * * *"}, "every", "cron and every"),
     "unknown field": ({**BASE, "timezome": "UTC"}, "timezome", "did you mean 'timezone'"),

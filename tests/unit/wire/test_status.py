@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from scheduler.core.leadership import LeaseRecord
-from scheduler.core.model.status import ScheduleState, StatusRow
+from scheduler.core.model.status import Chain, ScheduleState, StatusRow
 from scheduler.wire.status import decode_lease, decode_status, encode_lease, encode_status
 from tests.unit.core.executions import T0, at
 
@@ -37,6 +38,16 @@ rows = st.builds(
     decided=maybe,
     fires=st.integers(0, 2**63),
 )
+
+
+chains = st.builds(Chain, counts_from=instants, is_first=st.booleans(), target=maybe, nominal=maybe, started_at=maybe)
+
+
+@given(st.builds(structs.replace, rows, chain=chains))
+def test_round_trip_of_a_chain(row: StatusRow) -> None:
+    """So does one of a schedule with a fixed delay."""
+    assert decode_status(encode_status(row)) == row
+    assert "chain" in json.loads(encode_status(row))
 
 
 @given(rows)
