@@ -257,13 +257,14 @@ class History:
             await replica.stop()
 
     def chains(self) -> list[str]:
-        """Schedules with a fixed delay whose last version is valid, and in no pause without an end."""
+        """Schedules with a fixed delay whose last version is valid, has no end, and is in no pause without one."""
         newest = {schedule_id: each[-1].definition for schedule_id, each in self.site.journal.versions.items()}
         return [
             schedule_id
             for schedule_id, each in newest.items()
             if each is not None
             and isinstance(each.schedule.trigger, After)
+            and each.schedule.ends_at is None
             and not (each.schedule.paused and each.schedule.paused_until is None)
         ]
 
