@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
-from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Every, Manual, Overlap, Schedule
+from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
 from scheduler.core.previewing import clock_warnings
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.wire import schedule_values as read
@@ -261,8 +261,10 @@ def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
     gap = shortest_gap(compile_trigger(schedule))
     if gap is not None and gap < limits.minimum_interval:
         field = {Every: "every", After: "after"}.get(type(schedule.trigger), "cron")
-        least = format_duration(limits.minimum_interval)
-        raise InvalidArgument(f"{field} fires every {format_duration(gap)}, more often than every {least}", field=field)
+        found, least = format_duration(gap), format_duration(limits.minimum_interval)
+        several = isinstance(schedule.trigger, Cron) and len(schedule.trigger.expressions) > 1
+        told = f"{field} fires twice within {found}" if several else f"{field} fires every {found}"
+        raise InvalidArgument(f"{told}, more often than every {least}", field=field)
 
 
 def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None = None) -> list[str]:

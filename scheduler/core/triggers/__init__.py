@@ -14,7 +14,8 @@ from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
 from scheduler.core.triggers.chained import Chained
 from scheduler.core.triggers.cron import CronTrigger
-from scheduler.core.triggers.cron_text import read_cron, uses_hash
+from scheduler.core.triggers.cron_text import read_cron, split_zone, uses_hash
+from scheduler.core.triggers.gaps import shortest_gap
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
 from scheduler.core.triggers.union import Union
@@ -68,30 +69,10 @@ def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) ->
             return []
 
 
-def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
-    """The shortest time between two occurrences of a rule that repeats; None for one that does not.
-
-    Of a union: the shortest of its parts. Clock changes and coincidences between parts are left out.
-    """
-    match trigger:
-        case CronTrigger():
-            return timedelta(seconds=trigger.fields.times.shortest_gap_s())
-        case Interval():
-            return trigger.interval
-        case Chained():
-            return trigger.delay
-        case Union():
-            gaps = [gap for part in trigger.parts if (gap := shortest_gap(part)) is not None]
-            return min(gaps, default=None)
-        case Windowed():
-            return shortest_gap(trigger.inner)
-        case _:
-            return None
-
-
 def _compile_cron(expression: str, schedule: Schedule) -> CompiledTrigger:
-    hashed_by = schedule.id if uses_hash(expression) else ""
-    return _shared_cron(expression, schedule.timezone, schedule.dst, hashed_by)
+    zone, rest = split_zone(expression)
+    timezone = schedule.timezone if zone is None else zone_of(zone, field="cron").name
+    return _shared_cron(rest, timezone, schedule.dst, schedule.id if uses_hash(rest) else "")
 
 
 @lru_cache(maxsize=16_384)
@@ -99,7 +80,10 @@ def _shared_cron(expression: str, timezone: str, dst: Dst, schedule_id: str) -> 
     word, _, rest = expression.strip().partition(" ")
     if word.lower() == "@every":
         return Interval(_every(rest.strip().lower()), EPOCH)
-    return CronTrigger(read_cron(expression, schedule_id), zone_of(timezone), dst)
+    trigger = CronTrigger(read_cron(expression, schedule_id), zone_of(timezone), dst)
+    if trigger.next_after(FIRST) is None:
+        raise InvalidArgument(f"{expression!r:.120} never fires: clocks in {timezone} skip all its times", field="cron")
+    return trigger
 
 
 def _every(text: str) -> timedelta:

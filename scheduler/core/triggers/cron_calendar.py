@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from calendar import monthrange
 from datetime import date
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final, NamedTuple
 
 DAY_S: Final = 86_400
@@ -79,28 +79,44 @@ class Times:
         return None if m < 0 else self.minutes[m] * 60 + self.seconds[-1]
 
     def shortest_gap_s(self) -> int:
-        """The shortest distance between two of the times, the step over midnight to the next day included."""
-        gap_h = _gap(self.hours, 24)
-        gap_m = _gap(self.minutes, 60 * gap_h)
-        return _gap(self.seconds, 60 * gap_m)
+        """The shortest distance between two of the times on one day; a whole day if there is only one."""
+        in_minute = self.seconds[-1] - self.seconds[0]
+        in_hour = (self.minutes[-1] - self.minutes[0]) * 60 + in_minute
+        gaps = [
+            *(later - earlier for earlier, later in pairwise(self.seconds)),
+            *((later - earlier) * 60 - in_minute for earlier, later in pairwise(self.minutes)),
+            *((later - earlier) * 3600 - in_hour for earlier, later in pairwise(self.hours)),
+        ]
+        return min(gaps, default=DAY_S)
+
+    def bits(self) -> int:
+        """The times as a set of bits: bit n is second n of the day."""
+        in_minute = sum(1 << second for second in self.seconds)
+        in_hour = _placed(in_minute, self.minutes, 60)
+        return _placed(in_hour, self.hours, 3600)
 
 
-def _gap(values: tuple[int, ...], cycle: int) -> int:
-    inside = min((b - a for a, b in pairwise(values)), default=cycle)
-    return min(inside, cycle - (values[-1] - values[0]))
+def _placed(bits: int, places: tuple[int, ...], size: int) -> int:
+    found = 0
+    for place in places:
+        found |= bits << place * size
+    return found
 
 
 class DayRule(NamedTuple):
     """The day fields of an expression. None means any.
 
-    `last`: the last day of the month (L). `nearest`: the working day nearest to a day of the month (15W).
-    `nth`: pairs (weekday, n), the n-th such weekday of the month, LAST_NTH for its last. Weekdays count from Sunday 0.
+    `last`: that many days before the last of the month (L is 0, L-3 is 3); `last_working`: the working day nearest to
+    such a day (LW is 0). `nearest`: the working day nearest to a day of the month (15W), or to the last in a month that
+    is too short. `nth`: pairs (weekday, n), the n-th such weekday of the month, LAST_NTH for its last. Weekdays count
+    from Sunday 0.
     `both`: a day must satisfy the day-of-month and the weekday field; otherwise one of them is enough.
     """
 
     days: frozenset[int] | None
-    last: bool
+    last: frozenset[int]
     nearest: frozenset[int]
+    last_working: frozenset[int]
     weekdays: frozenset[int] | None
     nth: frozenset[tuple[int, int]]
     both: bool
@@ -111,12 +127,14 @@ class DayRule(NamedTuple):
 class Days:
     """The days that a rule names. Make it with `days_of`: equal rules share one, and its months are kept."""
 
-    __slots__ = ("_every_day", "_months", "rule")
+    __slots__ = ("_bits", "_every_day", "_months", "_shapes", "rule")
 
     def __init__(self, rule: DayRule) -> None:
         self.rule = rule
         self._every_day = rule.days is None and rule.weekdays is None and rule.years is None and len(rule.months) == 12
         self._months: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._shapes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._bits: int | None = None
 
     def at_or_after(self, day: int) -> int | None:
         """The first matching day that is not before `day`; None if there is none up to 2199."""
@@ -150,6 +168,20 @@ class Days:
             year, month = (year, month - 1) if month > 1 else (year - 1, 12)
         return None
 
+    def bits(self) -> int:
+        """The days as a set of bits, from the first to the last day there is."""
+        if self._bits is None:
+            marks = bytearray((_LAST_DAY - _FIRST_DAY) // 8 + 1)
+            for year, month in product(range(_FIRST_YEAR, _LAST_YEAR + 1), self.rule.months):
+                for day in self._month(year, month):
+                    marks[(day - _FIRST_DAY) // 8] |= 1 << (day - _FIRST_DAY) % 8
+            self._bits = int.from_bytes(marks, "little")
+        return self._bits
+
+    def has_neighbours(self) -> bool:
+        """Whether two of the days follow each other."""
+        return self._every_day or self.bits() & (self.bits() << 1) != 0
+
     def _month(self, year: int, month: int) -> tuple[int, ...]:
         if month not in self.rule.months or (self.rule.years is not None and year not in self.rule.years):
             return ()
@@ -157,7 +189,15 @@ class Days:
         if found is None:
             if len(self._months) >= _MONTHS_KEPT:
                 self._months.clear()
-            found = self._months[year, month] = _matching_days(self.rule, year, month)
+            base = date(year, month, 1).toordinal() - _ORDINAL_1970 - 1
+            found = self._months[year, month] = tuple(base + number for number in self._shape(*monthrange(year, month)))
+        return found
+
+    def _shape(self, first_weekday: int, length: int) -> tuple[int, ...]:
+        """The days of a month that begins with this weekday (Monday 0): there are only 28 kinds of months."""
+        found = self._shapes.get((first_weekday, length))
+        if found is None:
+            found = self._shapes[first_weekday, length] = _matching_days(self.rule, first_weekday, length)
         return found
 
 
@@ -167,15 +207,13 @@ def days_of(rule: DayRule) -> Days:
     return Days(rule)
 
 
-def _matching_days(rule: DayRule, year: int, month: int) -> tuple[int, ...]:
-    first_weekday, length = monthrange(year, month)  # Monday 0
+def _matching_days(rule: DayRule, first_weekday: int, length: int) -> tuple[int, ...]:
     everything = range(1, length + 1)
     sunday_based = [(first_weekday + number) % 7 for number in everything]  # of the day `number`: Sunday 0
     by_day = _by_day(rule, sunday_based)
     by_weekday = {number for number in everything if _weekday_fits(rule, sunday_based[number - 1], number, length)}
     chosen = by_day & by_weekday if rule.both else by_day | by_weekday
-    base = date(year, month, 1).toordinal() - _ORDINAL_1970 - 1
-    return tuple(base + number for number in sorted(chosen))
+    return tuple(sorted(chosen))
 
 
 def _by_day(rule: DayRule, weekdays: list[int]) -> set[int]:
@@ -183,9 +221,9 @@ def _by_day(rule: DayRule, weekdays: list[int]) -> set[int]:
     if rule.days is None:
         return set(range(1, length + 1))
     found = {number for number in rule.days if number <= length}
-    if rule.last:
-        found.add(length)
-    return found | {_nearest_working_day(min(number, length), weekdays) for number in rule.nearest}
+    found |= {length - before for before in rule.last if before < length}
+    found |= {_nearest_working_day(min(number, length), weekdays) for number in rule.nearest}
+    return found | {_nearest_working_day(length - before, weekdays) for before in rule.last_working if before < length}
 
 
 def _nearest_working_day(number: int, weekdays: list[int]) -> int:

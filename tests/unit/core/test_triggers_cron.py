@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from time import perf_counter
 
 import pytest
 from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import Cron, Schedule
+from scheduler.core.model.schedule import Cron, Dst, Gap, Schedule, Twice
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
+from scheduler.core.triggers.cron import CronTrigger
+from scheduler.core.triggers.cron_calendar import Days
 from scheduler.core.triggers.cron_text import SHORTCUTS, read_cron
 from scheduler.core.triggers.hashed import expand_h, hash_of
 from scheduler.core.triggers.union import Union
+from scheduler.core.zones import Segment, Zone, zone_of
 
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+DSTS = [Dst(gap=gap, overlap=overlap) for gap, overlap in product(Gap, Twice)]
 
 
 def compiled(*expressions: str, zone: str = "UTC", schedule_id: str = "s") -> CompiledTrigger:
@@ -61,7 +67,32 @@ MEANINGS = {
     "a step at the top of the field": ("59/15 * * * *", ["2027-01-01 00:59:00", "2027-01-01 01:59:00"]),
     "the last day": ("0 0 L * *", ["2027-01-31 00:00:00", "2027-02-28 00:00:00"]),
     "a day and the last day": ("0 0 15,L 2 *", ["2027-02-15 00:00:00", "2027-02-28 00:00:00"]),
+    "the third to last day": ("0 0 L-3 * *", ["2027-01-28 00:00:00", "2027-02-25 00:00:00", "2027-03-28 00:00:00"]),
+    "30 days before the last": ("0 0 L-30 * *", ["2027-03-01 00:00:00", "2027-05-01 00:00:00"]),
+    "the last working day": ("0 0 LW * *", ["2027-01-29 00:00:00", "2027-02-26 00:00:00", "2027-03-31 00:00:00"]),
+    "the working day nearest to the second to last": ("0 0 L-1W * *", ["2027-01-29 00:00:00", "2027-02-26 00:00:00"]),
+    "several special days": (
+        "0 0 1W,15,L-1,LW * *",
+        ["2027-01-15 00:00:00", "2027-01-29 00:00:00", "2027-01-30 00:00:00", "2027-02-01 00:00:00"],
+    ),
     "the last Friday": ("0 0 * * L5", ["2027-01-29 00:00:00", "2027-02-26 00:00:00"]),
+    "the last Friday as in Quartz": ("0 0 * * 5L", ["2027-01-29 00:00:00", "2027-02-26 00:00:00"]),
+    "the last Sunday by name": ("0 0 * * sunL,7L", ["2027-01-31 00:00:00", "2027-02-28 00:00:00"]),
+    "plain weekdays beside # and L": (
+        "0 0 * 2 1,5#2,3L",
+        ["2027-02-01 00:00:00", "2027-02-08 00:00:00", "2027-02-12 00:00:00", "2027-02-15 00:00:00"],
+    ),
+    "from Monday on, every second day": ("0 0 * * Mon/2", ["2027-01-04 00:00:00", "2027-01-06 00:00:00"]),
+    "from Friday on ends with the week": ("0 0 * * 5/2", ["2027-01-08 00:00:00", "2027-01-15 00:00:00"]),
+    "from Sunday, 7, on": ("0 0 * * 7/2", ["2027-01-03 00:00:00", "2027-01-10 00:00:00"]),
+    "Sunday, 7, to Tuesday": ("0 0 * * 7-2", ["2027-01-03 00:00:00", "2027-01-04 00:00:00", "2027-01-05 00:00:00"]),
+    "a plus asks for both days": ("0 12 13 * +FRI", ["2027-08-13 12:00:00", "2028-10-13 12:00:00"]),
+    "a plus on the day, too": ("0 12 +13 * FRI", ["2027-08-13 12:00:00", "2028-10-13 12:00:00"]),
+    "the last Friday if it is the last day": ("0 0 L * +5L", ["2027-04-30 00:00:00", "2027-12-31 00:00:00"]),
+    "a plus beside a star": ("0 0 * * +5", ["2027-01-08 00:00:00", "2027-01-15 00:00:00"]),
+    "a zone in front": ("CRON_TZ=Asia/Tokyo 0 9 * * *", ["2027-01-02 00:00:00", "2027-01-03 00:00:00"]),
+    "a zone in front, in short": ("TZ=Asia/Tokyo\t@daily", ["2027-01-01 15:00:00", "2027-01-02 15:00:00"]),
+    "a zone in front of a grid": ("TZ=Asia/Tokyo @every 12h", ["2027-01-01 12:00:00", "2027-01-02 00:00:00"]),
     "the second Friday": ("0 0 * * 5#2", ["2027-01-08 00:00:00", "2027-02-12 00:00:00"]),
     "the fifth Friday": ("0 0 * * fri#5", ["2027-01-29 00:00:00", "2027-04-30 00:00:00"]),
     "nearest working day": ("0 0 16W * *", ["2027-01-15 00:00:00", "2027-02-16 00:00:00"]),
@@ -114,12 +145,28 @@ REFUSALS = {
     "every without a duration": ("@every", "needs a duration"),
     "every nothing": ("@every 0s", "needs a duration"),
     "every day": ("@every 1d", "not supported yet"),
-    "zone inside": ("CRON_TZ=Europe/Berlin 0 0 * * *", "timezone"),
+    "zone of nowhere": ("CRON_TZ=Europe/Berln 0 0 * * *", "did you mean 'Europe/Berlin'"),
+    "zone of nothing": ("CRON_TZ= 0 0 * * *", "not a time zone"),
+    "zone as a path": ("TZ=../../etc/passwd 0 0 * * *", "not a time zone"),
+    "zone without an expression": ("CRON_TZ=Europe/Berlin", "has 0 fields"),
+    "zone twice": ("CRON_TZ=UTC TZ=UTC 0 0 * * *", "no second"),
+    "no such day, both asked for": ("0 0 30 2 +1", "never fires"),
+    "a plus alone": ("0 0 1 * +", "no weekday"),
+    "a plus in the hours": ("0 +1 * * *", "no hour"),
+    "two pluses": ("0 0 ++1 * *", "no day"),
+    "before every month": ("0 0 L-31 * *", "before every month"),
+    "the last of nothing": ("0 0 * * L", "name the weekday"),
+    "the last day of the hours": ("0 L * * *", "no hour"),
+    "working day 32": ("0 0 32W * *", "'32w' is no day"),
+    "range of working days": ("0 0 1W-5W * *", "no day"),
+    "a starred range": ("*-5 * * * *", "no minute"),
+    "an open range": ("5- * * * *", "no minute"),
+    "an empty entry": ("1,,2 * * * *", "no minute"),
+    "a step of nothing": ("*/ * * * *", "no minute"),
+    "two steps": ("*/2/3 * * * *", "no minute"),
+    "a question mark with more": ("0 0 ?,1 * *", "no day"),
+    "digits of another script": ("\u0661 0 * * *", "plain characters"),
     "random": ("R R * * *", "random"),
-    "last working day": ("0 0 LW * *", "not supported yet"),
-    "third last day": ("0 0 L-3 * *", "not supported yet"),
-    "quartz last Friday": ("0 0 * * 5L", "write L5"),
-    "mixed weekdays": ("0 0 * * 1,5#2", "not supported yet"),
     "sixth Friday": ("0 0 * * 5#6", "no weekday"),
     "starred nth": ("0 0 * * *#2", "name the weekday"),
     "question mark in minutes": ("? * * * *", "no minute"),
@@ -332,3 +379,124 @@ def test_no_expression_takes_long(expression: str, zone: str) -> None:
         trigger.next_after(datetime(2099, 12, 31, tzinfo=UTC))
         trigger.previous_before(LAST)
     assert perf_counter() - began < 0.5
+
+
+# --- unions: how close the occurrences of several expressions come
+UNIONS: dict[str, tuple[tuple[str, ...], float]] = {
+    "the same minute": (("0 9 * * *", "0 9 * * *"), 86_400),
+    "seconds apart on each day": (("0 9 * * *", "40 0 9 * * *"), 40),
+    "over midnight": (("59 23 * * *", "0 0 * * *"), 60),
+    "over the year's end only": (("59 59 23 31 12 *", "0 0 0 1 1 *"), 1),
+    "over one year's end": (("59 59 23 31 12 ? 2029", "0 0 0 1 1 ? 2030"), 1),
+    "never over the year's end": (("59 59 23 31 12 ? 2029", "0 0 0 1 1 ? 2031"), 86_400),
+    "never on one day": (("0 9 * * 1", "40 0 9 * * 2"), 86_400),
+    "on a Thursday that is 29 February": (("0 9 29 2 *", "2 9 * 2 +4#5"), 120),
+    "on a day that both name, rarely": (("0 9 29 2 *", "2 9 * * 2#5"), 120),
+    "three, the first and the last": (("0 9 * * *", "0 12 * * *", "7 9 * * *"), 420),
+    "grids": (("@every 7m", "@every 10m"), 60),
+    "the same grid": (("@every 7m", "@every 7m"), 420),
+    "a grid between seconds": (("* * * * * *", "@every 1500ms"), 0.5),
+    "a grid on the hour": (("0 9 * * *", "@every 1h"), 3600),
+    "two zones": (("0 9 * * *", "CRON_TZ=Asia/Kathmandu 50 14 * * *"), 300),
+    "two zones, one instant": (("0 9 * * *", "CRON_TZ=Asia/Kathmandu 45 14 * * *"), 86_400),
+    "once each": (("0 0 0 1 1 * 2030", "5 0 0 1 1 * 2030"), 5),
+}
+
+
+@pytest.mark.parametrize("case", UNIONS)
+def test_shortest_gap_of_a_union(case: str) -> None:
+    """Expressions that come close to each other are found, however rarely they do, over midnight and new year too."""
+    expressions, seconds = UNIONS[case]
+    assert shortest_gap(compiled(*expressions)) == timedelta(seconds=seconds)
+
+
+@given(
+    expressions=st.lists(
+        st.tuples(
+            st.sampled_from(["0", "1", "30,59", "*/20"]),
+            st.sampled_from(["0", "59", "10,20", "*/15"]),
+            st.sampled_from(["0", "23", "5,6", "*/8"]),
+            st.sampled_from(["*", "L", "1", "*/9"]),
+            st.sampled_from(["*", "1", "5L", "2#2"]),
+        ).map(lambda f: f"{f[0]} {f[1]} {f[2]} {f[3]} 1-3 {f[4]}"),
+        min_size=1,
+        max_size=4,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_shortest_gap_is_what_a_walk_finds(expressions: list[str]) -> None:
+    """The gap of a union is exactly the smallest distance in a walk over years (days that repeat within these)."""
+    trigger = compiled(*expressions)
+    found = [at for at in iterate(trigger, NEW_YEAR) if at < NEW_YEAR + timedelta(days=365 * 2)]
+    walked = min((later - earlier for earlier, later in pairwise(found)), default=timedelta(days=1))
+    gap = shortest_gap(trigger)
+    assert gap is not None
+    assert gap <= min(walked, timedelta(days=1))
+    if gap < timedelta(days=1) and gap < walked:  # closer only outside of the walk: show where
+        assert gap in {later - earlier for earlier, later in pairwise(iterate(trigger, NEW_YEAR, years=28))}
+
+
+def iterate(trigger: CompiledTrigger, start: datetime, years: int = 2) -> Iterator[datetime]:
+    at = trigger.next_after(start)
+    while at is not None and at < start + timedelta(days=366 * years):
+        yield at
+        at = trigger.next_after(at)
+
+
+def test_many_expressions_are_checked_fast() -> None:
+    """The largest union there may be is held to the minimum interval in well under a second."""
+    expressions = [f"{n} {n % 7},30 {n % 24} {n % 28 + 1},L-{n % 9} * {n % 6}" for n in range(60)]
+    grids = ["@every 1001s", "@every 3h", "CRON_TZ=Asia/Tokyo 0 9 * * *", "CRON_TZ=Europe/London 0 9 * * *"]
+    began = perf_counter()
+    assert shortest_gap(compiled(*expressions, *grids)) is not None
+    assert perf_counter() - began < 1.5
+
+
+# --- zones in front
+def test_a_zone_in_front_is_the_zone_of_its_expression() -> None:
+    """It overrides the schedule's timezone for that expression only, whatever the case of the prefix."""
+    trigger = compiled("cron_tz=Asia/Tokyo 0 9 * * *", "0 9 * * *", zone="Europe/Berlin")
+    assert first(trigger, 3) == ["2027-01-01 08:00:00", "2027-01-02 00:00:00", "2027-01-02 08:00:00"]
+
+
+def test_never_fires_because_of_clocks() -> None:
+    """An expression whose every time clocks skip is refused under gap skip, and fires at the transitions under next."""
+    schedule = Schedule(
+        id="s",
+        queue="q",
+        type="t",
+        trigger=Cron(("0 30 2 28 3 ? 2027",)),
+        timezone="Europe/Berlin",
+        dst=Dst(gap=Gap.SKIP),
+    )
+    with pytest.raises(InvalidArgument, match="clocks in Europe/Berlin skip all its times"):
+        compile_trigger(schedule)
+    assert first(compile_trigger(replace(schedule, dst=Dst())), 2) == ["2027-03-28 01:00:00"]
+
+
+# --- the bound on every search
+def test_every_search_ends_after_some_thousand_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rarest expressions there are look at no more months than there are, and at a few segments of the zone."""
+    steps = {"months": 0, "segments": 0}
+    month, segment_at = Days._month, Zone.segment_at
+
+    def counted_month(days: Days, year: int, number: int) -> tuple[int, ...]:
+        steps["months"] += 1
+        return month(days, year, number)
+
+    def counted_segment(zone: Zone, instant: int) -> Segment:
+        steps["segments"] += 1
+        return segment_at(zone, instant)
+
+    monkeypatch.setattr(Days, "_month", counted_month)
+    monkeypatch.setattr(Zone, "segment_at", counted_segment)
+    for expression in ("30 30 2 28 3 ? 2027", "0 30 2 29 2 +0 2096", "0 */7 2 31 3 +0", "* * 2 29 2 +1#5"):
+        for zone, dst in product(("Europe/Berlin", "Australia/Lord_Howe"), DSTS):
+            with suppress(InvalidArgument):
+                trigger = CronTrigger(read_cron(expression, "s"), zone_of(zone), dst)
+                for ask in (trigger.next_after, trigger.previous_before):
+                    for at in (NEW_YEAR, datetime(1970, 1, 1, tzinfo=UTC), LAST):
+                        steps.update(months=0, segments=0)
+                        ask(at)
+                        assert steps["months"] < 12 * 231 * 2
+                        assert steps["segments"] < 1500

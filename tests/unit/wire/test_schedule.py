@@ -398,6 +398,10 @@ def test_minimum_interval_is_configurable() -> None:
     assert refusal({**BASE, "every": "59s"}, slow).field == "every"
     assert refusal({**NO_TRIGGER, "cron": "*/30 * * * * *"}, slow).field == "cron"
     assert parse({**NO_TRIGGER, "cron": "0 * * * * *"}, slow).trigger == Cron(("0 * * * * *",))
+    close = refusal({**NO_TRIGGER, "cron": ["59 59 23 31 12 *", "@yearly"]}, slow)
+    assert close.message == "cron fires twice within 1s, more often than every 1m"
+    assert parse({**NO_TRIGGER, "cron": ["59 23 31 12 *", "@yearly"]}, slow).id == "mail"
+    assert parse({**NO_TRIGGER, "cron": ["0 0,59 0,23 * * 1", "59 59 23 * * 3"]}, slow).id == "mail"
 
 
 @pytest.mark.parametrize("schedule_id", ["", "a..b", "a b", "_x", "x" * 129])
