@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -183,3 +183,9 @@ def _entry(value: Any, place: int, name: str) -> Entry:
         raise InvalidArgument(f"{name}: definition {place} has no id", field="id")
     schedule_id = check_schedule_id(value["id"])
     return Entry(schedule_id, {key: field for key, field in value.items() if key != "id"})
+
+
+def as_documents(entries: Iterable[Entry]) -> str:
+    """Definitions as YAML documents, which `load` reads back to the same."""
+    documents = [{"id": entry.id, **entry.schedule} for entry in entries]
+    return str(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, explicit_start=True))

@@ -228,3 +228,10 @@ async def _print_array(items: AsyncIterator[Raw]) -> int:
         count += 1
     say("\n]" if count else "[]")
     return count
+
+
+def agreed(question: str) -> bool:
+    """Ask on a terminal; a script has no one to ask, and means what it says."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    return typer.confirm(question)

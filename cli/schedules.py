@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,6 +17,7 @@ from cli.files import Entry, load
 from cli.output import (
     Column,
     Format,
+    agreed,
     heading,
     instant,
     print_facts,
@@ -233,7 +233,7 @@ async def list_schedules(
 @shown_as("json")
 async def delete(connection: Connection, shown: Format, schedule_ids: Ids, yes: Yes = False) -> None:
     """Delete schedules. What runs already goes on; what is on record stays until its retention is over."""
-    if not yes and not _agreed(f"Delete {_listed(schedule_ids)}?"):
+    if not yes and not agreed(f"Delete {_listed(schedule_ids)}?"):
         warn("Nothing deleted.")
         raise typer.Exit(1)
     async with connection.client() as client:
@@ -247,13 +247,6 @@ def _checked(ids: Sequence[str]) -> Sequence[str]:
 
 def _tell(done: str) -> Callable[[api.Revision], None]:
     return lambda reply: say(f"{reply.id} {done}")
-
-
-def _agreed(question: str) -> bool:
-    """Ask on a terminal; a script has no one to ask, and means what it says."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return True
-    return typer.confirm(question)
 
 
 def _listed(ids: Sequence[str]) -> str:

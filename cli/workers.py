@@ -1,4 +1,4 @@
-"""`schedctl worker run`: serve queues with the functions of a Python module."""
+"""`schedctl worker run | prune`: serve queues with the functions of a module; tidy up after its code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from cli.connecting import Connection, group, placed
+from cli.connecting import Connection, connected, group, placed
+from cli.files import Entry, as_documents
+from cli.output import agreed, say, warn
 from scheduler.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -39,6 +42,54 @@ def run(
     configure_logging(log_format)
     _export(connection)
     load_worker(target).run()
+
+
+@app.command("prune")
+@connected
+async def prune(
+    connection: Connection,
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="Where the Worker is.", show_default=False)],
+    export: Annotated[
+        Path, typer.Option("--export", metavar="FILE", help="Where their definitions are kept; must not exist.")
+    ] = Path("pruned-schedules.yaml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say which.")] = False,
+) -> None:
+    """Delete the schedules that this worker once declared and does no more; they are exported first."""
+    from scheduler.worker.declaring import OWNER_LABEL, orphans
+
+    worker = load_worker(target)
+    if worker.name is None:
+        raise InvalidArgument(f'{target} has no name, so nothing is marked as its own: Worker(..., name="...")')
+    declared = worker.declared()
+    async with connection.client() as client:
+        owned = {item.id: item async for item in client.schedules.list(labels={OWNER_LABEL: worker.name})}
+        gone = orphans(declared, owned)
+        if not gone or dry_run:
+            say(
+                "\n".join(gone)
+                or f"Nothing to prune: the code of {worker.name} declares all that is stored as its own."
+            )
+            return
+        say("\n".join(gone))
+        if not yes and not agreed(f"Delete {len(gone)} schedules?"):
+            warn("Nothing deleted.")
+            raise typer.Exit(1)
+        _keep(export, [Entry(schedule_id, msgspec.json.decode(owned[schedule_id].schedule)) for schedule_id in gone])
+        for schedule_id in gone:
+            await client.schedules.delete(schedule_id)
+            say(f"{schedule_id} deleted")
+    say(f"Their definitions are in {export}; `schedctl add -f {export}` brings them back.")
+
+
+def _keep(path: Path, entries: list[Entry]) -> None:
+    """Write the definitions before anything is deleted. Raises InvalidArgument if they cannot be kept."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(as_documents(entries))
+    except OSError as problem:
+        text = f"cannot write {path}: {problem.strerror}; nothing was deleted"
+        raise InvalidArgument(text, field="export") from None
 
 
 def _export(connection: Connection) -> None:

@@ -114,13 +114,21 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
         function = function.func
     target = function if inspect.isroutine(function) else type(function).__call__
     try:
-        return get_type_hints(target, include_extras=True).get(parameter.name, Any)
+        return _evaluated(target, parameter.annotation)
     except Exception as problem:  # a name that is imported for type checkers only, or not at all
         raise InvalidArgument(
             f"{_name(function)}: the annotation {parameter.annotation!r:.80} of {parameter.name} cannot be read "
             f"({problem}): import its type where the program runs, or leave the annotation out",
             field=parameter.name,
         ) from None
+
+
+def _evaluated(function: Callable[..., Any], annotation: str) -> Any:
+    """One annotation that was kept as text, in the scope of its function: what the others say plays no part."""
+    inner = inspect.unwrap(function)
+    scope = inspect.getclosurevars(inner).nonlocals if inspect.isfunction(inner) else {}
+    holder = type("Payload", (), {"__annotations__": {"payload": annotation}})
+    return get_type_hints(holder, getattr(inner, "__globals__", {}), dict(scope), include_extras=True)["payload"]
 
 
 def _name(function: Callable[..., Any]) -> str:

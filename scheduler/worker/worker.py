@@ -10,25 +10,40 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from nats.aio.client import Client as NatsClient
 
 from scheduler.core.errors import Conflict, InvalidArgument, ScheddError
 from scheduler.core.model.schedule import Backoff
 from scheduler.jetstream.requests import Requests
 from scheduler.system.clock import SystemClock
-from scheduler.wire.ids import check_queue
+from scheduler.wire.ids import check_queue, check_schedule_id, check_type
 from scheduler.wire.names import Names
 from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.connecting import connect_when_there, host_label, read_settings
+from scheduler.worker.declaring import Declared, declare
 from scheduler.worker.handlers import Handler, make_handler
 from scheduler.worker.link import Link, log
+from scheduler.worker.registering import Registrar
 from scheduler.worker.session import Session
 
 CONCURRENCY_MAX = 10_000
 STOP_GRACE = "30s"
 CLOSE_S = 3.0
+FORCE_UPDATE = "SCHEDULER_FORCE_UPDATE"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Declaration(NamedTuple):
+    """A schedule as its decorator was given it."""
+
+    function: Callable[..., Any]
+    queue: str
+    type: str | None
+    on_conflict: str
+    fields: Mapping[str, Any]
 
 
 class Worker:
@@ -41,6 +56,7 @@ class Worker:
         context: name of a context of the NATS CLI; default: NATS_CONTEXT, then the selected one.
         namespace: of the daemon; default: SCHEDD_NAMESPACE, then `schedd`.
         stop_grace: how long what runs may take to end when the worker stops.
+        name: of the program; marks the schedules that it declares as its own (label `schedd-worker`).
 
     Raises:
         InvalidArgument: names the option and the fix.
@@ -48,7 +64,7 @@ class Worker:
 
     def __init__(
         self, *queues: str, concurrency: int = 10, nats: str | Sequence[str] | None = None, context: str | None = None,
-        namespace: str | None = None, stop_grace: Span = STOP_GRACE,
+        namespace: str | None = None, stop_grace: Span = STOP_GRACE, name: str | None = None,
     ) -> None:  # fmt: skip
         if not queues:
             raise InvalidArgument('name at least one queue, as in Worker("EMAIL")', field="queues")
@@ -59,7 +75,9 @@ class Worker:
         self.id = f"{host_label()}-{secrets.token_hex(6)}"
         self._nats, self._context, self._namespace = nats, context, namespace
         self._grace_s = span_s(stop_grace, field="stop_grace")
+        self.name = None if name is None else check_type(name, field="name")
         self._handlers: dict[str, Handler] = {}
+        self._declared: dict[str, Declaration] = {}
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._over: asyncio.Event | None = None
@@ -90,6 +108,61 @@ class Worker:
             return function
 
         return register
+
+    def schedule(
+        self, schedule_id: str, *, queue: str | None = None, type: str | None = None,  # noqa: A002 - the contract's word
+        on_conflict: str = "keep", **fields: Any,
+    ) -> Callable[[Function], Function]:  # fmt: skip
+        """Declare a schedule for the function below; it is registered when the worker starts.
+
+            @worker.schedule("report-daily", cron="0 9 * * *", timezone="Europe/Berlin")
+            @worker.task("email:report")
+            async def report(payload): ...
+
+        Args:
+            schedule_id: its id.
+            queue: default: the worker's first queue.
+            type: default: the function's type; a function without one becomes the task of type `schedule_id`.
+            on_conflict: when another definition is stored: `keep` it, `update` it, or `fail`: the worker ends. With
+                SCHEDULER_FORCE_UPDATE=true in the environment the code wins in any case. A pause is always kept.
+            fields: the fields of the schedule JSON (`cron`, `every`, `payload`, `overlap`, ...).
+
+        Raises InvalidArgument that names the field, Conflict for a second schedule of one id.
+        """
+        if schedule_id in self._declared:
+            raise Conflict(f"there is a schedule {schedule_id!r} in this worker already", field="schedule_id")
+        check_schedule_id(schedule_id)
+
+        def register(function: Function) -> Function:
+            self._declared[schedule_id] = Declaration(function, queue or self.queues[0], type, on_conflict, fields)
+            self._declare(schedule_id, type or "preview")  # a mistake shows where it is made
+            return function
+
+        return register
+
+    def declared(self) -> list[Declared]:
+        """The schedules of this worker as they will be registered; functions without a type get theirs now."""
+        types = {id(handler.function): name for name, handler in self._handlers.items()}
+        found = []
+        for schedule_id, each in self._declared.items():
+            name = each.type or types.get(id(each.function))
+            if name is None:
+                name = schedule_id
+                self.task(name)(each.function)
+                types[id(each.function)] = name
+            found.append(self._declare(schedule_id, name))
+        return found
+
+    def _declare(self, schedule_id: str, type_name: str) -> Declared:
+        each = self._declared[schedule_id]
+        return declare(
+            schedule_id,
+            each.fields,
+            queue=each.queue,
+            type=type_name,
+            owner=self.name,
+            on_conflict=each.on_conflict,
+        )
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then as `stop`, and return.
@@ -131,6 +204,7 @@ class Worker:
             await over.wait()
 
     async def _serve(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        declared = self.declared()
         settings = read_settings(self._nats, self._context, self._namespace)
         sessions: list[Session] = []
 
@@ -147,10 +221,31 @@ class Worker:
             sessions.append(Session(link, self.queues, self._handlers, self.concurrency))
             about = ", ".join(self.queues)
             log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
-            await sessions[0].run(stop, hurry, self._grace_s)
+            await self._work(sessions[0], declared, client, stop, hurry)
             log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped"})
         finally:
             await client.close()
+
+    async def _work(
+        self, session: Session, declared: Sequence[Declared], client: NatsClient, stop: asyncio.Event,
+        hurry: asyncio.Event,
+    ) -> None:  # fmt: skip
+        """Serve, and register beside it; a refusal of what is declared is the end of both, and is raised."""
+        if not declared and self.name is None:
+            await session.run(stop, hurry, self._grace_s)
+            return
+        force = os.environ.get(FORCE_UPDATE, "").lower() in {"1", "true", "yes"}
+        namespace = read_settings(self._nats, self._context, self._namespace).namespace
+        registrar = Registrar(client, namespace, declared, owner=self.name, force=force)
+        registering = asyncio.create_task(registrar.run(), name="register schedules")
+        registering.add_done_callback(lambda task: None if task.cancelled() or not task.exception() else stop.set())
+        try:
+            await session.run(stop, hurry, self._grace_s)
+        finally:
+            registering.cancel()
+            await asyncio.gather(registering, return_exceptions=True)
+        if not registering.cancelled() and (problem := registering.exception()):
+            raise problem
 
     async def _run(self, ended: threading.Event) -> None:
         loop = asyncio.get_running_loop()

@@ -97,6 +97,22 @@ def test_a_payload_of_the_annotated_type(function: Any) -> None:
         handler.read_payload(b"{")
 
 
+def test_only_the_payload_s_annotation_counts() -> None:
+    """What the other parameters say may be for type checkers only; a type of the enclosing function is found."""
+
+    @dataclass
+    class Local:
+        n: int
+
+    def unknown_context(payload: dict[str, int], ctx: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    def of_local(payload: Local) -> Local:
+        return Local(payload.n)
+
+    assert make_handler("t", unknown_context).read_payload(b'{"a": 1}') == {"a": 1}
+    assert make_handler("t", of_local).read_payload(b'{"n": 1}') == Local(1)
+
+
 def test_an_optional_payload() -> None:
     """No payload is None where the function takes None."""
     handler = make_handler("sms", of_list_or_nothing)
