@@ -21,6 +21,7 @@ from scheduler.services.housekeeping import Housekeeper
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
+from scheduler.services.promotion import Promoter
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -93,12 +94,11 @@ class Wiring:
 
     @cached_property
     def slots(self) -> SlotKeeper:
-        return SlotKeeper(self.rows)
+        return SlotKeeper(self.rows, self.schedules.terms_of)
 
     @cached_property
     def settlement(self) -> Settlement:
         return Settlement(
-            self.rows,
             self.slots,
             self.adapters.events,
             self.clock,
@@ -161,8 +161,12 @@ class Wiring:
             telemetry=self.telemetry,
             batch=self.settings.batch,
         )
-        self.slots.inspect = tracker.inspector.inspect
+        self.slots.inspect, self.slots.promote = tracker.inspector.inspect, self.promoter.promote
         return tracker
+
+    @cached_property
+    def promoter(self) -> Promoter:
+        return Promoter(self.records, self.schedules, self.launcher, self.telemetry)
 
     # --- while leading
 
@@ -224,6 +228,7 @@ class Wiring:
             queues=self.adapters.queues,
             tracker=self.tracker,
             launcher=self.launcher,
+            promoter=self.promoter,
             index=self.index,
             rearm=self.planner.rearm,
             ensure=self.adapters.ensure,

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from scheduler.core.firing import fire_time
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import Definition, Schedule
+from scheduler.core.model.schedule import Definition, Overlap, Schedule
 from scheduler.core.triggers import CompiledTrigger
 
 EARLY_MAX = timedelta(seconds=1)  # a due message this much ahead of our clock waits: some server's clock jumped
@@ -89,8 +89,12 @@ def claim(
     epoch: int,
     now: datetime,
     kind: Kind = Kind.AUTO,
+    overlap: Overlap | None = None,
 ) -> Execution:
-    """A new execution of a definition, in state `claimed`: everything a repeat needs to come to the same task."""
+    """A new execution of a definition, in state `claimed`: everything a repeat needs to come to the same task.
+
+    `overlap`: the policy for this run alone, where it is not to be the schedule's.
+    """
     schedule = definition.schedule
     return Execution(
         id=execution_id,
@@ -108,6 +112,7 @@ def claim(
         max_tries=schedule.max_tries,
         timeout_s=None if schedule.timeout is None else schedule.timeout.total_seconds(),
         retention_s=schedule.retention_age.total_seconds(),
+        overlap=overlap,
         claimed_at=now,
         history=(HistoryEntry(now, State.CLAIMED),),
     )

@@ -58,7 +58,8 @@ class Queue(Struct, frozen=True):
 
 
 class Resume(Struct, frozen=True):
-    """Somebody goes on with what another one claimed: whoever had read the record before must read it again."""
+    """Somebody goes on with what another one claimed, or launches what waited (the first time that sets `promoted_at`):
+    whoever had read the record before must read it again."""
 
     at: datetime
 
@@ -123,9 +124,12 @@ def advance(execution: Execution, event: Event) -> Execution | None:
 
 def _resume(execution: Execution, event: Resume) -> Execution | None:
     """No transition: only its history, and so the record's revision, goes on."""
-    if execution.state is not State.CLAIMED:
+    if execution.state is State.WAITING and execution.promoted_at is None:
+        history = _longer(execution.history, event.at, State.WAITING, "its turn has come")
+        return structs.replace(execution, promoted_at=event.at, history=history)
+    if execution.state not in (State.CLAIMED, State.WAITING):
         return None
-    return structs.replace(execution, history=_longer(execution.history, event.at, State.CLAIMED, "taken up again"))
+    return structs.replace(execution, history=_longer(execution.history, event.at, execution.state, "taken up again"))
 
 
 def _queue(execution: Execution, event: Queue) -> Execution | None:

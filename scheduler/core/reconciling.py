@@ -34,6 +34,7 @@ class Repair(StrEnum):
     """The kinds of repair, one file each in `services.reconcile`, and one label each in the metrics."""
 
     CLAIMED = "claimed"
+    WAITING = "waiting"
     GONE = "gone"
     LEFTOVERS = "leftovers"
     SLOTS = "slots"

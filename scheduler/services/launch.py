@@ -5,6 +5,10 @@
     3  claim + task as one atomic pair; an existing claim means that the task is queued already.
     4  record -> `queued`.
 
+An admission may also say `wait`: then the record says so, and nothing more happens until the end of another run gives
+it the slot (`services.promotion`), from when on it goes the same way. And it may name others that have to make room:
+those that waited are skipped, those that run are asked to end (`ousters`).
+
 Every step is idempotent and each is keyed by the deterministic execution id, so a crash anywhere repeats from the top
 and comes to the same pair: repair only ever rolls forward. A `claimed` record older than half the claim floor gets no
 pair any more: a claim of it may have expired, and skipping once is better than running twice. A claim that is still
@@ -27,14 +31,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from msgspec import Struct
 
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import Event, Finish, Queue, Resume, is_terminal
+from scheduler.core.lifecycle import Event, Finish, Queue, Resume, Wait, is_terminal
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.model.schedule import Overlap, Schedule
-from scheduler.core.overlap import ADMIT, SKIP, takes_slot
+from scheduler.core.model.schedule import Schedule
+from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission, Terms, terms_of
 from scheduler.core.reconciling import CLAIMED_TOO_LONG
 from scheduler.core.triggers import CompiledTrigger
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
@@ -51,16 +56,19 @@ TOO_LATE = timedelta(seconds=10)  # before half the claim floor no pair is sent 
 
 
 class Candidate(Struct, frozen=True):
-    """An execution to launch: claimed, stored or not. `overlap` overrules the schedule's policy (manual runs)."""
+    """An execution to launch: claimed, stored or not. `has_waited`: it may be on record as waiting, and goes on."""
 
     execution: Execution
     schedule: Schedule
     trigger: CompiledTrigger
-    overlap: Overlap | None = None
+    has_waited: bool = False
 
-    @property
-    def policy(self) -> Overlap:
-        return self.overlap or self.schedule.overlap
+
+class Ousters(Protocol):
+    """Whoever makes room (`services.cancelling`)."""
+
+    async def oust(self, admission: Admission) -> None:
+        """Ask those to end that have to for this admission. Raises Unsure, Unavailable."""
 
 
 class _Step(Struct):
@@ -78,6 +86,16 @@ class _Step(Struct):
     @property
     def execution(self) -> Execution:
         return self.candidate.execution if self.stored is None else self.stored.execution
+
+    @property
+    def terms(self) -> Terms:
+        """Those of the schedule as it is now, and the policy that the record names for this run."""
+        return terms_of(self.candidate.schedule, self.execution.overlap)
+
+    @property
+    def is_open(self) -> bool:
+        state = self.execution.state
+        return state is State.CLAIMED or (state is State.WAITING and self.candidate.has_waited)
 
 
 class Launcher:
@@ -101,6 +119,7 @@ class Launcher:
         self._is_full = is_full
         self._checkpoints = checkpoints or NoCheckpoints()
         self._ensured: set[str] = set()
+        self.ousters: Ousters | None = None  # set where everything is wired
 
     async def launch(self, candidates: Sequence[Candidate]) -> list[Result]:
         """Launch them; for each the execution in the state it reached, or the error that stopped it on its way.
@@ -122,8 +141,11 @@ class Launcher:
     # --- 1: records
 
     async def _claim(self, steps: list[_Step]) -> None:
-        results = await self._records.create_many([step.candidate.execution for step in steps])
-        for step, result in zip(steps, results, strict=True):
+        for step in steps:
+            step.fresh = not step.candidate.has_waited
+        new = [step for step in steps if step.fresh]
+        results = await self._records.create_many([step.candidate.execution for step in new]) if new else []
+        for step, result in zip(new, results, strict=True):
             if isinstance(result, Stored):
                 step.stored = result
             elif isinstance(result, Conflict | Unsure):
@@ -141,7 +163,7 @@ class Launcher:
             step.stored = record
             if record is None:
                 step.result = step.doubt or _unreadable(step)
-            elif record.execution.state is not State.CLAIMED:
+            elif not step.is_open:
                 step.result = record.execution
 
     async def _end_stale(self, steps: list[_Step]) -> None:
@@ -158,28 +180,56 @@ class Launcher:
     async def _take_slots(self, steps: list[_Step]) -> None:
         full = [step for step in steps if step.fresh and self._is_full(step.execution.queue)]
         await self._refuse([(step, "queue_full") for step in full])
-        bound = [step for step in _open(steps) if _takes_slot(step.candidate)]
-        requests = [
-            Request(step.execution, step.candidate.policy, step.candidate.schedule.max_running) for step in bound
-        ]
-        admissions = await self._slots.take(requests) if requests else {}
+        bound = [step for step in _open(steps) if step.terms.takes_slot]
+        admissions = await self._slots.take([Request(step.execution, step.terms) for step in bound]) if bound else {}
         refused: list[tuple[_Step, str]] = []
+        waiting: list[_Step] = []
         for step in bound:
             admission = admissions[step.execution.id]
             if isinstance(admission, ScheddError):
                 step.result = admission
             elif admission.verdict == SKIP:
                 refused.append((step, admission.reason or "overlap"))
-            elif admission.verdict != ADMIT:
-                step.result = step.execution
+            else:
+                await self._make_room(step, admission)
+                waiting += [step] if admission.verdict == WAIT else []
         await self._refuse(refused)
+        await self._wait(_open(waiting))
+
+    async def _make_room(self, step: _Step, admission: Admission) -> None:
+        """First of all: whoever dies after it is repeated, and then it is done again."""
+        try:
+            await self.withdraw(admission.dropped, State.SKIPPED, SUPERSEDED)
+            if self.ousters is not None and (admission.cancel or admission.terminate):
+                await self.ousters.oust(admission)
+        except ScheddError as problem:
+            step.result = problem
+
+    async def _wait(self, steps: list[_Step]) -> None:
+        await self._move([(step, Wait(self._clock.now())) for step in steps if step.execution.state is State.CLAIMED])
+        for step in _open(steps):
+            step.result = step.execution
+
+    async def withdraw(self, execution_ids: Sequence[str], state: State, reason: str) -> list[Execution]:
+        """End executions that wait, unless their turn has come; returns those that were ended.
+
+        Whoever launches one says so in its record first, over the record as he read it: one of two is turned away. One
+        that does not say yet that it waits is left to the reconciler. Raises Unsure, Unavailable.
+        """
+        stored = await self._records.get_many(execution_ids) if execution_ids else []
+        event = Finish(at=self._clock.now(), state=state, reason=reason)
+        moves = [(each, event) for each in stored if each is not None and _waits(each.execution)]
+        results = await self._records.move_many(moves) if moves else []
+        ended = [each.execution for each in results if isinstance(each, Stored)]
+        await self._settlement.settle(ended)
+        return ended
 
     async def _refuse(self, refused: list[tuple[_Step, str]]) -> None:
         now = self._clock.now()
         skips: list[tuple[_Step, Event]] = []
         for step, reason in refused:
             age = _age(step, now)
-            if age <= FRESH if step.fresh else age >= 2 * FRESH:
+            if _waits(step.execution) or (age <= FRESH if step.fresh else age >= 2 * FRESH):
                 skips.append((step, Finish(at=now, state=State.SKIPPED, reason=reason)))
             else:
                 step.result = Unsure("another replica may be launching it")
@@ -201,7 +251,7 @@ class Launcher:
             else:
                 step.result = result
         await self._read(overtaken)
-        ended = [each.execution for each in overtaken if is_terminal(each.execution) and _takes_slot(each.candidate)]
+        ended = [each.execution for each in overtaken if is_terminal(each.execution) and each.terms.takes_slot]
         await self._slots.release(ended)  # we may have taken theirs after their release
         for step in _open(overtaken):
             step.result = Unsure("another replica is launching it")
@@ -292,9 +342,17 @@ def _unreadable(step: _Step) -> Conflict:
     return Conflict(f"{step.candidate.execution.id} had a record, and it cannot be read (any more)")
 
 
+def _waits(execution: Execution) -> bool:
+    """On record as waiting, and nobody has begun to launch it."""
+    return execution.state is State.WAITING and execution.promoted_at is None
+
+
 def _age(step: _Step, now: datetime) -> timedelta:
-    claimed_at = step.execution.claimed_at
-    return timedelta.max if claimed_at is None else now - claimed_at
+    """How long its task may have been in the queue."""
+    since = step.execution.launched_from
+    if since is None:
+        return timedelta(0) if _waits(step.execution) else timedelta.max
+    return now - since
 
 
 def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:
@@ -302,10 +360,6 @@ def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:
     if claim_seq is not None:
         return Queue(now, claim_seq + 1)
     return Finish(at=now, state=State.LOST, reason=CLAIMED_TOO_LONG)
-
-
-def _takes_slot(candidate: Candidate) -> bool:
-    return takes_slot(candidate.policy, candidate.schedule.max_running)
 
 
 def _open(steps: list[_Step]) -> list[_Step]:

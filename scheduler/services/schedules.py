@@ -14,7 +14,7 @@ from scheduler.core.arming import next_wanted
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
-from scheduler.core.overlap import takes_slot
+from scheduler.core.overlap import Terms, terms_of
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -93,13 +93,14 @@ class ScheduleCache:
         """Ids of the schedules that exist, valid or not, sorted."""
         return sorted(known.id for known in self._known.values() if not known.deleted)
 
+    def terms_of(self, schedule_id: str) -> Terms:
+        """What holds for its runs now; of one that is unknown or invalid one runs at a time."""
+        known = self._known.get(schedule_id)
+        return Terms() if known is None or known.in_force is None else terms_of(known.in_force.definition.schedule)
+
     def holds_slot(self, schedule_id: str) -> bool:
         """Whether runs of the schedule take slots now; of an unknown one they may."""
-        known = self._known.get(schedule_id)
-        if known is None or known.in_force is None:
-            return True
-        schedule = known.in_force.definition.schedule
-        return takes_slot(schedule.overlap, schedule.max_running)
+        return self.terms_of(schedule_id).takes_slot
 
     def next_nominal(self, schedule_id: str, after: datetime) -> datetime | None:
         """The first nominal time after that instant that is to fire; an unknown or invalid schedule has none."""

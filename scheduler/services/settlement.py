@@ -20,12 +20,11 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import NEVER_QUEUED
 from scheduler.core.model.execution import Execution, Kind
 from scheduler.core.model.status import StatusRow
-from scheduler.core.overlap import Slots, release
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.chains import Chains
-from scheduler.services.rows import Edit, StatusRows
+from scheduler.services.rows import Edit
 from scheduler.services.slots import SlotKeeper
 from scheduler.wire.instants import format_instant
 
@@ -62,7 +61,6 @@ class Settlement:
 
     def __init__(
         self,
-        rows: StatusRows,
         slots: SlotKeeper,
         events: Events,
         clock: Clock,
@@ -71,7 +69,7 @@ class Settlement:
         next_nominal: Following | None = None,
         chains: Chains | None = None,
     ) -> None:
-        self._rows, self._slots, self._events, self._clock = rows, slots, events, clock
+        self._slots, self._events, self._clock = slots, events, clock
         self._holds_slot, self._telemetry, self._next_nominal = holds_slot, telemetry, next_nominal
         self._chains = chains
         self._lazy: dict[str, _Lazy] = {}
@@ -126,7 +124,8 @@ class Settlement:
 
     async def _write(self, batch: dict[str, _Lazy]) -> None:
         edits = {schedule_id: self._edit_of(schedule_id, each) for schedule_id, each in batch.items()}
-        results = await self._rows.try_change(edits, create=False)
+        ended = {schedule_id: each.ended for schedule_id, each in batch.items()}
+        results = await self._slots.free(ended, edits, create=False)
         failed = {schedule_id: result for schedule_id, result in results.items() if isinstance(result, ScheddError)}
         for schedule_id in failed:
             since, self._lazy[schedule_id] = self._lazy.get(schedule_id, _Lazy()), batch[schedule_id]
@@ -146,11 +145,8 @@ class Settlement:
                 and self._next_nominal is not None
             ):
                 following = self._next_nominal(schedule_id, previous)
-            slots = release(Slots(row.active, row.waiting), lazy.ended).slots
             return structs.replace(
                 row,
-                active=slots.active,
-                waiting=slots.waiting,
                 last_outcome=lazy.last_outcome or row.last_outcome,
                 previous_at=previous,
                 next_nominal=following,

@@ -3,49 +3,54 @@
 Only a terminal record frees a slot. Before anything is skipped, the holders are looked at (`inspect`), so that a dead
 replica's backlog of acks does not turn into skips (mechanisms.md, part 5): a holder whose task has left its queue, and
 whose end is still on its way to the record, is no reason to skip but one to ask again in a moment.
+
+The same compare-and-set that frees a slot gives it to the next one that waits, whom `promote` then launches. If it is
+not launched (a crash), the reconciler finds a record that waits and whose row says that it runs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
 from scheduler.core.errors import ScheddError, Unsure
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.model.schedule import Overlap
 from scheduler.core.model.status import StatusRow
-from scheduler.core.overlap import ADMIT, SKIP, Admission, Slots, admit, release, takes_slot
+from scheduler.core.overlap import ADMIT, SKIP, SPENT, SUPERSEDED, Admission, Slots, Terms, admit, release
 from scheduler.services.rows import Edit, StatusRows
 
 Inspect = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Looks at executions; returns those that are over, though nobody has told how they ended."""
 
+Promote = Callable[[Sequence[str]], Awaitable[None]]
+"""Launches these, which waited and have a slot now. Raises nothing."""
+
 Admissions = dict[str, Admission | ScheddError]
 
 
 class Request(Struct, frozen=True):
-    """One claimed execution that wants to run under a policy."""
+    """One claimed execution that wants to run on these terms."""
 
     execution: Execution
-    overlap: Overlap
-    max_running: int | None
+    terms: Terms
 
 
 class SlotKeeper:
-    """Takes and frees slots in the status rows."""
+    """Takes and frees slots in the status rows. `terms_of(schedule id)`: those of its definition now."""
 
-    def __init__(self, rows: StatusRows) -> None:
-        self._rows = rows
-        self.inspect: Inspect | None = None  # the tracker's; set where everything is wired
+    def __init__(self, rows: StatusRows, terms_of: Callable[[str], Terms] = lambda _: Terms()) -> None:
+        self._rows, self.terms_of = rows, terms_of
+        self.inspect: Inspect | None = None  # the tracker's; both are set where everything is wired
+        self.promote: Promote | None = None
+
+    # --- taking
 
     async def take(self, requests: Sequence[Request]) -> Admissions:
         """Per execution id, in the given order within a schedule: an admission, or why it has to ask again soon."""
         admissions: Admissions = {
-            each.execution.id: Admission(ADMIT, Slots())
-            for each in requests
-            if not takes_slot(each.overlap, each.max_running)
+            each.execution.id: Admission(verdict=ADMIT, slots=Slots()) for each in requests if not each.terms.takes_slot
         }
         bound = [each for each in requests if each.execution.id not in admissions]
         admissions |= await self._take(bound)
@@ -74,24 +79,33 @@ class SlotKeeper:
         by_schedule: dict[str, list[Request]] = defaultdict(list)
         for each in requests:
             by_schedule[each.execution.schedule].append(each)
-        admissions: Admissions = {}
+        taken: dict[str, Admissions] = {}
 
-        def edit_for(wanted: list[Request]) -> Edit:
+        def edit_for(schedule: str, wanted: list[Request]) -> Edit:
             def edit(row: StatusRow) -> StatusRow:
-                slots = Slots(row.active, row.waiting)
+                slots = slots_of(row)
+                found: Admissions = {}
                 for each in wanted:
-                    admission = admit(slots, each.execution.id, each.overlap, each.max_running)
-                    admissions[each.execution.id] = admission
+                    admission = admit(slots, each.execution.id, each.terms)
+                    found[each.execution.id] = admission
                     slots = admission.slots
-                return structs.replace(row, active=slots.active, waiting=slots.waiting)
+                taken[schedule] = _at_last(found, slots)
+                return with_slots(row, slots)
 
             return edit
 
-        rows = await self._rows.try_change({schedule: edit_for(wanted) for schedule, wanted in by_schedule.items()})
+        edits = {schedule: edit_for(schedule, wanted) for schedule, wanted in by_schedule.items()}
+        rows = await self._rows.try_change(edits)
+        admissions: Admissions = {}
         for schedule, row in rows.items():
-            if isinstance(row, ScheddError):
-                admissions |= {each.execution.id: row for each in by_schedule[schedule]}
+            problem = row if isinstance(row, ScheddError) else None
+            admissions |= {
+                each.execution.id: problem or taken[schedule][each.execution.id] for each in by_schedule[schedule]
+            }
+        await self.launch(each for each in _promoted(admissions.values()) if each not in admissions)
         return admissions
+
+    # --- freeing
 
     async def release(self, ended: Sequence[Execution]) -> None:
         """Free the slots of terminal executions; harmless for those that hold none. Raises Unsure, Unavailable."""
@@ -100,22 +114,75 @@ class SlotKeeper:
             by_schedule[execution.schedule].append(execution)
 
         def edit_for(executions: list[Execution]) -> Edit:
-            ids = frozenset(each.id for each in executions)
             newest = max(executions, key=lambda each: each.nominal_at)
 
             def edit(row: StatusRow) -> StatusRow:
-                slots = release(Slots(row.active, row.waiting), ids).slots
                 outcome = row.last_outcome if newest.state is State.SKIPPED else newest.state.value
-                return structs.replace(row, active=slots.active, waiting=slots.waiting, last_outcome=outcome)
+                return structs.replace(row, last_outcome=outcome)
 
             return edit
 
         edits = {schedule: edit_for(executions) for schedule, executions in by_schedule.items()}
-        await self._rows.change(edits, create=False)
+        ids = {schedule: {each.id for each in executions} for schedule, executions in by_schedule.items()}
+        for result in (await self.free(ids, edits, create=False)).values():
+            if isinstance(result, ScheddError):
+                raise result
+
+    async def free(
+        self, ended: Mapping[str, Collection[str]], edits: Mapping[str, Edit] | None = None, *, create: bool = True
+    ) -> dict[str, StatusRow | ScheddError]:
+        """Free the slots of these execution ids, by schedule, in one write per row together with whatever else is
+        edited there; who waits moves up and is launched. Also with no ids: who has room meanwhile moves up."""
+        promoted: dict[str, tuple[str, ...]] = {}
+
+        def edit_for(schedule: str, ids: Collection[str], then: Edit | None) -> Edit:
+            def edit(row: StatusRow) -> StatusRow:
+                released = release(slots_of(row), ids, self.terms_of(schedule))
+                promoted[schedule] = released.promoted
+                row = with_slots(row, released.slots)
+                return row if then is None else then(row)
+
+            return edit
+
+        combined = {schedule: edit_for(schedule, ids, (edits or {}).get(schedule)) for schedule, ids in ended.items()}
+        results = await self._rows.try_change(combined, create=create)
+        written = [schedule for schedule, result in results.items() if not isinstance(result, ScheddError)]
+        await self.launch(each for schedule in written for each in promoted[schedule])
+        return results
+
+    async def launch(self, promoted: Iterable[str]) -> None:
+        """Have those launched whose turn has come. Raises nothing."""
+        ids = list(promoted)
+        if ids and self.promote is not None:
+            await self.promote(ids)
+
+
+def slots_of(row: StatusRow) -> Slots:
+    return Slots(row.active, row.waiting, row.fires)
+
+
+def with_slots(row: StatusRow, slots: Slots) -> StatusRow:
+    return structs.replace(row, active=slots.active, waiting=slots.waiting, fires=slots.fires)
+
+
+def _at_last(admissions: Admissions, slots: Slots) -> Admissions:
+    """As they stand after all of a group were decided: an earlier one may have had to make room for a later one."""
+    found: Admissions = {}
+    for execution_id, each in admissions.items():
+        is_dropped = isinstance(each, Admission) and each.verdict != SKIP and not slots.holds(execution_id)
+        found[execution_id] = Admission(verdict=SKIP, slots=slots, reason=SUPERSEDED) if is_dropped else each
+    return found
 
 
 def _is_refused(admission: Admission | ScheddError) -> bool:
-    return isinstance(admission, Admission) and admission.verdict == SKIP
+    """Whether it found no place because of others. For those that are too late or too many nobody needs a look."""
+    if not isinstance(admission, Admission) or admission.verdict != SKIP:
+        return False
+    return admission.reason not in (SPENT, SUPERSEDED)
+
+
+def _promoted(admissions: Iterable[Admission | ScheddError]) -> list[str]:
+    return [each for found in admissions if isinstance(found, Admission) for each in found.promoted]
 
 
 def _holders(admissions: Iterable[Admission | ScheddError]) -> set[str]:

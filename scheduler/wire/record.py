@@ -8,6 +8,7 @@ and result are kept as they are. `payload` is left out when the schedule has non
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.execution import Execution, Failure, HistoryEntry, Kind, State
+from scheduler.core.model.schedule import Overlap
 from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
 
 _NULL = Raw(b"null")
@@ -49,7 +51,9 @@ class Record(Struct, kw_only=True):
     attempts_before: int = 0
     worker: str | None = None
     task_seq: int | None = None
+    overlap: Overlap | UnsetType = UNSET
     claimed_at: str | None = None
+    promoted_at: str | UnsetType = UNSET
     queued_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
@@ -108,7 +112,9 @@ def record_of(execution: Execution) -> Record:
         attempts_before=execution.attempts_before,
         worker=execution.worker,
         task_seq=execution.task_seq,
+        overlap=execution.overlap or UNSET,
         claimed_at=format_optional(execution.claimed_at),
+        promoted_at=_instant_or_unset(execution.promoted_at),
         queued_at=format_optional(execution.queued_at),
         started_at=format_optional(execution.started_at),
         finished_at=format_optional(execution.finished_at),
@@ -120,6 +126,10 @@ def record_of(execution: Execution) -> Record:
         error=execution.error,
         history=[HistoryLine(format_instant(entry.at), entry.state, entry.note) for entry in execution.history],
     )
+
+
+def _instant_or_unset(at: datetime | None) -> str | UnsetType:
+    return UNSET if at is None else format_instant(at)
 
 
 def _payload_fields(execution: Execution) -> tuple[Raw | UnsetType, str | UnsetType]:
@@ -168,7 +178,9 @@ def _execution_of(record: Record) -> Execution:
         attempts_before=record.attempts_before,
         worker=record.worker,
         task_seq=record.task_seq,
+        overlap=record.overlap or None,
         claimed_at=parse_optional(record.claimed_at),
+        promoted_at=parse_optional(record.promoted_at or None),
         queued_at=parse_optional(record.queued_at),
         started_at=parse_optional(record.started_at),
         finished_at=parse_optional(record.finished_at),

@@ -11,7 +11,7 @@ from typing import Final
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import EveryDays, OnExcluded, Overlap, RRule, Schedule
 
-_BUILT_OVERLAPS: Final = frozenset({Overlap.SKIP, Overlap.ALLOW})
+_UNBUILT_OVERLAPS: Final = frozenset({Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER})
 
 
 def check_built(schedule: Schedule) -> None:
@@ -27,11 +27,11 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
     "max_fires": lambda schedule: schedule.max_fires is not None,
     "exclude": lambda schedule: len(schedule.exclude) > 0,
     "on_excluded": lambda schedule: schedule.on_excluded is not OnExcluded.SKIP,
-    "overlap": lambda schedule: schedule.overlap not in _BUILT_OVERLAPS,
+    "overlap": lambda schedule: schedule.overlap in _UNBUILT_OVERLAPS,
     "start_deadline": lambda schedule: schedule.start_deadline is not None,
     "deadline": lambda schedule: schedule.deadline is not None,
 }
 _NAMES: Final = {
+    "overlap": "overlap cancel_other and terminate_other",
     "every": "every in days or weeks (d, w)",
-    "overlap": "overlap other than skip and allow",
 }

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from scheduler.core.model.schedule import Overlap
+
 HISTORY_MAX = 50
 
 
@@ -55,7 +57,8 @@ class HistoryEntry(Struct, frozen=True):
 class Execution(Struct, frozen=True, kw_only=True):
     """One execution. Frozen: every change is a new value, made by `core.lifecycle` and written by compare-and-set.
 
-    `created_at` is the server's timestamp of the record's first write; the claim floor is counted from it.
+    `overlap` is the policy that this run alone was asked for. `promoted_at`: when it first left the buffer; from then
+    on (from `claimed_at` where it never waited) its task may be in the queue.
     """
 
     id: str
@@ -78,7 +81,9 @@ class Execution(Struct, frozen=True, kw_only=True):
     attempts_before: int = 0
     worker: str | None = None
     task_seq: int | None = None
+    overlap: Overlap | None = None
     claimed_at: datetime | None = None
+    promoted_at: datetime | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -87,6 +92,13 @@ class Execution(Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     retention_s: float = 7 * 86400.0
     history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def launched_from(self) -> datetime | None:
+        """From when on somebody may have put its task into the queue; None while it waits."""
+        if self.promoted_at is not None:
+            return self.promoted_at
+        return None if self.state is State.WAITING else self.claimed_at
 
     @property
     def duration_s(self) -> float | None:

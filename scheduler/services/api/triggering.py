@@ -34,7 +34,6 @@ from scheduler.wire.ids import check_nonce, manual_execution_id, parse_execution
 from scheduler.wire.names import nonce_key
 from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 
-BUILT = (Overlap.SKIP, Overlap.ALLOW)  # the policies that `core.overlap.admit` knows so far
 NO_EPOCH = 0  # no leader planned a manual run
 ROUNDS_MAX = 4
 LAUNCH_S = 4.0
@@ -60,8 +59,11 @@ class ManualRuns:
         if stored is not None and stored.execution.state is not State.CLAIMED:
             return api.TriggerReply(execution_id=execution_id, state=stored.execution.state.value)
         occurrence = Occurrence(definition.id, nominal_at, nominal_at, definition.generation)
-        execution = claim(definition, execution_id, occurrence, epoch=NO_EPOCH, now=self._clock.now(), kind=Kind.MANUAL)
-        candidate = Candidate(execution, definition.schedule, in_force.trigger, overlap=overlap)
+        now = self._clock.now()
+        execution = claim(
+            definition, execution_id, occurrence, epoch=NO_EPOCH, now=now, kind=Kind.MANUAL, overlap=overlap
+        )
+        candidate = Candidate(execution, definition.schedule, in_force.trigger)
         launched = await self._launch(candidate)
         return api.TriggerReply(execution_id=execution_id, state=launched.state.value)
 
@@ -113,8 +115,6 @@ def _overlap(given: str | None) -> Overlap | None:
     known = [each.value for each in Overlap]
     if given not in known:
         raise InvalidArgument(f"overlap {given!r:.40} is no policy: use {', '.join(known)}", field="overlap")
-    if Overlap(given) not in BUILT:
-        raise InvalidArgument(f"overlap {given!r} is not supported yet: use {', '.join(BUILT)}", field="overlap")
     return Overlap(given)
 
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.model.schedule import Manual, Schedule
 from scheduler.core.reconciling import Ages, Launch, Record, Repair, repair_claimed
-from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import TaskQueues
 from scheduler.services.executions import ExecutionIndex
-from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.launch import Launcher
 from scheduler.services.leader import Tenure
+from scheduler.services.promotion import candidate_of
 from scheduler.services.records import Change, Changed, Records
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.tracker.folding import Folder
@@ -72,15 +71,8 @@ class ClaimedRepair:
                 case None:
                     continue
         folded = await self._folder.fold(changes)
-        launched = await self._launcher.launch([self._candidate(each) for each in launches]) if launches else []
+        launched = (
+            await self._launcher.launch([candidate_of(self._schedules, each) for each in launches]) if launches else []
+        )
         moved = [each for each in folded if isinstance(each, Changed) and each.moved]
         return len(moved) + sum(not isinstance(each, ScheddError) for each in launched)
-
-    def _candidate(self, execution: Execution) -> Candidate:
-        """With the definition in force. Where there is none any more the record alone says what to run: it was
-        claimed while the schedule was there, and a repair never takes a claim back."""
-        known = self._schedules.get(execution.schedule)
-        if known is not None and known.in_force is not None:
-            return Candidate(execution, known.in_force.definition.schedule, known.in_force.trigger)
-        schedule = Schedule(id=execution.schedule, queue=execution.queue, type=execution.type, trigger=Manual())
-        return Candidate(execution, schedule, compile_trigger(schedule))

@@ -18,6 +18,7 @@ from scheduler.services.chains import Chains
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Deposed, Tenure
+from scheduler.services.promotion import Promoter
 from scheduler.services.reconcile.arms import ArmsRepair
 from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
@@ -26,6 +27,7 @@ from scheduler.services.reconcile.gone import GoneRepair
 from scheduler.services.reconcile.leftovers import LeftoversRepair
 from scheduler.services.reconcile.rows import RowsRepair
 from scheduler.services.reconcile.slots import SlotsRepair
+from scheduler.services.reconcile.waiting import WaitingRepair
 from scheduler.services.reconcile.workers import WorkersRepair
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -57,6 +59,7 @@ class Reconciler:
         queues: TaskQueues,
         tracker: Tracker,
         launcher: Launcher,
+        promoter: Promoter,
         index: ExecutionIndex,
         rearm: Callable[[Sequence[Occurrence]], Awaitable[None]],
         ensure: Callable[[], Awaitable[Sequence[str]]],
@@ -98,6 +101,7 @@ class Reconciler:
                 clock=clock,
                 ages=ages,
             ),
+            WaitingRepair(index=index, slots=slots, keeper=tracker.slots, promoter=promoter, clock=clock, ages=ages),
             ArmsRepair(timeline=timeline, schedules=schedules, rearm=rearm, clock=clock, ages=ages),
         )
 

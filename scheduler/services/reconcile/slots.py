@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from scheduler.core.lifecycle import TERMINAL, is_terminal
 from scheduler.core.model.execution import Execution
+from scheduler.core.overlap import Slots
 from scheduler.core.reconciling import Ages, Repair, freed_slots
 from scheduler.ports.clock import Clock
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.leader import Tenure
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows, row_of
+from scheduler.services.slots import slots_of
 from scheduler.services.tracker import Tracker
 from scheduler.services.tracker.inspecting import OPEN_IN_QUEUE
 
@@ -35,7 +37,7 @@ class SlotsRepair:
     ) -> None:
         self._rows, self._records, self._index = rows, records, index
         self._tracker, self._clock, self._ages = tracker, clock, ages
-        self._holders: dict[str, tuple[str, ...]] = {}
+        self.held: dict[str, Slots] = {}  # by schedule; those in which nobody runs or waits are left out
         self._revision = 0
         self._suspect_since: dict[str, float] = {}
         self.unindexed: list[Execution] = []
@@ -64,19 +66,18 @@ class SlotsRepair:
         if newest <= self._revision:
             return
         for entry in await self._rows.bucket.changes_since(self._revision):
-            row = row_of(entry)
-            holders = (*row.active, *row.waiting)
-            if holders:
-                self._holders[entry.key] = holders
+            slots = slots_of(row_of(entry))
+            if slots.active or slots.waiting:
+                self.held[entry.key] = slots
             else:
-                self._holders.pop(entry.key, None)
+                self.held.pop(entry.key, None)
         self._revision = newest
 
     def _suspects(self) -> list[str]:
         """Holders that the index does not know as open; only these cost a read."""
         found: list[str] = []
-        for holders in self._holders.values():
-            for each in holders:
+        for slots in self.held.values():
+            for each in (*slots.active, *slots.waiting):
                 seen = self._index.get(each)
                 if seen is None or seen.state in TERMINAL:
                     found.append(each)

@@ -51,6 +51,7 @@ class Tracker:
         batch: int = BATCH,
         vanished_grace_s: float = VANISHED_GRACE_S,
     ) -> None:
+        self.slots = slots
         self.workers = Workers(workers, clock)
         self.folder = Folder(records=records, settlement=settlement, slots=slots, rows=rows)
         self.reports = ReportTracker(
@@ -78,7 +79,7 @@ class Tracker:
             records=records,
             reports=reports,
             folder=self.folder,
-            rows=rows,
+            slots=slots,
             workers=self.workers,
             vanished=Vanished(queues=queues, signals=signals, clock=clock, grace_s=vanished_grace_s),
             clock=clock,

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.core.lifecycle import Event, is_terminal
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.model.status import StatusRow
-from scheduler.core.overlap import Slots, release
 from scheduler.core.reconciling import Repair, events_of_vanished
 from scheduler.core.tracking import Report, events_of_reports, newest_start
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Progress, Reports, Signals, TaskQueues
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.records import Change, Changed, Records
-from scheduler.services.rows import Edit, StatusRows
+from scheduler.services.slots import SlotKeeper
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.reading import read_report
 from scheduler.services.tracker.workers import Workers
@@ -113,13 +111,13 @@ class Inspector:
         records: Records,
         reports: Reports,
         folder: Folder,
-        rows: StatusRows,
+        slots: SlotKeeper,
         workers: Workers,
         vanished: Vanished,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
-        self._records, self._reports, self._folder, self._rows = records, reports, folder, rows
+        self._records, self._reports, self._folder, self._slots = records, reports, folder, slots
         self._workers, self.vanished = workers, vanished
         self._clock, self._telemetry = clock, telemetry
 
@@ -143,15 +141,17 @@ class Inspector:
 
     async def free_missing(self, execution_ids: Sequence[str]) -> int:
         """Free the slots of executions without a record; the number of schedules. Raises Unsure, Unavailable."""
-        edits: dict[str, Edit] = {}
+        by_schedule: dict[str, set[str]] = defaultdict(set)
         for execution_id in execution_ids:
             schedule_id = _schedule_of(execution_id)
             if schedule_id is not None:
-                edits[schedule_id] = _without(frozenset(execution_ids))
-        if edits:
+                by_schedule[schedule_id].add(execution_id)
+        if by_schedule:
             log.warning("slots without a record freed", extra={"event": "slots_without_record", "ids": execution_ids})
-            await self._rows.change(edits)
-        return len(edits)
+        for result in (await self._slots.free(by_schedule)).values() if by_schedule else ():
+            if isinstance(result, ScheddError):
+                raise result
+        return len(by_schedule)
 
     async def look_at(self, executions: Sequence[Execution]) -> int:
         """Fold unseen reports and vanished tasks of these open executions; how many were decided by their absence.
@@ -234,11 +234,3 @@ def _schedule_of(execution_id: str) -> str | None:
         return parse_execution_id(execution_id).schedule_id
     except InvalidArgument:
         return None
-
-
-def _without(execution_ids: frozenset[str]) -> Edit:
-    def edit(row: StatusRow) -> StatusRow:
-        slots = release(Slots(row.active, row.waiting), execution_ids).slots
-        return structs.replace(row, active=slots.active, waiting=slots.waiting)
-
-    return edit

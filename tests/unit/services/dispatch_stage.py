@@ -23,6 +23,7 @@ from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.launch import Launcher
+from scheduler.services.promotion import Promoter
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
@@ -151,13 +152,11 @@ class Dispatching:
         self.schedules = ScheduleCache(around(self.bucket), clock, ScheduleLimits())
         self.records = Records(around(world.executions.replica()), self.telemetry, claim_floor_s=FLOOR_S)
         self.rows = StatusRows(around(world.status.replica()))
-        self.slots = SlotKeeper(self.rows)
+        self.slots = SlotKeeper(self.rows, self.schedules.terms_of)
         events = MemoryEvents(world.server)
         holds_slot = self.schedules.holds_slot
         self.chains = Chains(self.rows, self.schedules, clock, self.telemetry)
-        self.settlement = Settlement(
-            self.rows, self.slots, events, clock, holds_slot, self.telemetry, chains=self.chains
-        )
+        self.settlement = Settlement(self.slots, events, clock, holds_slot, self.telemetry, chains=self.chains)
         self.launcher = Launcher(
             records=self.records,
             slots=self.slots,
@@ -168,6 +167,8 @@ class Dispatching:
             is_full=self.full.__contains__,
             checkpoints=checkpoints or NoCheckpoints(),
         )
+        self.promoter = Promoter(self.records, self.schedules, self.launcher, self.telemetry)
+        self.slots.promote = self.promoter.promote
         self.dispatcher = Dispatcher(
             timeline=self.timeline,
             schedules=self.schedules,

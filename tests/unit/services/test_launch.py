@@ -50,7 +50,6 @@ def candidate(replica: Dispatching, seconds: float = 0, schedule_id: str = "a", 
     known = replica.schedules.get(schedule_id)
     assert known is not None
     assert known.in_force is not None
-    overlap = changes.pop("overlap", None)
     closes: dict[str, Execution] = {}
     fires: dict[str, Candidate] = {}
     due(replica.world, seconds, schedule_id)
@@ -59,7 +58,7 @@ def candidate(replica: Dispatching, seconds: float = 0, schedule_id: str = "a", 
     read = replica.timeline._port._read(delivery)
     replica.dispatcher._decide(read, replica.world.clock.now(), fires, closes)
     (found,) = fires.values()
-    return Candidate(structs.replace(found.execution, **changes), found.schedule, found.trigger, overlap=overlap)
+    return Candidate(structs.replace(found.execution, **changes), found.schedule, found.trigger)
 
 
 async def launch(replica: Dispatching, *candidates: Candidate) -> list[Result]:

@@ -32,7 +32,7 @@ class Office:
         self.slotted: set[str] = {"a"}
         rows = StatusRows((wire or Tripwire()).around(world.status.replica()))
         events, holds = MemoryEvents(world.server), self.slotted.__contains__
-        self.settlement = Settlement(rows, SlotKeeper(rows), events, world.clock, holds, self.telemetry)
+        self.settlement = Settlement(SlotKeeper(rows), events, world.clock, holds, self.telemetry)
 
 
 def run(number: int = 0, schedule: str = "a", state: State = State.QUEUED, **changes: Any) -> Execution:

@@ -18,7 +18,7 @@ from scheduler.core.errors import Conflict, ScheddError, Unavailable, Unsure
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.core.model.status import StatusRow
-from scheduler.core.overlap import ADMIT, SKIP, Admission
+from scheduler.core.overlap import ADMIT, SKIP, Admission, Terms
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.server import MemoryServer
@@ -41,8 +41,7 @@ def run(number: int, schedule: str = "a", **changes: Any) -> Execution:
 
 
 def ask(execution: Execution) -> Request:
-    policy, limit = LIMITS[execution.schedule]
-    return Request(execution, policy, limit)
+    return Request(execution, Terms(*LIMITS[execution.schedule]))
 
 
 def verdicts(admissions: Admissions) -> dict[str, str]:
@@ -309,7 +308,7 @@ async def test_allow_costs_nothing() -> None:
     world = World()
     world.server.down = True
     keeper = SlotKeeper(StatusRows(world.status))
-    request = Request(run(1), Overlap.ALLOW, None)
+    request = Request(run(1), Terms(Overlap.ALLOW))
     assert verdicts(await keeper.take([request])) == {run(1).id: ADMIT}
 
 

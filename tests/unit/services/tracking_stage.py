@@ -18,6 +18,7 @@ from scheduler.core.model.execution import Execution, Failure
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Cron, Definition, Overlap, Schedule
 from scheduler.core.model.status import StatusRow
+from scheduler.core.overlap import Terms
 from scheduler.core.triggers import compile_trigger
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
@@ -34,6 +35,7 @@ from scheduler.services.chains import Chains
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Candidate, Launcher, Result
 from scheduler.services.leader import Tenure
+from scheduler.services.promotion import Promoter
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -176,13 +178,11 @@ class Replica:
         self.telemetry = RecordingTelemetry()
         self.records = Records(around(world.executions.replica()), self.telemetry, claim_floor_s=1800.0)
         self.rows = StatusRows(around(world.status.replica()))
-        self.slots = SlotKeeper(self.rows)
+        self.slots = SlotKeeper(self.rows, lambda _: Terms(self.overlap))
         events = around(MemoryEvents(world.server))
         self.schedules = ScheduleCache(world.schedules.replica(), clock, ScheduleLimits())
         self.chains = Chains(self.rows, self.schedules, clock, self.telemetry)
-        self.settlement = Settlement(
-            self.rows, self.slots, events, clock, lambda _: True, self.telemetry, chains=self.chains
-        )
+        self.settlement = Settlement(self.slots, events, clock, lambda _: True, self.telemetry, chains=self.chains)
         self.index = ExecutionIndex(world.executions.replica(), clock, self.telemetry)
         self.queues = around(MemoryTaskQueues(world.server))
         self.rearmed: list[Occurrence] = []
@@ -209,6 +209,8 @@ class Replica:
             claim_floor_s=1800.0,
             is_full=lambda queue: False,
         )
+        self.promoter = Promoter(self.records, self.schedules, self.launcher, self.telemetry)
+        self.slots.promote = self.promoter.promote
         self.reconciler = Reconciler(
             timeline=around(world.timeline),
             schedules=self.schedules,
@@ -217,6 +219,7 @@ class Replica:
             queues=self.queues,
             tracker=self.tracker,
             launcher=self.launcher,
+            promoter=self.promoter,
             index=self.index,
             rearm=self._rearm,
             ensure=self._ensure,

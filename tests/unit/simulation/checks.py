@@ -115,7 +115,7 @@ def _illegal(history: History) -> Iterator[str]:
             if after.history[:length] != before.history and length < HISTORY_MAX - 1:
                 yield f"{key} forgot its history: {before.history} -> {after.history}"
             for state, following in pairwise([before.state, *(entry.state for entry in after.history[length:])]):
-                is_resumed = state is following is State.CLAIMED
+                is_resumed = state is following and state in (State.CLAIMED, State.WAITING)
                 if following not in FOLLOWERS.get(state, frozenset()) and not is_resumed:
                     yield f"{key}: {state} -> {following}"
 
@@ -166,6 +166,10 @@ def _skips(history: History) -> Iterator[str]:
     for key, each in records.items():
         if each.state is not State.SKIPPED or each.reason == "queue_full":
             continue
+        if each.reason == "superseded_in_buffer":
+            if not any(other > key for other, found in records.items() if found.schedule == each.schedule):
+                yield f"{key} was superseded by nothing"
+            continue
         assert each.finished_at is not None
         version = journal.version_at(each.schedule, each.finished_at)
         is_gone = version is None or version.definition is None
@@ -179,6 +183,8 @@ def _skips(history: History) -> Iterator[str]:
             and revisions[0][1].state is State.CLAIMED
             and revisions[0][0] <= each.finished_at <= _end_of(revisions) + LOOK_BACK
         ]
+        if each.reason == "buffer_full" and limit is not None:
+            limit += 1
         if limit is None or len(others) < limit:
             yield f"{key} was skipped ({each.reason}) because of {others}"
 

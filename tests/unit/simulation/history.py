@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from scheduler.core.model.execution import Kind
-from scheduler.core.model.schedule import After
+from scheduler.core.model.schedule import After, Overlap
+from scheduler.core.overlap import Terms
 from scheduler.wire.instants import format_instant
 from tests.unit.simulation.site import Replica, Site
 from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
 
 ACTIVE_S = 40.0
+POLICIES = ("skip", "allow", "allow", "buffer_one", "buffer_all", "latest")
 QUIET_MAX_S = 600.0
 PEACE_MAX_S = 200.0  # twice the longest that a repair may take
 GARBAGE = (b"", b"{", b"\xff\x00", b'{"cron": "0 0 30 2 *", "queue": "plain", "type": "t"}', b'{"every": "2s"}')
@@ -31,11 +33,9 @@ class Client:
         self.schedules: dict[str, dict[str, Any]] = {}
         for number in range(count):
             fixed: dict[str, Any] = {"queue": self.rng.choice(["plain", "sdk"]), "type": TYPE}
-            policy = self.rng.choice(["skip", "allow", "allow", "max_running"])
-            if policy == "max_running":
-                fixed |= {"overlap": "allow", "max_running": self.rng.randint(1, 3)}
-            else:
-                fixed["overlap"] = policy
+            fixed["overlap"] = self.rng.choice(POLICIES)
+            if fixed["overlap"] != "skip" and self.rng.random() < 0.4:
+                fixed["max_running"] = self.rng.randint(1, 3)
             fixed["max_tries"] = self.rng.randint(1, 3)
             self.schedules[f"s{number}"] = fixed
         self.answers: dict[str, list[str]] = {}
@@ -43,8 +43,9 @@ class Client:
 
     def limit_of(self, schedule_id: str) -> int | None:
         fixed = self.schedules[schedule_id]
-        limit: int | None = fixed.get("max_running")
-        return 1 if fixed["overlap"] == "skip" else limit
+        if fixed["overlap"] == "terminate_other":
+            return None  # it does not wait for the end of what it terminates
+        return Terms(Overlap(fixed["overlap"]), fixed.get("max_running")).limit
 
     async def run(self) -> None:
         for schedule_id in self.schedules:

@@ -110,7 +110,7 @@ def test_one_seed_is_one_history() -> None:
 def test_sometimes() -> None:
     """What shall be survived really happens: a handful of histories shows every trouble and every kind of end."""
     troubles, ends, calls = Counter[str](), Counter[tuple[str, str | None]](), Counter[str]()
-    epochs = clicks = resumed = retried = 0
+    epochs = clicks = resumed = retried = promoted = 0
     for seed in range(1000, 1016):
         history, found = _play(seed, evil=2.0)
         assert not found, _told(seed, history, found)
@@ -121,14 +121,15 @@ def test_sometimes() -> None:
         epochs = max(epochs, len(journal.epochs))
         clicks += sum(len(set(answers)) for answers in history.client.answers.values())
         resumed += sum(entry.note == "taken up again" for each in journal.last().values() for entry in each.history)
+        promoted += sum(each.promoted_at is not None for each in journal.last().values())
         retried += sum(entry.state is State.RETRYING for each in journal.last().values() for entry in each.history)
     for trouble in ("kill", "stop", "freeze", "down", "stalled watches", "refused", "lost", "unanswered", "late"):
         assert troubles[trouble], trouble
     for end in (
         ("succeeded", None), ("failed", "max_tries"), ("failed", "no"), ("lost", "worker_gone"), ("skipped", "overlap"),
         ("skipped", "max_running"), ("paused", "paused"), ("superseded", "edited"), ("superseded", "deleted"),
-        ("superseded", "invalid"),
+        ("superseded", "invalid"), ("skipped", "buffer_full"), ("skipped", "superseded_in_buffer"),
     ):  # fmt: skip
         assert ends[end], (end, ends)
     assert calls["repaired"]
-    assert min(epochs, clicks, resumed, retried) >= 3
+    assert min(epochs, clicks, resumed, retried, promoted) >= 3

@@ -120,6 +120,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
     "start_delay of nothing": ({**BASE, "start_delay": "0s"}, "start_delay", timedelta(0)),
     "headers": ({**BASE, "headers": {"X-Team": "größe 1"}}, "headers", {"X-Team": "größe 1"}),
     "overlap allow": ({**BASE, "overlap": "allow"}, "overlap", Overlap.ALLOW),
+    "overlap latest": ({**BASE, "overlap": "latest"}, "overlap", Overlap.LATEST),
     "max_running": ({**BASE, "overlap": "allow", "max_running": 1000}, "max_running", 1000),
     "catch_up in full": (
         {**BASE, "catch_up": {"mode": "all", "after": "1s", "window": "48h", "max": 10_000}},
@@ -175,8 +176,6 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "max_fires": {**BASE, "max_fires": 3},
     "exclude": {**BASE, "exclude": ["holidays"]},
     "on_excluded": {**BASE, "on_excluded": "next_business_day"},
-    "overlap": {**BASE, "overlap": "buffer_one"},
-    "overlap latest": {**BASE, "overlap": "latest"},
     "start_deadline": {**BASE, "start_deadline": "1m"},
     "deadline": {**BASE, "deadline": "1h"},
 }

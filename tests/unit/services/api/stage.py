@@ -62,7 +62,7 @@ class Stage:
         slots = SlotKeeper(self.rows)
         records = Records(self.executions, self.telemetry, claim_floor_s=CLAIM_FLOOR_S)
         events = MemoryEvents(self.server)
-        settlement = Settlement(self.rows, slots, events, self.clock, lambda _: True, self.telemetry)
+        settlement = Settlement(slots, events, self.clock, lambda _: True, self.telemetry)
         launcher = Launcher(
             records=records, slots=slots, queues=self.queues, settlement=settlement, clock=self.clock,
             claim_floor_s=CLAIM_FLOOR_S, is_full=lambda queue: queue in self.full,

@@ -146,7 +146,6 @@ async def test_a_full_queue_skips(stage: Stage) -> None:
         ({"id": "a", "nonce": "with space"}, InvalidArgument, "nonce"),
         ({"id": "a", "nonce": ""}, InvalidArgument, "nonce"),
         ({"id": "a", "overlap": "maybe"}, InvalidArgument, "overlap"),
-        ({"id": "a", "overlap": "buffer_all"}, InvalidArgument, "overlap"),
         ({"id": "a", "payload": "x" * 70_000}, PayloadTooLarge, "payload"),
     ],
 )
