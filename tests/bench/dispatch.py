@@ -74,7 +74,7 @@ async def dispatch_ours(stage: Stage, schedules: ScheduleCache, fires: int) -> f
     rows = StatusRows(stage.adapters.status)
     slots = SlotKeeper(rows)
     records = Records(stage.adapters.executions, telemetry, claim_floor_s=1800)
-    settlement = Settlement(rows, slots, stage.adapters.events, stage.clock, schedules.holds_slot, telemetry)
+    settlement = Settlement(slots, stage.adapters.events, stage.clock, schedules.holds_slot, telemetry)
     launcher = Launcher(
         records=records,
         slots=slots,

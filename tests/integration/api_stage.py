@@ -75,7 +75,7 @@ async def replica(
         rows = StatusRows(adapters.status)
         slots = SlotKeeper(rows)
         records = Records(adapters.executions, telemetry, claim_floor_s=1800)
-        settlement = Settlement(rows, slots, adapters.events, clock, lambda _: True, telemetry)
+        settlement = Settlement(slots, adapters.events, clock, lambda _: True, telemetry)
         launcher = Launcher(
             records=records, slots=slots, queues=adapters.queues, settlement=settlement, clock=clock,
             claim_floor_s=1800, is_full=lambda _: False,

@@ -199,4 +199,6 @@ def test_overdue_arms() -> None:
 
 def test_repair_kinds() -> None:
     """The labels of the metric, as they are registered beforehand."""
-    assert REPAIR_KINDS == ("claimed", "gone", "leftovers", "slots", "rows", "arms", "chains", "workers", "consumers")
+    assert REPAIR_KINDS == (
+        "claimed", "waiting", "gone", "leftovers", "slots", "rows", "arms", "chains", "workers", "consumers",
+    )  # fmt: skip
