@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.bench.simulate [--schedules 10000] [--days 365]
 
-The mixture: crons with H, thousands of distinct expressions over 8 zones, every-minute ones, intervals from 1 s to
-days with many anchors, lists of expressions, one-shots. `triggers` are the microseconds of one step (`next_after`) of
-a trigger of each kind, on average over a year's walk or 20,000 steps.
+The mixture: crons with H, nightly ones with jitter, thousands of distinct expressions over 8 zones, every-minute ones,
+intervals from 1 s to days with many anchors, lists of expressions, one-shots. `triggers` are the microseconds of one
+step (`next_after`) of a trigger of each kind, on average over a year's walk or 20,000 steps.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def definitions(count: int) -> Iterator[dict[str, Any]]:
         zone = {"timezone": ZONES[number // 10 % len(ZONES)]}
         minute, hour, day = number * 7 % 60, number * 11 % 24, number % 28 + 1
         match number % 10:
-            case 0 | 1:
+            case 0:
                 yield {"cron": "H H * * *", **zone}
+            case 1:
+                yield {"cron": "0 3 * * *", "jitter": "30m", **zone}
             case 2:
                 yield {"cron": "H/15 * * * *", **zone}
             case 3:

@@ -4,7 +4,8 @@ Exact, and still quick: nothing walks from fire to fire where it need not. Sched
 and multiplied (`subjects`); cron repeats the same times on every day between two clock changes and intervals are
 arithmetic (`beats`); one day at a time is laid out in 86,400 counters (`counting`), reduced to hours and peaks, and
 forgotten. What fits no such pattern (days of clock changes, unions, rules of other kinds, `max_fires`, jitter) is
-walked with the trigger itself, occurrence by occurrence.
+walked with the trigger itself, occurrence by occurrence. Only jitter has a limit to that (`subjects.EXACT_MAX`): the
+busiest of very many jittered schedules get one draw for all their fires instead of one for each.
 
 Memory: the counters of one day, one pattern for each (zone, days, delay) and each interval, and a few words for every
 distinct schedule; it does not grow with the length of the window.
@@ -79,7 +80,7 @@ def simulate(schedules: Iterable[tuple[Schedule, CompiledTrigger]], *, start: da
         busiest_second=_peak(subjects, days.busiest_second, 1),
         busiest_minute=_peak(subjects, days.busiest_minute, 60),
         totals=tuple(sorted(totals.items(), key=_most_first)),
-        clock_changes=tuple(_changes(subjects, start, end)),
+        clock_changes=tuple(_changes(subjects)),
         spread=sum(len(subject.names) for subject in subjects if subject.is_spread),
     )
 
@@ -95,10 +96,10 @@ def _peak(subjects: Sequence[Subject], busiest: tuple[int, int], seconds: int) -
     return Peak(from_second(second), fires, len(named), tuple(named[:NAMED_MAX]))
 
 
-def _changes(subjects: Sequence[Subject], start: datetime, end: datetime) -> Iterator[tuple[str, int]]:
+def _changes(subjects: Sequence[Subject]) -> Iterator[tuple[str, int]]:
     affected: Counter[tuple[datetime, str]] = Counter()
     for subject in subjects:
-        for change in clock_changes(subject.trigger, start, end):
+        for change in clock_changes(subject.trigger, *subject.nominals()):
             affected[change] += len(subject.names)
     return ((note, count) for (_, note), count in sorted(affected.items()))
 

@@ -43,9 +43,11 @@ def beats_of(subjects: Iterable[Subject]) -> list[Beats]:
         match subject.trigger:
             case _ if subject.first >= subject.until:
                 continue
-            case CronTrigger() as cron if subject.limit is None:
+            case _ if subject.jitter or subject.limit is not None:
+                walked.append(Walked(subject))
+            case CronTrigger() as cron:
                 walls[cron.zone, cron.fields.days.rule, subject.delay // 1000].append(subject)
-            case Interval() as interval if subject.limit is None:
+            case Interval() as interval:
                 step = interval.interval // MILLISECOND
                 grids[step // gcd(step, 1000)].append(subject)
             case _:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.firing import fire_time
 from scheduler.core.model.schedule import Schedule
-from scheduler.core.simulating import Simulation, simulate
+from scheduler.core.simulating import Simulation, simulate, subjects
 from scheduler.core.triggers import compile_trigger
 from scheduler.wire.schedule import ScheduleLimits, parse_document
 
@@ -97,10 +97,22 @@ WITH = st.fixed_dictionaries(
     optional={
         "start_delay": st.sampled_from(["1ms", "90s", "2h", "30h", "1500ms"]),
         "paused_until": st.sampled_from(["2026-03-29T01:30:00Z", "2026-10-25T00:00:00.500Z"]),
+        "jitter": st.sampled_from(["1ms", "20s", "15m", "3h"]),
     },
 )
+WINDOW = st.sampled_from(
+    [
+        {},
+        {},
+        {"starts_at": "2026-03-28T12:00:00Z"},
+        {"starts_at": "2026-10-24T22:00:00.001Z"},
+        {"ends_at": "2026-10-25T12:00:00.001Z"},
+        {"starts_at": "2026-03-28T12:00:00.999Z", "ends_at": "2026-03-29T01:30:00Z"},
+    ]
+)
 STARTS = [at(text) for text in ("2026-03-28 00:00", "2026-10-24 07:30:15.250", "2026-12-30 23:59:59.999", "2026-04-04")]
-DEFINITIONS = st.lists(st.tuples(CRON | EVERY | AT, WITH).map(lambda both: both[0] | both[1]), min_size=1, max_size=8)
+ONE = st.tuples(CRON | EVERY | AT, WITH, WINDOW).map(lambda parts: parts[0] | parts[1] | parts[2])
+DEFINITIONS = st.lists(ONE, min_size=1, max_size=8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -175,3 +187,16 @@ def test_a_year_of_a_fast_interval_is_arithmetic(years: int) -> None:
     result = simulated([schedule], at("2026-01-01"), at("2026-01-01") + timedelta(days=365 * years))
     assert result.fires == 365 * years * 86_400
     assert set(result.hours) == {3600}
+
+
+def test_much_jitter_is_drawn_once_per_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit of exact draws a schedule keeps one: nothing is lost, and the herd is still spread."""
+    monkeypatch.setattr(subjects, "EXACT_MAX", 400)
+    schedules = made(*[{"cron": "0 * * * *", "jitter": "10m"}] * 200, *[{"cron": "30 12 * * *", "jitter": "10m"}] * 5)
+    result = simulated(schedules, at("2026-05-01"), at("2026-05-03"))
+    assert result.spread == 200 - 8  # 5 * 2 and 8 * 48 fires are within the limit
+    assert result.fires == pytest.approx(200 * 48 + 10, abs=200)
+    assert result.busiest_second is not None
+    assert result.busiest_second.fires <= 10
+    late = [count for count, hour in zip(result.hours, range(48), strict=True) if hour % 24 != 12]
+    assert min(late) == max(late) == 200
