@@ -141,14 +141,15 @@ def seems_stalled(chain: Chain | None, in_force: InForce, now: datetime, grace: 
 def repair_chain(chain: Chain, record: Execution | None, now: datetime, ages: Ages) -> Stall | None:
     """What to do about one that seems stalled. None: its run goes on, and whatever keeps it going sees to it.
 
-    Without a record it was never carried out, and is armed again: the start and the record keep it from happening
-    twice. Longer than half the claim floor after its start nobody can tell any more: the record may have gone.
+    What has not started is armed again: start and record keep it from happening twice. What has started and has no
+    record is still due, for its message is acknowledged after the record; half the claim floor later nobody can tell
+    any more whether there was one, and the chain goes on without it.
     """
     if record is not None:
         return Stall.FOLLOW if is_terminal(record) else None
-    if chain.started_at is not None and now - chain.started_at > ages.floor / 2:
-        return Stall.GIVE_UP
-    return Stall.ARM
+    if chain.started_at is None:
+        return Stall.ARM
+    return Stall.GIVE_UP if now - chain.started_at > ages.floor / 2 else None
 
 
 # --- what the timeline and people get to see

@@ -45,13 +45,13 @@ TYPE = "t"
 
 
 class Workers:
-    """`reliable`: from now on every worker does what it should, at once."""
+    """`reliable`: from now on every worker does what it should, at once. `is_away`: none of them takes anything."""
 
     def __init__(self, site: Site, queue: str) -> None:
         self.site, self.queue = site, queue
         self.rng = random.Random(site.rng.random())
         self.consumer: MemoryConsumer = site.server.queue(queue)
-        self.reliable = False
+        self.reliable = self.is_away = False
         self.deliveries = self.died = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,7 +75,7 @@ class Workers:
     async def _pull(self) -> None:
         while True:
             await asyncio.sleep(self.rng.uniform(0.02, 0.25))
-            for delivery in self.consumer.take(self.rng.randint(1, 4)):
+            for delivery in [] if self.is_away else self.consumer.take(self.rng.randint(1, 4)):
                 self.deliveries += 1
                 self.take_on(delivery)
 
