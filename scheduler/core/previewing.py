@@ -9,7 +9,7 @@ from msgspec import Struct
 from scheduler.core.durations import format_duration
 from scheduler.core.firing import fire_time, jitter_at
 from scheduler.core.model.schedule import Definition, Schedule
-from scheduler.core.triggers import CompiledTrigger, clock_changes
+from scheduler.core.triggers import CompiledTrigger, clock_changes, zone_at
 from scheduler.core.zones import zone_of
 
 COUNT_MAX = 1000
@@ -18,7 +18,10 @@ _YEAR = timedelta(days=366)
 
 
 class PreviewedFire(Struct, frozen=True):
-    """One future (or past) occurrence. `local` is the nominal time on the clocks of the schedule's zone, ISO 8601."""
+    """One future (or past) occurrence.
+
+    `local` is the nominal time, ISO 8601, on the clocks of the schedule's zone, or of the zone its expression names.
+    """
 
     nominal_at: datetime
     fire_at: datetime
@@ -53,12 +56,12 @@ def clock_warnings(trigger: CompiledTrigger, *, after: datetime) -> list[str]:
 
 def fire_of(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:
     """How the occurrence of this nominal time is shown."""
-    local = zone_of(schedule.timezone).local(nominal)
+    zone = zone_at(trigger, nominal) or zone_of(schedule.timezone)
     precision = "milliseconds" if nominal.microsecond else "seconds"
     return PreviewedFire(
         nominal_at=nominal,
         fire_at=fire_time(schedule, trigger, nominal),
-        local=local.isoformat(timespec=precision),
+        local=zone.local(nominal).isoformat(timespec=precision),
         notes=(*trigger.notes_at(nominal), *_notes(schedule, trigger, nominal)),
     )
 

@@ -168,10 +168,13 @@ def _load(name: str) -> Zone:
 
 
 def zone_of(name: str, *, field: str = "timezone") -> Zone:
-    """The zone with this IANA name. Raises InvalidArgument for a name the wheel does not list (so no path gets in)."""
+    """The zone with this IANA name. Raises InvalidArgument for one the wheel does not list (so no path gets in)."""
     if not isinstance(name, str) or name not in zone_names():
         raise InvalidArgument(f"{name!r:.80} is not a time zone of tzdata {tzdata_version()}{_hint(name)}", field=field)
-    return _load(name)
+    try:
+        return _load(name)
+    except (OSError, ValueError, EOFError):  # listed, and yet gone or damaged
+        raise InvalidArgument(f"{name!r:.80} cannot be read from tzdata {tzdata_version()}", field=field) from None
 
 
 def _hint(name: object) -> str:

@@ -21,9 +21,9 @@ from scheduler.core.triggers.once import Once
 from scheduler.core.triggers.union import Union
 from scheduler.core.triggers.walls import WallTrigger
 from scheduler.core.triggers.windowed import Windowed, windowed
-from scheduler.core.zones import zone_of
+from scheduler.core.zones import Zone, zone_of
 
-__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "clock_changes", "compile_trigger", "shortest_gap"]
+__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "clock_changes", "compile_trigger", "shortest_gap", "zone_at"]
 
 _NEVER = Once(())
 _EVERY_MAX_MS = 3650 * 86_400_000
@@ -67,6 +67,20 @@ def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) ->
             return clock_changes(trigger.inner, *trigger.within(after, until))
         case _:
             return []
+
+
+def zone_at(trigger: CompiledTrigger, nominal: datetime) -> Zone | None:
+    """The zone whose clocks this occurrence goes by; None where it goes by elapsed time or fixed instants."""
+    match trigger:
+        case WallTrigger():
+            return trigger.zone
+        case Union():
+            zones = (zone_at(part, nominal) for part in trigger.parts if part.yields(nominal))
+            return next((zone for zone in zones if zone is not None), None)
+        case Windowed():
+            return zone_at(trigger.inner, nominal)
+        case _:
+            return None
 
 
 def _compile_cron(expression: str, schedule: Schedule) -> CompiledTrigger:

@@ -79,3 +79,16 @@ def test_preview_agrees_with_the_planner() -> None:
     assert [(fire.nominal_at, fire.fire_at) for fire in fires] == [
         (occurrence.nominal_at, occurrence.fire_at) for occurrence in plan.occurrences
     ]
+
+
+def test_local_time_is_that_of_the_expression() -> None:
+    """An expression that names its zone is shown on its clocks, whatever the schedule's; notes name it, too."""
+    crons = ("CRON_TZ=America/New_York 30 2 * * *", "0 9 * * *", "@every 24h")
+    subject = Schedule(id="s", queue="q", type="t", trigger=Cron(crons), timezone="Europe/Berlin")
+    fires = preview(subject, compile_trigger(subject), after=datetime(2027, 3, 13, 23, tzinfo=UTC), count=3)
+    assert [fire.local for fire in fires] == [
+        "2027-03-14T01:00:00+01:00",
+        "2027-03-14T03:00:00-04:00",
+        "2027-03-14T09:00:00+01:00",
+    ]
+    assert fires[1].notes == ("2027-03-14 02:30 does not exist in America/New_York; fires at 03:00",)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from scheduler.core import zones
 from scheduler.core.errors import InvalidArgument, NotFound, Unavailable
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
@@ -202,3 +203,22 @@ async def test_what_is_put_while_the_keys_are_listed_is_kept() -> None:
     assert await stage.fresh() == 1
     assert stage.cache.live_ids() == ["kept", "late"]
     await stage.cache.stop()
+
+
+@pytest.mark.parametrize("definition", [{"timezone": "Asia/Tokyo"}, {"cron": "CRON_TZ=Asia/Tokyo 0 9 * * *"}])
+async def test_a_zone_that_vanishes_takes_only_its_schedules(
+    definition: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica whose tzdata has a zone no more keeps the schedules in it apart, with the reason; others go on."""
+    before = Stage()
+    for stage in (before, Stage()):
+        for key, more in (("here", definition), ("there", {"timezone": "Europe/Berlin"})):
+            body = {"cron": "0 9 * * *", "queue": "Q", "type": "t", **more}
+            stage.bucket.put_raw(key, msgspec.json.encode(body))
+        await stage.cache.start()
+        assert stage.known("there").in_force is not None
+        if stage is before:
+            assert stage.known("here").in_force is not None
+            monkeypatch.setattr(zones, "zone_names", lambda: frozenset({"UTC", "Europe/Berlin"}))
+    assert stage.known("here").in_force is None
+    assert "'Asia/Tokyo' is not a time zone of tzdata" in str(stage.known("here").error)
