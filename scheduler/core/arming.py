@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from scheduler.core.dispatching import InForce
+from scheduler.core.firing import lead_of, occurrence_of
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import After, Definition, Manual
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.planning import Plan, next_nominal, plan_edit, plan_window
-from scheduler.core.triggers import EPOCH, LAST
+from scheduler.core.triggers import EPOCH, LAST, Moved
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -39,7 +40,9 @@ def plan_arming(
 ) -> Arming:
     """The edit of one schedule, for a timeline that is planned up to `reach`. None: deleted or invalid.
 
-    What is armed and still matches stays, even at or before the edit: it belongs to the definition that armed it.
+    What is armed and still matches stays, even at or before the edit: it belongs to the definition that armed it. One
+    that the edit moves to another day is armed again, as long as neither fire time has come; so is what is armed beyond
+    the reach, where another definition may have armed it further ahead (`lead_of`) for another fire time.
     `not_before`: the first start of schedd; what was put earlier owes nothing for the time before it, except one-shots
     within their window. `previous`, where it is known: the last valid definition that was applied; its one-shots were
     dealt with.
@@ -47,15 +50,40 @@ def plan_arming(
     if in_force is None:
         return Arming(disarms=tuple(sorted(armed)))
     definition, trigger = in_force.definition, in_force.trigger
-    plan = plan_edit(definition, trigger, until=reach, previous=previous, not_before=not_before)
-    arms, following = _all_of(plan, in_force, reach)
-    kept = (at for at in armed if trigger.yields(at) and not definition.schedule.is_paused_at(at))
+    until = reach + lead_of(trigger)
+    plan = plan_edit(definition, trigger, until=until, previous=previous, not_before=not_before)
+    arms, following = _all_of(plan, in_force, until)
+    kept = [at for at in armed if trigger.yields(at) and not definition.schedule.is_paused_at(at)]
+    arms = sorted((*arms, *_armed_anew(in_force, kept, until)), key=lambda each: each.nominal_at)
     return Arming(tuple(arms), tuple(sorted(set(armed).difference(kept))), following)
 
 
+def _armed_anew(in_force: InForce, kept: Sequence[datetime], until: datetime) -> list[Occurrence]:
+    """Those that stay, but whose fire time may be another one now."""
+    definition, trigger = in_force.definition, in_force.trigger
+    found = []
+    for nominal in kept:
+        if nominal > until or (isinstance(trigger, Moved) and nominal <= definition.effective_at):
+            occurrence = occurrence_of(definition, trigger, nominal)
+            if occurrence.fire_at > definition.effective_at:
+                found.append(occurrence)
+    return found
+
+
 def plan_all(in_force: InForce, after: datetime, until: datetime) -> tuple[list[Occurrence], datetime | None]:
-    """All occurrences with after < nominal <= until, however many, and the first nominal time behind them to arm."""
-    return _all_of(plan_window(in_force.definition, in_force.trigger, after=after, until=until), in_force, until)
+    """All occurrences of a slice, however many, and the first nominal time behind them to arm.
+
+    The slice is after < nominal <= until, or lies that much further ahead as occurrences may fire before their nominal
+    times (`lead_of`).
+    """
+    lead = lead_of(in_force.trigger)
+    plan = plan_window(in_force.definition, in_force.trigger, after=after + lead, until=until + lead)
+    return _all_of(plan, in_force, until + lead)
+
+
+def due_for_planning(in_force: InForce, following: datetime | None) -> datetime | None:
+    """How far the timeline must be planned when this nominal time is to be armed."""
+    return None if following is None else following - lead_of(in_force.trigger)
 
 
 def _all_of(plan: Plan, in_force: InForce, until: datetime) -> tuple[list[Occurrence], datetime | None]:
@@ -70,7 +98,7 @@ def _all_of(plan: Plan, in_force: InForce, until: datetime) -> tuple[list[Occurr
 
 
 def next_wanted(in_force: InForce, after: datetime) -> datetime | None:
-    """The first nominal time after `after` that is to be armed: in force, and in no pause."""
+    """The first nominal time after `after` that is to fire: in force, and in no pause."""
     schedule = in_force.definition.schedule
     if schedule.paused and schedule.paused_until is None:
         return None

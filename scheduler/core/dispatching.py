@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
 
-from scheduler.core.firing import fire_time
+from scheduler.core.firing import fire_time, is_coalesced
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Overlap, Schedule
@@ -69,8 +69,10 @@ def decide_dispatch(
     execution = claim(in_force.definition, execution_id, occurrence, epoch=epoch, now=now)
     if not in_force.trigger.yields(occurrence.nominal_at):
         return Close(superseded(execution, now))
-    if schedule.is_paused_at(occurrence.nominal_at):
+    if schedule.is_paused_at(min(occurrence.nominal_at, fire_at)):  # what is moved backwards fires before its nominal
         return Close(_closed(execution, State.PAUSED, "paused", now))
+    if is_coalesced(in_force.trigger, occurrence.nominal_at):
+        return Close(_closed(execution, State.SKIPPED, "coalesced", now))
     return Fire(execution, schedule)
 
 
@@ -111,7 +113,7 @@ def claim(
         headers=schedule.headers,
         max_tries=schedule.max_tries,
         timeout_s=None if schedule.timeout is None else schedule.timeout.total_seconds(),
-        retention_s=schedule.retention_age.total_seconds(),
+        retention_s=max(schedule.retention_age, occurrence.nominal_at - occurrence.fire_at).total_seconds(),
         overlap=overlap,
         claimed_at=now,
         history=(HistoryEntry(now, State.CLAIMED),),

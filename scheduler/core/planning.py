@@ -2,6 +2,7 @@
 
 Windows are half-open, (after, until], and *nominal*: with `start_delay` a nominal time that has passed may fire later
 than now. Nothing is planned at or before the instant from which a definition holds, so an edit is never retroactive.
+Nor is what would fire by then, though its nominal time is still to come (`previous_business_day` moves backwards).
 The one exception is a one-shot (`at`) that was already past when it was put: it is late, not retroactive, and comes
 out of `plan_edit` as long as it lies within the catch-up window. A pause is part of the plan: its nominals are
 counted, not planned.
@@ -62,8 +63,8 @@ def plan_window(
             break
         if definition.schedule.is_paused_at(nominal):
             paused += 1
-        else:
-            planned.append(occurrence_of(definition, trigger, nominal))
+        elif (occurrence := occurrence_of(definition, trigger, nominal)).fire_at > definition.effective_at:
+            planned.append(occurrence)
         dealt, dealt_until = dealt + 1, nominal
         nominal = trigger.next_after(nominal)
     truncated = nominal is not None and nominal <= until

@@ -16,6 +16,7 @@ from scheduler.core.errors import InvalidArgument
 SCHEDULE_ID_MAX = 128
 _SCHEDULE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_CALENDAR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", re.ASCII)
@@ -44,6 +45,18 @@ def _check(pattern: re.Pattern[str], text: str, field: str, rule: str) -> str:
 
 def check_queue(text: str, *, field: str = "queue") -> str:
     return _check(_QUEUE, text, field, "1 to 64 letters, digits, '_' and '-'")
+
+
+def check_calendar_name(text: str, *, field: str = "id") -> str:
+    """The name itself, or InvalidArgument."""
+    if not is_calendar_name(text):
+        rule = "1 to 64 letters, digits, '_' and '-'"
+        raise InvalidArgument(f"{text!r:.80} is not the name of a calendar: use {rule}", field=field)
+    return text
+
+
+def is_calendar_name(text: str) -> bool:
+    return isinstance(text, str) and _CALENDAR.fullmatch(text) is not None
 
 
 def check_nonce(text: str, *, field: str = "nonce") -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from scheduler.core.calendars import CalendarOf, no_calendars
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
@@ -84,33 +85,48 @@ class ScheduleLimits:
 _DEFAULT_LIMITS: Final = ScheduleLimits()
 
 
-def parse_schedule(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
-    """The schedule in a stored value, whatever bytes those are.
+def parse_schedule(
+    schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS, calendar_of: CalendarOf = no_calendars
+) -> Schedule:
+    """The schedule in a stored value, whatever bytes those are; `calendar_of` finds the calendars it names.
 
     Raises InvalidArgument (PayloadTooLarge for size) with `.field`; nothing else.
     """
     check_schedule_id(schedule_id)
     document, payload = read_document(raw, limits.document_bytes_max)
-    return _build(schedule_id, read.fields_of(document, None, FIELDS), payload, limits)
+    return _build(schedule_id, read.fields_of(document, None, FIELDS), payload, limits, calendar_of)
 
 
-def parse_for_preview(schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
+def parse_for_preview(
+    schedule_id: str, raw: bytes, limits: ScheduleLimits = _DEFAULT_LIMITS, calendar_of: CalendarOf = no_calendars
+) -> Schedule:
     """As `parse_schedule`, but queue and type may be left out: they play no part in when it fires."""
     check_schedule_id(schedule_id)
     document, payload = read_document(raw, limits.document_bytes_max)
     given = read.fields_of(document, None, FIELDS)
-    return _build(schedule_id, {"queue": "preview", "type": "preview", **given}, payload, limits)
+    return _build(schedule_id, {"queue": "preview", "type": "preview", **given}, payload, limits, calendar_of)
 
 
-def parse_document(schedule_id: str, document: Mapping[str, Any], limits: ScheduleLimits = _DEFAULT_LIMITS) -> Schedule:
+def parse_document(
+    schedule_id: str,
+    document: Mapping[str, Any],
+    limits: ScheduleLimits = _DEFAULT_LIMITS,
+    calendar_of: CalendarOf = no_calendars,
+) -> Schedule:
     """The schedule in a decoded document. A payload that is `msgspec.Raw` stays as it is."""
     check_schedule_id(schedule_id)
     read.fields_of(document, None, FIELDS)
     payload = encode_value(document["payload"], "payload") if "payload" in document else None
-    return _build(schedule_id, document, payload, limits)
+    return _build(schedule_id, document, payload, limits, calendar_of)
 
 
-def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None, limits: ScheduleLimits) -> Schedule:
+def _build(
+    schedule_id: str,
+    document: Mapping[str, Any],
+    payload: bytes | None,
+    limits: ScheduleLimits,
+    calendar_of: CalendarOf,
+) -> Schedule:
     get = _Reader(document)
     body, is_json = _payload(document, payload, limits)
     schedule = Schedule(
@@ -138,7 +154,7 @@ def _build(schedule_id: str, document: Mapping[str, Any], payload: bytes | None,
         labels=get("labels", _labels, {}),
     )
     check_built(schedule)
-    _check_rate(schedule, limits)
+    _check_rate(schedule, limits, calendar_of)
     return schedule
 
 
@@ -256,9 +272,9 @@ def _retention(value: Any, field: str) -> timedelta:
 
 
 # --- checks across fields
-def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
+def _check_rate(schedule: Schedule, limits: ScheduleLimits, calendar_of: CalendarOf) -> None:
     """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
-    gap = shortest_gap(compile_trigger(schedule))
+    gap = shortest_gap(compile_trigger(schedule, calendar_of))
     if gap is not None and gap < limits.minimum_interval:
         field = {Every: "every", After: "after"}.get(type(schedule.trigger), "cron")
         found, least = format_duration(gap), format_duration(limits.minimum_interval)
@@ -267,7 +283,9 @@ def _check_rate(schedule: Schedule, limits: ScheduleLimits) -> None:
         raise InvalidArgument(f"{told}, more often than every {least}", field=field)
 
 
-def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None = None) -> list[str]:
+def warnings_for(
+    schedule: Schedule, ack_wait_s: float, *, now: datetime | None = None, calendar_of: CalendarOf = no_calendars
+) -> list[str]:
     """What is valid and probably not meant, one sentence each. With `now`, whether it will ever fire again too."""
     warnings = []
     if schedule.timeout is not None and schedule.timeout > timedelta(seconds=ack_wait_s):
@@ -279,7 +297,7 @@ def warnings_for(schedule: Schedule, ack_wait_s: float, *, now: datetime | None 
     if schedule.max_running is not None and schedule.overlap is Overlap.SKIP:
         warnings.append("max_running has no effect with overlap skip, which allows one run: use overlap allow")
     if now is not None:
-        warnings += _warnings_of_time(schedule, compile_trigger(schedule), now)
+        warnings += _warnings_of_time(schedule, compile_trigger(schedule, calendar_of), now)
     return warnings
 
 

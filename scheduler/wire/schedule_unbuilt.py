@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import EveryDays, OnExcluded, Overlap, RRule, Schedule
+from scheduler.core.model.schedule import EveryDays, Overlap, RRule, Schedule
 
 _UNBUILT_OVERLAPS: Final = frozenset({Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER})
 
@@ -25,8 +25,6 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
     "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
     "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
     "max_fires": lambda schedule: schedule.max_fires is not None,
-    "exclude": lambda schedule: len(schedule.exclude) > 0,
-    "on_excluded": lambda schedule: schedule.on_excluded is not OnExcluded.SKIP,
     "overlap": lambda schedule: schedule.overlap in _UNBUILT_OVERLAPS,
     "start_deadline": lambda schedule: schedule.start_deadline is not None,
     "deadline": lambda schedule: schedule.deadline is not None,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dateutil.rrule import rrulestr
 
+from scheduler.core.calendars import is_cron
 from scheduler.core.durations import has_civil_units
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import (
@@ -26,6 +27,7 @@ from scheduler.core.model.schedule import (
     Twice,
 )
 from scheduler.wire import schedule_values as read
+from scheduler.wire.ids import check_calendar_name
 
 TRIGGER_FIELDS: Final = ("cron", "every", "after", "at", "rrule", "manual")
 WHEN_FIELDS: Final = (
@@ -142,8 +144,8 @@ def _exclude(value: Any, field: str) -> tuple[str, ...]:
     if len(value) > EXCLUSIONS_MAX:
         raise InvalidArgument(f"exclude must hold at most {EXCLUSIONS_MAX} entries, not {len(value)}", field=field)
     for entry in value:
-        if not read.text(entry, field, longest=256).strip():
-            raise InvalidArgument("exclude holds an empty text", field=field)
+        if not is_cron(read.text(entry, field, longest=256)):
+            check_calendar_name(entry, field=field)
     return tuple(value)
 
 
@@ -163,6 +165,8 @@ _HOW: Final[Mapping[str, Callable[[Any, str], Any]]] = {
 def _check_together(document: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     if "anchor" in document and "every" not in document and "rrule" not in document:
         raise InvalidArgument("anchor belongs to every or rrule", field="anchor")
+    if "after" in document and found.get("exclude"):
+        raise InvalidArgument("exclude has no effect on after, which names no times to leave out", field="exclude")
     starts: datetime | None = found.get("starts_at")
     ends: datetime | None = found.get("ends_at")
     if starts is not None and ends is not None and ends <= starts:

@@ -161,11 +161,16 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
 
 class Definition(Struct, frozen=True, kw_only=True):
-    """A schedule in force: `generation` is the KV sequence of its value, `effective_at` that write's server time."""
+    """A schedule in force: `generation` is the KV sequence of its value, `effective_at` that write's server time.
+
+    A later write of a calendar that it uses is an edit as well: `calendars` is the revision of the newest one, and
+    `effective_at` is the server time of whichever write came last.
+    """
 
     schedule: Schedule
     generation: int
     effective_at: datetime
+    calendars: int = 0
 
     @property
     def id(self) -> str:

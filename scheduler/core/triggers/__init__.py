@@ -8,13 +8,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from scheduler.core.calendars import CalendarOf, no_calendars
 from scheduler.core.durations import duration_ms, has_civil_units
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays, Manual, RRule, Schedule
+from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays, Manual, OnExcluded, RRule, Schedule
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
 from scheduler.core.triggers.chained import Chained
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_text import read_cron, split_zone, uses_hash
+from scheduler.core.triggers.excluded import Excluded, Moved
+from scheduler.core.triggers.exclusions import exclusions_of
 from scheduler.core.triggers.gaps import shortest_gap
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
@@ -23,19 +26,42 @@ from scheduler.core.triggers.walls import WallTrigger
 from scheduler.core.triggers.windowed import Windowed, windowed
 from scheduler.core.zones import Zone, zone_of
 
-__all__ = ["EPOCH", "FIRST", "LAST", "CompiledTrigger", "clock_changes", "compile_trigger", "shortest_gap", "zone_at"]
+__all__ = [
+    "EPOCH",
+    "FIRST",
+    "LAST",
+    "CompiledTrigger",
+    "Moved",
+    "clock_changes",
+    "compile_trigger",
+    "shortest_gap",
+    "zone_at",
+]
 
 _NEVER = Once(())
 _EVERY_MAX_MS = 3650 * 86_400_000
 
 
-def compile_trigger(schedule: Schedule) -> CompiledTrigger:
-    """The trigger of a schedule, within its window. Raises InvalidArgument for what can never work: `.field` says what.
+def compile_trigger(schedule: Schedule, calendar_of: CalendarOf = no_calendars) -> CompiledTrigger:
+    """The trigger of a schedule. Raises InvalidArgument for what can never work: `.field` says what.
 
-    Layers, each a trigger itself: what the rule names, then the window [starts_at, ends_at).
+    Layers, each a trigger itself: what the rule names, then the window [starts_at, ends_at), then what `exclude` leaves
+    out or moves. `calendar_of` finds the calendars that it names.
     """
     zone_of(schedule.timezone)  # every schedule is shown on these clocks, so a wrong zone is refused everywhere
-    return windowed(_compile_rule(schedule), schedule.starts_at, schedule.ends_at)
+    within = windowed(_compile_rule(schedule), schedule.starts_at, schedule.ends_at)
+    return _without_excluded(within, schedule, calendar_of)
+
+
+def _without_excluded(inner: CompiledTrigger, schedule: Schedule, calendar_of: CalendarOf) -> CompiledTrigger:
+    if not schedule.exclude:
+        return inner
+    zone = zone_of(schedule.timezone)
+    exclusions = exclusions_of(schedule.exclude, zone, schedule.id, calendar_of)
+    if schedule.on_excluded is OnExcluded.SKIP:
+        return Excluded(inner, exclusions)
+    is_backwards = schedule.on_excluded is OnExcluded.PREVIOUS_BUSINESS_DAY
+    return Moved(inner, exclusions, zone, schedule.dst, is_backwards=is_backwards)
 
 
 def _compile_rule(schedule: Schedule) -> CompiledTrigger:
@@ -65,6 +91,8 @@ def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) ->
             return sorted(notes)
         case Windowed():
             return clock_changes(trigger.inner, *trigger.within(after, until))
+        case Excluded() | Moved():
+            return clock_changes(trigger.inner, after, until)
         case _:
             return []
 

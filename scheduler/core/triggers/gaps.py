@@ -19,6 +19,7 @@ from scheduler.core.triggers.base import MILLISECOND, SECOND, CompiledTrigger
 from scheduler.core.triggers.chained import Chained
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_calendar import DAY_S
+from scheduler.core.triggers.excluded import Excluded, Moved
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.union import Union
 from scheduler.core.triggers.windowed import Windowed
@@ -41,7 +42,7 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
             return trigger.delay
         case Union():
             return _of_union(trigger.parts)
-        case Windowed():
+        case Windowed() | Excluded() | Moved():
             return shortest_gap(trigger.inner)
         case _:
             return None

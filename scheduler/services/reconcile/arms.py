@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from scheduler.core.errors import Unavailable
-from scheduler.core.firing import occurrence_of
+from scheduler.core.firing import lead_of, occurrence_of
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.reconciling import Ages, Repair, overdue_arms
 from scheduler.ports.clock import Clock
@@ -57,5 +57,5 @@ class ArmsRepair:
             if known is None or known.in_force is None:
                 continue
             for nominal in nominals:
-                if nominal < now and known.in_force.trigger.yields(nominal):
+                if nominal < now + lead_of(known.in_force.trigger) and known.in_force.trigger.yields(nominal):
                     yield occurrence_of(known.in_force.definition, known.in_force.trigger, nominal)

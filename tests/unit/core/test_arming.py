@@ -51,11 +51,11 @@ def test_an_edit_arms_what_comes_after_it_up_to_the_reach() -> None:
 
 
 def test_an_edit_disarms_what_it_does_not_yield() -> None:
-    """Wherever it is armed, before the edit or beyond the reach; what still matches stays."""
+    """Wherever it is armed, before the edit or beyond the reach; what still matches stays, beyond the reach anew."""
     there = [at(0), at(1), at(2), at(3), at(50), at(51), at(52.5)]
     plan = plan_arming(in_force(Every(2 * SECOND)), there, at(4))
     assert plan.disarms == (at(1), at(3), at(51), at(52.5))
-    assert armed(plan) == [at(2), at(4)]
+    assert armed(plan) == [at(2), at(4), at(50)]
 
 
 @pytest.mark.parametrize("definition", [None, in_force(Manual()), in_force(EVERY_SECOND, paused=True)])
