@@ -105,7 +105,7 @@ def zone_at(trigger: CompiledTrigger, nominal: datetime) -> Zone | None:
         case Union():
             zones = (zone_at(part, nominal) for part in trigger.parts if part.yields(nominal))
             return next((zone for zone in zones if zone is not None), None)
-        case Windowed():
+        case Windowed() | Excluded() | Moved():
             return zone_at(trigger.inner, nominal)
         case _:
             return None

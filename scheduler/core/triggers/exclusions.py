@@ -9,7 +9,7 @@ from functools import lru_cache
 from scheduler.core.calendars import DAY_S, Calendar, CalendarOf, DayPart, Part, day_number, is_cron, run_of
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.triggers.base import floor_second, from_second
-from scheduler.core.triggers.cron_text import SHORTCUTS, CronFields, read_cron
+from scheduler.core.triggers.cron_text import SHORTCUTS, CronFields, read_cron, split_zone
 from scheduler.core.zones import Zone, zone_of
 
 
@@ -87,7 +87,9 @@ def exclusions_of(entries: Iterable[str], zone: Zone, schedule_id: str, calendar
     parts: list[tuple[Zone, Part]] = []
     for entry in entries:
         if is_cron(entry):
-            parts.append((zone, _cron_part(entry, schedule_id)))
+            named, expression = split_zone(entry)
+            own = zone if named is None else zone_of(named, field="exclude")
+            parts.append((own, _cron_part(expression, schedule_id)))
             continue
         calendar = calendar_of(entry)
         own = zone if calendar.timezone is None else zone_of(calendar.timezone)
