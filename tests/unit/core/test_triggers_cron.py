@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise, product
-from time import perf_counter
+from time import process_time
 
 import pytest
 from croniter import croniter
@@ -372,13 +372,13 @@ EVIL = (
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_no_expression_takes_long(expression: str, zone: str) -> None:
     """The rarest and the longest expressions are read, or refused, and searched both ways in well under a second."""
-    began = perf_counter()
+    began = process_time()
     with suppress(InvalidArgument):
         trigger = compiled(expression, zone=zone)
         trigger.next_after(datetime(1970, 1, 1, tzinfo=UTC))
         trigger.next_after(datetime(2099, 12, 31, tzinfo=UTC))
         trigger.previous_before(LAST)
-    assert perf_counter() - began < 0.5
+    assert process_time() - began < 0.5
 
 
 # --- unions: how close the occurrences of several expressions come
@@ -447,9 +447,9 @@ def test_many_expressions_are_checked_fast() -> None:
     """The largest union there may be is held to the minimum interval in well under a second."""
     expressions = [f"{n} {n % 7},30 {n % 24} {n % 28 + 1},L-{n % 9} * {n % 6}" for n in range(60)]
     grids = ["@every 1001s", "@every 3h", "CRON_TZ=Asia/Tokyo 0 9 * * *", "CRON_TZ=Europe/London 0 9 * * *"]
-    began = perf_counter()
+    began = process_time()
     assert shortest_gap(compiled(*expressions, *grids)) is not None
-    assert perf_counter() - began < 1.5
+    assert process_time() - began < 1.5
 
 
 # --- zones in front

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -101,9 +101,9 @@ def test_ten_thousand_random_texts() -> None:
     accepted, slowest = 0, 0.0
     for count in range(10_000):
         text = nonsense(numbers) if count % 4 == 0 else half_sense(numbers)
-        began = perf_counter()
+        began = process_time()
         accepted += tried({"cron": text, "timezone": numbers.choice(ZONES), "dst": numbers.choice(DSTS)})
-        slowest = max(slowest, perf_counter() - began)
+        slowest = max(slowest, process_time() - began)
     assert 1500 < accepted < 8500
     assert slowest < 1
 
@@ -134,6 +134,6 @@ COSTLY: dict[str, list[str]] = {
 def test_what_costs_the_most(case: str, dst: dict[str, str]) -> None:
     """The largest unions and the rarest days are read, checked and searched, or refused, in less than a second."""
     for zone in ("Europe/Berlin", "Australia/Lord_Howe"):
-        began = perf_counter()
+        began = process_time()
         tried({"cron": COSTLY[case], "timezone": zone, "dst": dst})
-        assert perf_counter() - began < 1.5
+        assert process_time() - began < 1.5
