@@ -264,6 +264,7 @@ class Wiring:
             records=self.records,
             index=self.index,
             launcher=self.launcher,
+            events=self.adapters.events,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,
             telemetry=self.telemetry,

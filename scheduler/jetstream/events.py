@@ -11,12 +11,14 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import islice
 
 from scheduler.core.errors import InvalidArgument, ScheddError
+from scheduler.jetstream.event_log import EventLog
 from scheduler.jetstream.requests import Ack, Message, Requests
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import Fact
+from scheduler.ports.queues import Fact, Recorded
 from scheduler.wire import headers as h
 from scheduler.wire.events import encode_event
 from scheduler.wire.names import Names
@@ -43,6 +45,7 @@ class NatsEvents:
     ) -> None:
         self._requests = requests
         self._names = names
+        self._log = EventLog(requests, names)
         self._clock = clock
         self._dropped = dropped
         self._buffer_max = buffer_max
@@ -89,6 +92,12 @@ class NatsEvents:
         for result in await self._requests.publish_many(messages):
             if isinstance(result, ScheddError):
                 raise result
+
+    async def complete_since(self) -> datetime:
+        return await self._log.complete_since() or self._clock.now()
+
+    async def recorded(self, schedule_id: str, kinds: Sequence[str], *, most: int) -> list[Recorded]:
+        return await self._log.of(schedule_id, kinds, most=most)
 
     def _message(
         self, kind: str, schedule_id: str | None, data: dict[str, object], event_id: str | None = None

@@ -159,12 +159,15 @@ class NatsTimeline:
         """What was disarmed within the last second or so may still be listed: disarming it again is harmless."""
         return (await self._listed(self._names.arms_of(schedule_id))).get(schedule_id, [])
 
+    async def undispatched(self, schedule_id: str) -> list[datetime]:
+        return (await self._listed(self._names.due_of(schedule_id), "due")).get(schedule_id, [])
+
     async def all_armed(self) -> dict[str, list[datetime]]:
         return await self._listed(self._names.all_arms)
 
-    async def _listed(self, pattern: str) -> dict[str, list[datetime]]:
+    async def _listed(self, pattern: str, word: str = "arm") -> dict[str, list[datetime]]:
         found: dict[str, list[datetime]] = {}
-        prefix = f"{self._names.namespace}.arm"
+        prefix = f"{self._names.namespace}.{word}"
         for number, subject in enumerate(await self._subjects(pattern)):
             if number % LISTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a hundred thousand take a while: the lease is to be renewed meanwhile

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.core.triggers import EPOCH
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import Write
-from scheduler.ports.queues import Fact
+from scheduler.ports.queues import Fact, Recorded
 from scheduler.wire.events import Event, decode_event, encode_event
 
 
@@ -49,6 +52,26 @@ class MemoryEvents:
             self._dropped("not_json")
         else:  # even while the server is down: the real one buffers
             self._server.events.store([Write(names.event(kind, schedule_id), body)])
+
+    async def complete_since(self) -> datetime:
+        self._server.check()
+        stream = self._server.events
+        if len(stream.messages) == stream.last_seq:
+            return EPOCH
+        return min((message.at for message in stream.messages.values()), default=self._server.clock.now())
+
+    async def recorded(self, schedule_id: str, kinds: Sequence[str], *, most: int) -> list[Recorded]:
+        self._server.check()
+        subjects = {self._server.names.event(kind, schedule_id) for kind in kinds}
+        messages = [each for each in self._server.events.messages.values() if each.subject in subjects]
+        if len(messages) > most:
+            raise InvalidArgument(f"schedule {schedule_id!r} has {len(messages)} events, more than {most} to look at")
+        found: list[Recorded] = []
+        for message in messages:
+            with suppress(InvalidArgument):
+                told = decode_event(message.data)
+                found.append(Recorded(message.seq, told.id, told.kind, told.at, told.data))
+        return found
 
     def of(self, kind: str, schedule_id: str | None = None) -> list[Event]:
         """Every event of that kind so far (of one schedule, if given), oldest first; for tests."""

@@ -138,15 +138,18 @@ class MemoryTimeline:
     async def armed(self, schedule_id: str) -> list[datetime]:
         return self._listed(self._names.arms_of(schedule_id)).get(schedule_id, [])
 
+    async def undispatched(self, schedule_id: str) -> list[datetime]:
+        return self._listed(self._names.due_of(schedule_id), "due").get(schedule_id, [])
+
     async def all_armed(self) -> dict[str, list[datetime]]:
         return self._listed(self._names.all_arms)
 
-    def _listed(self, pattern: str) -> dict[str, list[datetime]]:
+    def _listed(self, pattern: str, word: str = "arm") -> dict[str, list[datetime]]:
         self._server.check()
         found: dict[str, list[datetime]] = {}
         for subject in self._stream.subjects(pattern):
             try:
-                key = parse_occurrence_subject(subject, f"{self._names.namespace}.arm")
+                key = parse_occurrence_subject(subject, f"{self._names.namespace}.{word}")
             except InvalidArgument:
                 continue
             found.setdefault(key.schedule_id, []).append(key.nominal_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -150,6 +150,16 @@ class Fact(Struct, frozen=True):
     data: dict[str, object]
 
 
+class Recorded(Struct, frozen=True):
+    """A stored event as read back. `seq` is its place in the stream; `kind` a plain word, `at` when it was told."""
+
+    seq: int
+    id: str
+    kind: str
+    at: datetime
+    data: dict[str, Any]
+
+
 class Events(Protocol):
     """The events stream: CloudEvents, at least once."""
 
@@ -161,3 +171,13 @@ class Events(Protocol):
 
     async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
         """Publish one event soon, never in the way; raises nothing, failures are counted."""
+
+    async def complete_since(self) -> datetime:
+        """Since when nothing that was stored has been removed again, by age or by hand. Raises Unsure, Unavailable."""
+
+    async def recorded(self, schedule_id: str, kinds: Sequence[str], *, most: int) -> list[Recorded]:
+        """Every stored event of these kinds about exactly this schedule, oldest first; unreadable ones are left out.
+
+        Includes whatever a `store` that began before this call has returned for. Raises InvalidArgument when there are
+        more than `most`, Unsure, Unavailable.
+        """

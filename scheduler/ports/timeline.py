@@ -100,6 +100,9 @@ class Timeline(Protocol):
         What was disarmed a second or so ago may still be among them: to disarm it again does no harm.
         """
 
+    async def undispatched(self, schedule_id: str) -> list[datetime]:
+        """Nominal times of what has fired and is still with a dispatcher, or waits for one; ascending."""
+
     async def all_armed(self) -> dict[str, list[datetime]]:
         """Everything armed, per schedule; paged. For take-over and reconciling."""
 

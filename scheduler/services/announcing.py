@@ -1,30 +1,41 @@
 """Events of the leader: that it leads, and what each write it applies did: applied, invalid, deleted, paused, resumed.
 
-The latter are published before the watermark says "applied", so that a successor repeats rather than forgets;
-consumers tell repeats by the generation in the data.
+The latter are evidence, by which an audit judges long after the definition is gone. They are stored, under ids that say
+what they are about, before the watermark says "applied": a successor repeats them rather than forgets one, and readers
+tell repeats by their ids. An edit may take occurrences off the timeline whose nominal time has come already; what
+becomes of those is told with it, as a range of verdicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from scheduler.core.arming import plan_all
+from scheduler.core.auditing import Change
+from scheduler.core.dispatching import InForce
+from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.zones import tzdata_version
-from scheduler.ports.queues import Events
+from scheduler.ports.queues import Events, Fact
+from scheduler.ports.timeline import Watermark
 from scheduler.services.schedules import Known
+from scheduler.wire.evidence import CHANGES, DELETED, range_data, range_id, read_change
 from scheduler.wire.instants import format_instant
+from scheduler.wire.schedule_json import without_payload
 
-SHOWN_MAX = 131_072  # bytes of a definition in an event
-
-Told = tuple[str, dict[str, Any]]
-"""Kind and data of an event about one schedule."""
+log = logging.getLogger(__name__)
+EVENTS_MAX = 20_000  # of one schedule, that are looked at
+SHOWN_MAX = 131_072  # bytes of a definition in an event; of a larger one the payload is left out
 
 
 class Announcer:
-    """Publishes, on behalf of whoever leads."""
+    """Tells, on behalf of whoever leads."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -33,43 +44,114 @@ class Announcer:
         """Tell that a term has begun; whatever term came before is over by that."""
         await self._events.publish("leader", None, {"replica": replica, "holder": holder, "epoch": epoch})
 
-    async def tell(self, known: Known, told: Told) -> None:
-        kind, data = told
-        await self._events.publish(kind, known.id, data)
+    async def before(self, known: Known) -> InForce | None:
+        """The last valid definition that was applied before this one and not deleted since. Raises Unsure, Unavailable.
+
+        From evidence: nobody keeps a definition that is not in force any more.
+        """
+        found: dict[int, Change] = {}
+        for told in await self._events.recorded(known.id, CHANGES, most=EVENTS_MAX):
+            with suppress(InvalidArgument):
+                change = read_change(known.id, told.kind, told.data)
+                found[change.generation] = change
+        earlier = [found[generation] for generation in sorted(found, reverse=True) if generation < known.revision]
+        for change in earlier:
+            if change.in_force is not None or change.reason == DELETED:
+                return change.in_force
+        return None
+
+    async def passed_over(self, known: Known, after: datetime, until: datetime) -> Sequence[Fact]:
+        """The nominal times in (after, until] of the definition before this one, as superseded."""
+        in_force = await self.before(known)
+        if in_force is None:
+            return ()
+        planned, _ = plan_all(in_force, after, until)
+        nominals = [each.nominal_at for each in planned]
+        return (_superseded(known, nominals),) if nominals else ()
+
+    async def store(self, facts: Sequence[Fact]) -> None:
+        """Store all of these at once, and return when they are. Raises Unsure, Unavailable.
+
+        One that cannot be stored, whatever it is, keeps the others from nothing.
+        """
+        if not facts:
+            return
+        try:
+            await self._events.store(facts)
+        except InvalidArgument as problem:
+            if len(facts) == 1:
+                extra = {"event": "evidence_refused", "fact": facts[0].id, "error": problem.message}
+                log.error("an event cannot be stored: the audit will not know of it", extra=extra)
+                return
+            for fact in facts:
+                await self.store([fact])
 
     async def invalid_key(self, key: str, revision: int) -> None:
         """A key that can be no schedule id: it has no row, only this event, a log line and a count."""
         await self._events.publish("invalid", None, {"key": key[:256], "revision": revision})
 
 
-def told_of(known: Known, before: ScheduleState | None, after: ScheduleState) -> Iterator[Told]:
-    """What there is to tell of a write to the schedules bucket. `before`: the state in its row, None without one."""
+def told_of(known: Known, before: ScheduleState | None, after: ScheduleState, mark: Watermark) -> Iterator[Fact]:
+    """What there is to tell of a write to the schedules bucket. `before`: the state in its row, None without one.
+
+    `mark`: up to where what was in force before it was planned and applied; nothing behind was armed.
+    """
+    data = _base(known) | {"planned_until": format_instant(mark.until), "applied_until": mark.applied}
     if known.deleted:
-        yield "deleted", _base(known)
+        yield _fact("deleted", known, data)
         return
     if known.in_force is None:
-        yield "invalid", {**_base(known), "error": known.error}
+        yield _fact("invalid", known, {**data, "error": known.error})
         return
-    yield (
-        "applied",
-        {**_base(known), "definition": _document(known.raw), "calendars": 0, "tzdata": tzdata_version()},
-    )
+    definition = {"definition": _document(known.raw), "calendars": 0, "tzdata": tzdata_version()}
+    yield _fact("applied", known, {**data, **definition})
     if after is ScheduleState.PAUSED and before is not ScheduleState.PAUSED:
-        yield "paused", {**_base(known), "note": known.in_force.definition.schedule.pause_note}
+        yield _fact("paused", known, {**_base(known), "note": known.in_force.definition.schedule.pause_note})
     elif before is ScheduleState.PAUSED and after is not ScheduleState.PAUSED:
         yield resumed(known)
 
 
-def resumed(known: Known) -> Told:
+def resumed(known: Known) -> Fact:
     """A pause is over, taken back or run out."""
-    return "resumed", _base(known)
+    return _fact("resumed", known, _base(known))
+
+
+def withdrawn(known: Known, disarms: Sequence[datetime]) -> Iterator[Fact]:
+    """What an edit takes off the timeline though its nominal time had come before the edit: nobody else will ever have
+    a verdict for it. What lies behind the edit is simply not expected any more.
+    """
+    paused: list[datetime] = []
+    gone: list[datetime] = []
+    for nominal in disarms:
+        if nominal <= known.at:
+            is_paused = known.in_force is not None and known.in_force.definition.schedule.is_paused_at(nominal)
+            (paused if is_paused else gone).append(nominal)
+    if paused:
+        yield verdicts_fact(known.id, paused, verdict="paused", reason="paused", generation=known.revision)
+    if gone:
+        yield _superseded(known, gone)
+
+
+def _superseded(known: Known, nominals: Sequence[datetime]) -> Fact:
+    reason = "deleted" if known.deleted else "invalid" if known.in_force is None else "edited"
+    return verdicts_fact(known.id, nominals, verdict="superseded", reason=reason, generation=known.revision)
+
+
+def verdicts_fact(
+    schedule_id: str, nominals: Sequence[datetime], *, verdict: str, reason: str, generation: int
+) -> Fact:
+    """One verdict for all these nominal times, which ascend, as evidence."""
+    data = range_data(nominals, verdict=verdict, reason=reason, generation=generation)
+    return Fact(range_id(schedule_id, data), "verdicts", schedule_id, data)
+
+
+def _fact(kind: str, known: Known, data: dict[str, Any]) -> Fact:
+    return Fact(f"{kind}-{known.id}-{known.revision}", kind, known.id, data)
 
 
 def _base(known: Known) -> dict[str, Any]:
     return {"generation": known.revision, "effective_from": format_instant(known.at)}
 
 
-def _document(raw: bytes) -> Any:
-    if len(raw) > SHOWN_MAX:
-        return None
-    return msgspec.Raw(raw)
+def _document(raw: bytes) -> msgspec.Raw:
+    return msgspec.Raw(raw if len(raw) <= SHOWN_MAX else without_payload(raw))

@@ -17,8 +17,9 @@ from scheduler.core.chain import applied, with_chain
 from scheduler.core.model.status import ScheduleState, StatusRow
 from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
+from scheduler.ports.queues import Fact
 from scheduler.services.agenda import Agenda
-from scheduler.services.announcing import Announcer, resumed, told_of
+from scheduler.services.announcing import Announcer, resumed, told_of, withdrawn
 from scheduler.services.leader import Tenure
 from scheduler.services.rows import StatusRows, row_of
 from scheduler.services.schedules import Known, ScheduleCache
@@ -53,12 +54,13 @@ class Notes:
 
         `not_before`: the first start of schedd, before which no chain begins. Raises Deposed, Unsure, Unavailable.
         """
-        now = self._clock.now()
-        for known in edits:
-            for told in told_of(known, before.get(known.id), state_of(known.in_force, now)):
-                tenure.check()
-                await self._announcer.tell(known, told)
+        now, mark = self._clock.now(), tenure.office.watermark
         planned = list(zip(edits, plans, strict=True))
+        facts: list[Fact] = []
+        for known in edits:
+            facts += told_of(known, before.get(known.id), state_of(known.in_force, now), mark)
+        tenure.check()
+        await self._announcer.store(facts)
         edit = {
             known.id: _edit(known, _next(plan), now, tenure, not_before) for known, plan in planned if not known.deleted
         }
@@ -68,6 +70,22 @@ class Notes:
                 await self._rows.change({known.id: lambda row: with_chain(row, None)}, create=False)
                 await self._rows.forget(known.id, tenure.check)
         return rows
+
+    async def withdrawn(self, edits: Sequence[Known], plans: Sequence[Arming], tenure: Tenure) -> None:
+        """Tell what becomes of occurrences whose time had come when these edits disarm them, before they do. Raises
+        Deposed, Unsure, Unavailable."""
+        facts = [fact for known, plan in zip(edits, plans, strict=True) for fact in withdrawn(known, plan.disarms)]
+        tenure.check()
+        await self._announcer.store(facts)
+
+    async def passed_over(self, edited: Sequence[Known], after: datetime, until: datetime, tenure: Tenure) -> None:
+        """Tell what becomes of nominal times in (after, until] that were up to the definition before each of these, and
+        are not planned any more because the edit is known already. Raises Deposed, Unsure, Unavailable."""
+        facts: list[Fact] = []
+        for known in edited:
+            facts += await self._announcer.passed_over(known, after, min(until, known.at))
+        tenure.check()
+        await self._announcer.store(facts)
 
     async def invalid_keys(self, keys: Sequence[tuple[str, int]], tenure: Tenure) -> None:
         """Keys that can be no schedule id have nothing to plan, and no row to show an error in."""
@@ -96,13 +114,13 @@ class Notes:
 
     async def _turn(self, turning: Sequence[Known], now: datetime, tenure: Tenure) -> None:
         before = await self.states(turning)
+        over = [known for known in turning if known.in_force and before.get(known.id) is ScheduleState.PAUSED]
+        tenure.check()
+        await self._announcer.store([resumed(known) for known in over])
         edits = {}
         for known in turning:
             if known.in_force is None:
                 continue
-            if before.get(known.id) is ScheduleState.PAUSED:
-                tenure.check()
-                await self._announcer.tell(known, resumed(known))
             edits[known.id] = _edit(known, next_wanted(known.in_force, now), now, tenure, now)
             self.expect_turn(known, next_wanted(known.in_force, tenure.office.watermark.until))
         await self._rows.change(edits)

@@ -19,8 +19,7 @@ from scheduler.core.chain import is_chained, plan_chain
 from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Definition
-from scheduler.core.model.status import ScheduleState
-from scheduler.core.planning import still_yields
+from scheduler.core.planning import late_one_shots, still_yields
 from scheduler.core.triggers import EPOCH
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
@@ -76,6 +75,7 @@ class Planner:
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
+        self._announcer = announcer
         self._notes = Notes(rows, announcer, schedules, clock)
         self._horizon = horizon
         self._step = min(STEP_MAX, horizon / 8)
@@ -168,6 +168,7 @@ class Planner:
         self._agenda.put(following, known.id, known.revision)
         self._notes.expect_turn(known, following)
         if known.in_force is not None:
+            self._one_shots.pop(known.id, None)
             if isinstance(known.in_force.definition.schedule.trigger, At):
                 self._one_shots[known.id] = known.in_force.definition
         elif known.deleted:
@@ -199,14 +200,18 @@ class Planner:
     async def _due_in(self, after: datetime, until: datetime) -> list[Occurrence]:
         """The occurrences of all schedules in (after, until], by nominal time."""
         found: list[Occurrence] = []
+        edited: list[Known] = []
         for number, (schedule_id, generation) in enumerate(self._agenda.take_until(until), start=1):
             known = self._schedules.get(schedule_id)
             if known is not None and known.in_force is not None and known.revision == generation:
                 occurrences, following = plan_all(known.in_force, after, until)
                 found += occurrences
                 self._enter(known, following)
+            elif known is not None and known.at > after:
+                edited.append(known)
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+        await self._notes.passed_over(edited, after, until, self._office_holder)
         found.sort(key=lambda each: each.nominal_at)
         return found
 
@@ -249,7 +254,7 @@ class Planner:
         """R moves last: whatever comes before it is repeated by a successor, and does no harm twice."""
         before = await self._notes.states(edits)
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
-        plans = [self._plan(known, at, before.get(known.id)) for known, at in zip(edits, armed, strict=True)]
+        plans = [self._plan(known, at, await self._previous(known)) for known, at in zip(edits, armed, strict=True)]
         await self._ensure_queues(edits)
         rows = await self._notes.applied(edits, plans, before, self._office_holder, not_before=self._not_before)
         plans = [
@@ -258,6 +263,7 @@ class Planner:
             else plan_chain(rows[known.id].chain, known.in_force, at)
             for known, plan, at in zip(edits, plans, armed, strict=True)
         ]
+        await self._notes.withdrawn(edits, plans, self._office_holder)
         arms = [each for plan in plans for each in plan.arms]
         disarms = [(known.id, at) for known, plan in zip(edits, plans, strict=True) for at in plan.disarms]
         await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied)
@@ -267,17 +273,18 @@ class Planner:
                 self._chains.armed(plan.arms)
         self._telemetry.planned(until_s=self._mark.until.timestamp(), armed=len(arms), disarmed=len(disarms))
 
-    def _plan(self, known: Known, armed: Sequence[datetime], before: ScheduleState | None) -> Arming:
-        """What the previous definition was a new leader may not know; a row that says it was over or paused tells
-        enough: what has passed was dealt with. Otherwise late one-shots are armed again, and their records dedupe them.
-        """
+    async def _previous(self, known: Known) -> Definition | None:
+        """The definition before this one, where it matters: what it had of late one-shots is dealt with. What was
+        applied before its term a leader looks up."""
         previous = self._one_shots.get(known.id)
-        if (
-            previous is None
-            and known.in_force is not None
-            and before in (ScheduleState.EXHAUSTED, ScheduleState.PAUSED)
-        ):
-            previous = known.in_force.definition
+        if previous is not None or known.in_force is None:
+            return previous
+        if not late_one_shots(known.in_force.definition, known.in_force.trigger):
+            return None
+        before = await self._announcer.before(known)
+        return None if before is None else before.definition
+
+    def _plan(self, known: Known, armed: Sequence[datetime], previous: Definition | None) -> Arming:
         return plan_arming(known.in_force, armed, self._reach, not_before=self._not_before, previous=previous)
 
     async def _ensure_queues(self, edits: Sequence[Known]) -> None:

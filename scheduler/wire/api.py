@@ -7,7 +7,7 @@ definition, a payload and an execution record stay raw JSON: what was stored is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -91,13 +91,23 @@ class TriggerSchedule(Request):
 class PreviewSchedule(Request):
     """`schedule.preview` of a stored schedule (`id`) or of a definition (`schedule`, with the id that `H` hashes).
 
-    A definition may leave out queue and type.
+    A definition may leave out queue and type. `last`: so many of the latest occurrences of a stored one, too, with
+    what became of them.
     """
 
     id: str | None = None
     schedule: Raw | UnsetType = UNSET
     after: str | None = None
     count: Limit = COUNT_DEFAULT
+    last: Annotated[int, Meta(ge=0, le=LIMIT_MAX)] = 0
+
+
+class AuditSchedule(Request):
+    """`schedule.audit`: nominal times from `since` up to before `until` (default: now, less a few seconds)."""
+
+    id: str
+    since: str
+    until: str | None = None
 
 
 class ListExecutions(Request):
@@ -179,8 +189,40 @@ class Fire(Reply):
     notes: list[str] = []
 
 
-class PreviewReply(Reply):
+class Past(Fire, kw_only=True):
+    """One occurrence that was expected, and what became of it: see `Verdict`."""
+
+    verdict: str
+    reason: str | None = None
+    execution_id: str | None = None
+
+
+class PreviewReply(Reply, omit_defaults=True):
+    """`past`, oldest first, is sent where it was asked for."""
+
     fires: list[Fire]
+    past: Sequence[Past] | None = None
+
+
+class Verdict(Reply):
+    """What became of one nominal time: `fired`, the state of an execution that did not, `pending` (on its way), or
+    `unexplained`."""
+
+    nominal_at: str
+    verdict: str
+    reason: str | None = None
+    execution_id: str | None = None
+
+
+class AuditReply(Reply, omit_defaults=True):
+    """`expected` is the sum of `verdicts` and `unexplained`. `truncated`: `occurrences` holds only the first of them,
+    because more do not fit into an answer; the numbers are those of all."""
+
+    expected: int
+    verdicts: dict[str, int]
+    unexplained: int
+    occurrences: list[Verdict]
+    truncated: bool = False
 
 
 class ExecutionList(Reply):

@@ -101,6 +101,10 @@ class Names:
     def due(self, schedule_id: str, nominal_at: datetime) -> str:
         return f"{self.namespace}.due.{schedule_id}.{format_nominal(nominal_at)}"
 
+    def due_of(self, schedule_id: str) -> str:
+        """As `arms_of`, of what has fired and waits for a dispatcher."""
+        return f"{self.namespace}.due.{schedule_id}.*"
+
     @property
     def all_due(self) -> str:
         return f"{self.namespace}.due.>"

@@ -79,7 +79,14 @@ class Summary(Struct, frozen=True):
     worker: str | None = None
 
 
+class _Verdict(Struct):
+    state: State
+    queued_at: str | None = None
+    reason: str | None = None
+
+
 _RECORD = msgspec.json.Decoder(Record)
+_VERDICT = msgspec.json.Decoder(_Verdict)
 _SUMMARY = msgspec.json.Decoder(Summary)
 _encode = msgspec.json.Encoder().encode
 
@@ -198,6 +205,15 @@ def summary_of(raw: bytes) -> Summary | None:
         return _SUMMARY.decode(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def verdict_of(raw: bytes) -> tuple[str, str | None] | None:
+    """The verdict on record, and its reason if it did not fire; None when the value is no record."""
+    try:
+        found = _VERDICT.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    return ("fired", None) if found.queued_at is not None else (found.state.value, found.reason)
 
 
 def document_of(raw: bytes) -> dict[str, Any] | None:

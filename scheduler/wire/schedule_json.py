@@ -17,6 +17,7 @@ from scheduler.wire.instants import format_instant
 from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 from scheduler.wire.schedule_values import RepeatedName
 
+_PAYLOADS: Final = ("payload", "payload_base64")
 STATE_FIELDS: Final = ("paused", "pause_note", "paused_until")
 
 
@@ -96,6 +97,12 @@ def with_pause(raw: bytes, *, paused: bool, note: str | None = None, until: date
         if until is not None:
             document["paused_until"] = format_instant(until)
     return encode_document(document)
+
+
+def without_payload(raw: bytes) -> bytes:
+    """The stored JSON without what its workers get: all that says when it fires. Raises InvalidArgument."""
+    document = _top(raw)
+    return encode_document({name: value for name, value in document.items() if name not in _PAYLOADS})
 
 
 def keep_pause(document: Mapping[str, Any], stored: bytes | None) -> dict[str, Any]:

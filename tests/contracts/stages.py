@@ -127,7 +127,7 @@ class MemoryStage:
 
     async def put(self, subject: str, body: bytes) -> None:
         word = subject.split(".")[1]
-        streams = {"due": self.server.timeline, "report": self.server.reports}
+        streams = {"due": self.server.timeline, "report": self.server.reports, "event": self.server.events}
         streams.get(word, self.server.advisories).store([Write(subject, body)])
 
     async def stored(self, subject: str) -> list[bytes]:

@@ -66,3 +66,40 @@ async def test_without_a_server(stage: Stage) -> None:
     await stage.cut_off()
     for _ in range(10):
         await stage.events.publish("paused", "x", {})
+
+
+async def test_recorded(stage: Stage) -> None:
+    """What was told about one schedule reads back in order, of several kinds, and of exactly that schedule."""
+    told = [
+        Fact(f"{kind}-{number}", kind, "a", {"n": number}) for number in range(3) for kind in ("applied", "verdicts")
+    ]
+    for fact in told:
+        await stage.events.store([fact])
+    await stage.events.store(
+        [Fact("x", "applied", "a.b", {}), Fact("y", "paused", "a", {}), Fact("z", "applied", "b", {})]
+    )
+    found = await stage.events.recorded("a", ("applied", "verdicts", "deleted"), most=100)
+    assert [(each.id, each.kind, each.data) for each in found] == [(each.id, each.kind, each.data) for each in told]
+    assert [each.seq for each in found] == sorted({each.seq for each in found})
+    assert [each.id for each in await stage.events.recorded("a.b", ("applied",), most=1)] == ["x"]
+    assert await stage.events.recorded("c", ("applied",), most=1) == []
+
+
+async def test_many_are_recorded(stage: Stage) -> None:
+    """However many there are, none is missing; more than one is ready to look at is an error, not a part of them."""
+    facts = [Fact(f"verdicts-{number}", "verdicts", "busy", {"n": number}) for number in range(1300)]
+    await stage.events.store([*facts[:700], Fact("one", "applied", "busy", {}), *facts[700:]])
+    found = await stage.events.recorded("busy", ("verdicts", "applied"), most=2000)
+    assert [each.id for each in found] == [*(f.id for f in facts[:700]), "one", *(f.id for f in facts[700:])]
+    with pytest.raises(InvalidArgument, match="1301 events"):
+        await stage.events.recorded("busy", ("verdicts", "applied"), most=1300)
+
+
+async def test_what_is_no_event_is_left_out(stage: Stage) -> None:
+    """Anybody who may publish there can write anything: it is neither read nor in the way."""
+    await stage.events.store([Fact("good", "applied", "x", {})])
+    await stage.put(stage.names.event("applied", "x"), b"\xff{")
+    assert [each.id for each in await stage.events.recorded("x", ("applied",), most=10)] == ["good"]
+    await stage.cut_off()
+    with pytest.raises(Unavailable):
+        await stage.events.recorded("x", ("applied",), most=10)

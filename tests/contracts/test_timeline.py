@@ -298,3 +298,22 @@ async def test_late_landing_of_an_ex_leader(stage: Stage) -> None:
     assert stored is not None
     assert stored.seq == new.watermark_seq
     assert await stage.timeline.all_armed() == {}
+
+
+async def test_undispatched(stage: Stage) -> None:
+    """What has fired is listed, pulled or not, until it is acknowledged; `a` is not `a.b`."""
+    office = await office_of(stage)
+    one, two = later(stage, -2), later(stage, -1)
+    arms = [occurrence("a", one), occurrence("a", two), occurrence("a.b", two)]
+    assert await stage.timeline.undispatched("a") == []
+    await stage.timeline.commit(office, arms=arms, disarms=[], watermark=office.watermark)
+    found = await collected(stage, stage.timeline.pull_due, 3)
+    assert await stage.timeline.undispatched("a") == [one, two]
+    assert await stage.timeline.undispatched("a.b") == [two]
+    tokens = [due.ack for due in found if isinstance(due, Due) and (due.schedule_id, due.nominal_at) == ("a", one)]
+    await stage.timeline.ack(tokens)
+    for _ in range(40):
+        if await stage.timeline.undispatched("a") == [two]:
+            break
+        await stage.sleep(0.05)
+    assert await stage.timeline.undispatched("a") == [two]

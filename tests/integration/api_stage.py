@@ -95,7 +95,8 @@ async def replica(
         api = Api(
             schedules=schedules, bucket=adapters.schedules, control=adapters.control, timeline=adapters.timeline,
             rows=rows, records=records, index=index, launcher=launcher,
-            applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), clock=clock,
+            applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
+            clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
         )  # fmt: skip
         metadata = {"replica": label, "version": VERSION, "started_at": format_instant(clock.now())}

@@ -143,7 +143,7 @@ def test_every_endpoint_is_told() -> None:
         for verb in verbs.split(",")
     }
     services: Any = type("Any", (), {"__getattr__": lambda self, name: None})()
-    assert told == set(endpoints_of(services, services, services))
+    assert told == set(endpoints_of(*[services] * 4))
 
 
 def test_every_field_is_told() -> None:

@@ -15,20 +15,24 @@ from msgspec import Struct
 from scheduler.core.errors import Internal, NotFound, ScheddError, Unsure
 from scheduler.ports.api import Answer
 from scheduler.ports.clock import Clock
+from scheduler.ports.queues import Events
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
+from scheduler.services.api.auditing import Audits
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
 from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.auditing import Auditor
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.watching import Census
+from scheduler.services.watermarks import WatermarkCopy
 from scheduler.wire import api
 from scheduler.wire.schedule import ScheduleLimits
 
@@ -59,6 +63,7 @@ class Api:
         index: ExecutionIndex,
         launcher: Launcher,
         applied: AppliedWatermark,
+        events: Events,
         clock: Clock,
         telemetry: Telemetry,
         limits: ScheduleLimits,
@@ -70,6 +75,17 @@ class Api:
         self._telemetry, self._answer_s = telemetry, answer_s
         self.discover_replicas: Discover | None = None
         runs = ManualRuns(launcher=launcher, records=records, clock=clock, claim_floor_s=claim_floor_s)
+        auditor = Auditor(
+            schedules=schedules,
+            timeline=timeline,
+            events=events,
+            rows=rows,
+            records=records,
+            first_start=WatermarkCopy(control, clock),
+            clock=clock,
+            claim_floor_s=claim_floor_s,
+        )
+        self.audits = Audits(auditor)
         self.schedules = Schedules(
             bucket=bucket,
             cache=schedules,
@@ -78,6 +94,7 @@ class Api:
             runs=runs,
             clock=clock,
             limits=limits,
+            auditor=auditor,
             ack_wait_s=ack_wait_s,
         )
         self.executions = Executions(bucket=records.bucket, index=index, clock=clock)
@@ -90,7 +107,7 @@ class Api:
             server=server,
             discover=self._discover,
         )
-        self._endpoints = endpoints_of(self.schedules, self.executions, self.status)
+        self._endpoints = endpoints_of(self.schedules, self.audits, self.executions, self.status)
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -137,7 +154,7 @@ class Api:
             raise Internal(f"{endpoint} failed inside the daemon; its log says more") from None
 
 
-def endpoints_of(schedules: Schedules, executions: Executions, status: Status) -> dict[str, Endpoint]:
+def endpoints_of(schedules: Schedules, audits: Audits, executions: Executions, status: Status) -> dict[str, Endpoint]:
     """Every endpoint of this version (contract, part 7)."""
     return {
         "schedule.put": Endpoint(api.PutSchedule, schedules.put),
@@ -148,6 +165,7 @@ def endpoints_of(schedules: Schedules, executions: Executions, status: Status) -
         "schedule.resume": Endpoint(api.Id, schedules.resume),
         "schedule.trigger": Endpoint(api.TriggerSchedule, schedules.trigger),
         "schedule.preview": Endpoint(api.PreviewSchedule, schedules.preview),
+        "schedule.audit": Endpoint(api.AuditSchedule, audits.audit),
         "execution.list": Endpoint(api.ListExecutions, executions.list),
         "execution.get": Endpoint(api.Id, executions.get),
         "status.get": Endpoint(api.Nothing, status.get),

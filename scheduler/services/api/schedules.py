@@ -23,11 +23,13 @@ from scheduler.core.previewing import PreviewedFire, fire_of, preview
 from scheduler.core.triggers import FIRST, LAST, compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
+from scheduler.services.api.auditing import past_fire
 from scheduler.services.api.changing import DELETE, LEAVE, Decide, Decision, ScheduleChanges
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.api.views import NEXT_COUNT, next_fires, schedule_item
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.auditing import Auditor
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import Known, ScheduleCache, require_valid
 from scheduler.wire import api
@@ -62,11 +64,12 @@ class Schedules:
         runs: ManualRuns,
         clock: Clock,
         limits: ScheduleLimits,
+        auditor: Auditor,
         ack_wait_s: float = ACK_WAIT_S,
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self._cache, self._rows = cache, rows
-        self._applied, self._runs, self._clock = applied, runs, clock
+        self._applied, self._runs, self._clock, self._auditor = applied, runs, clock, auditor
         self._limits, self._ack_wait_s, self._bytes_max = limits, ack_wait_s, bytes_max
         self._changes = ScheduleChanges(bucket, clock)
         self._sorted: tuple[int, list[str]] = (-1, [])
@@ -258,7 +261,15 @@ class Schedules:
                 break
             after = more[-1].nominal_at
             await asyncio.sleep(0)
-        return api.PreviewReply(fires=[_fire(each) for each in fires])
+        return api.PreviewReply(fires=[_fire(each) for each in fires], past=await self._past(request))
+
+    async def _past(self, request: api.PreviewSchedule) -> Sequence[api.Past] | None:
+        """The last occurrences of a stored schedule, as an audit judges them."""
+        if not request.last:
+            return None
+        if request.id is None or request.schedule is not UNSET:
+            raise InvalidArgument("last is for a stored schedule: give its id alone", field="last")
+        return [past_fire(each) for each in await self._auditor.latest(request.id, request.last)]
 
     async def _preview_chain(self, in_force: InForce, request: api.PreviewSchedule) -> api.PreviewReply:
         """The one that is to come: those behind it depend on the ends of runs, as its note says."""

@@ -176,7 +176,7 @@ async def test_nothing_is_written_once_the_term_is_over() -> None:
             assert leader.task.done()
             written.append(writes_of(world))
             assert all(each == written[0] for each in written), number
-    assert number > 30
+    assert number > 20
 
 
 def writes_of(world: World) -> list[int]:

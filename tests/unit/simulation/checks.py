@@ -24,7 +24,20 @@ MILLISECOND = timedelta(milliseconds=1)
 def violations(history: History) -> list[str]:
     """Everything that is wrong; an empty list if nothing is."""
     found = history.unrest()
-    checks = (_missing, _doubled, _phantoms, _illegal, _pairs, _early, _overlaps, _skips, _epochs, _clicks, _chains)
+    checks = (
+        _audited,
+        _missing,
+        _doubled,
+        _phantoms,
+        _illegal,
+        _pairs,
+        _early,
+        _overlaps,
+        _skips,
+        _epochs,
+        _clicks,
+        _chains,
+    )
     for check in checks:
         found += list(check(history))
     if not history.evil:
@@ -47,6 +60,20 @@ def _missing(history: History) -> Iterator[str]:
                 is_due = max(armed_at, fires_at) + MARGIN < following.at
                 if is_due and execution_id(schedule_id, nominal) not in records:
                     yield f"{execution_id(schedule_id, nominal)} has no record; armed {armed_at}, edited {following.at}"
+
+
+def _audited(history: History) -> Iterator[str]:
+    """Every nominal time of every schedule has a verdict, and the sum is 100 %."""
+    for schedule_id, audit in history.audits.items():
+        if "code" in audit:
+            yield f"the audit of {schedule_id} failed: {audit}"
+            continue
+        if sum(audit["verdicts"].values()) + audit["unexplained"] != audit["expected"]:
+            yield f"the audit of {schedule_id} does not add up: {audit}"
+        for each in audit["occurrences"]:
+            if each["verdict"] in ("unexplained", "pending", "claimed", "waiting"):
+                versions = _brief(history.site.journal.versions[schedule_id])
+                yield f"{schedule_id} at {each['nominal_at']} is {each['verdict']} ({each['reason']}); {versions}"
 
 
 def _nominals(version: Version, after: datetime, until: datetime) -> Iterator[datetime]:

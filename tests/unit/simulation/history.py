@@ -14,6 +14,7 @@ import msgspec
 from scheduler.core.model.execution import Kind
 from scheduler.core.model.schedule import After, Overlap
 from scheduler.core.overlap import Terms
+from scheduler.memory.clock import START
 from scheduler.wire.instants import format_instant
 from tests.unit.simulation.site import Replica, Site
 from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
@@ -231,6 +232,8 @@ class History:
         self.closed_at: datetime | None = None
         self.stopped: list[str] = []
         """Chains that did not go on in peace."""
+        self.audits: dict[str, Any] = {}
+        """What an audit said of each schedule in the end."""
 
     async def run(self) -> None:
         nemesis = asyncio.ensure_future(self.nemesis.run())
@@ -254,6 +257,7 @@ class History:
         await self._quiet()
         for each in self.workers:
             await each.end()
+        await self._audit()
         for replica in self.site.alive:
             await replica.stop()
 
@@ -284,6 +288,13 @@ class History:
             )
             left = [each for each in left if ended[each] < 2]
         return left
+
+    async def _audit(self) -> None:
+        """Ask whoever is there what became of everything."""
+        (wiring, *_) = [each.wiring for each in self.site.alive if each.wiring is not None]
+        for schedule_id in self.client.schedules:
+            body = msgspec.json.encode({"id": schedule_id, "since": format_instant(START - timedelta(minutes=1))})
+            self.audits[schedule_id] = msgspec.json.decode((await wiring.api.answer("schedule.audit", body)).body)
 
     async def _quiet(self) -> None:
         until = self.site.now() + timedelta(seconds=QUIET_MAX_S)

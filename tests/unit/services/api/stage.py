@@ -62,6 +62,7 @@ class Stage:
         slots = SlotKeeper(self.rows)
         records = Records(self.executions, self.telemetry, claim_floor_s=CLAIM_FLOOR_S)
         events = MemoryEvents(self.server)
+        self.events = events
         settlement = Settlement(slots, events, self.clock, lambda _: True, self.telemetry)
         launcher = Launcher(
             records=records, slots=slots, queues=self.queues, settlement=settlement, clock=self.clock,
@@ -69,7 +70,7 @@ class Stage:
         )  # fmt: skip
         return Api(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
-            rows=self.rows, records=records, index=self.index, launcher=launcher, applied=self.applied,
+            rows=self.rows, records=records, index=self.index, launcher=launcher, applied=self.applied, events=events,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
         )  # fmt: skip

@@ -13,7 +13,10 @@ from scheduler.wire import api
 from tests.unit.services.api.stage import Stage, error_body
 
 CONTRACT = {
-    *(f"schedule.{verb}" for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger", "preview")),
+    *(
+        f"schedule.{verb}"
+        for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger", "preview", "audit")
+    ),
     *("execution.list", "execution.get", "status.get"),
 }
 

@@ -1,0 +1,105 @@
+"""Events as evidence: what they say about a schedule's past, read and written in one place (mechanisms.md, part 8).
+
+applied   {generation, effective_from, planned_until, applied_until, definition, calendars, tzdata}
+deleted   {generation, effective_from, planned_until, applied_until}
+invalid   the same, and error
+verdicts  {from, to, count, verdict, reason, generation}: one verdict for `count` nominal times, the first and the last
+          of which are `from` and `to`; what lies between and has a record has the record's verdict
+
+`planned_until` and `applied_until` are the watermark at which the change was applied: how far what was in force before
+it had been planned, and up to which revision changes had been applied at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from scheduler.core.auditing import Change, VerdictRange
+from scheduler.core.dispatching import InForce
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.model.schedule import Definition
+from scheduler.core.triggers import compile_trigger
+from scheduler.wire.instants import format_instant, parse_instant, parse_optional
+from scheduler.wire.schedule import ScheduleLimits, parse_schedule
+
+APPLIED, DELETED, INVALID, VERDICTS = "applied", "deleted", "invalid", "verdicts"
+CHANGES = (APPLIED, DELETED, INVALID)
+_ANY = ScheduleLimits(payload_bytes_max=2**31, minimum_interval=timedelta(0))  # it was within the limits of its time
+
+
+class _Change(Struct):
+    generation: int
+    effective_from: str
+    planned_until: str | None = None
+    applied_until: int | None = None
+    definition: Any = None
+
+
+class _Range(Struct):
+    first: str = msgspec.field(name="from")
+    last: str = msgspec.field(name="to")
+    count: int
+    verdict: str
+    reason: str = ""
+    generation: int = 0
+
+
+def read_change(schedule_id: str, kind: str, data: dict[str, Any]) -> Change:
+    """From the data of an event of one of `CHANGES`. Raises InvalidArgument for what cannot be read any more."""
+    told = _converted(data, _Change)
+    at = parse_instant(told.effective_from, field="effective_from")
+    in_force = None
+    if kind == APPLIED:
+        schedule = parse_schedule(schedule_id, msgspec.json.encode(told.definition), _ANY)
+        definition = Definition(schedule=schedule, generation=told.generation, effective_at=at)
+        in_force = InForce(definition, compile_trigger(schedule))
+    return Change(
+        generation=told.generation,
+        at=at,
+        in_force=in_force,
+        reason="edited" if kind == APPLIED else kind,
+        planned_until=parse_optional(told.planned_until, field="planned_until"),
+        applied_until=told.applied_until,
+    )
+
+
+def read_range(data: dict[str, Any]) -> VerdictRange:
+    """From the data of an event `verdicts`. Raises InvalidArgument."""
+    told = _converted(data, _Range)
+    return VerdictRange(
+        first=parse_instant(told.first, field="from"),
+        last=parse_instant(told.last, field="to"),
+        count=told.count,
+        verdict=told.verdict,
+        reason=told.reason,
+        generation=told.generation,
+    )
+
+
+def range_data(nominals: Sequence[datetime], *, verdict: str, reason: str, generation: int) -> dict[str, object]:
+    """The data of an event `verdicts` about these nominal times, which ascend."""
+    return {
+        "from": format_instant(nominals[0]),
+        "to": format_instant(nominals[-1]),
+        "count": len(nominals),
+        "verdict": verdict,
+        "reason": reason,
+        "generation": generation,
+    }
+
+
+def range_id(schedule_id: str, data: dict[str, object]) -> str:
+    """The id of such an event: the same for the same decision, however often it is repeated."""
+    return f"verdicts-{schedule_id}-{data['generation']}-{data['from']}-{data['verdict']}-{data['reason']}"
+
+
+def _converted(data: dict[str, Any], kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.ValidationError, RecursionError) as problem:
+        raise InvalidArgument(f"evidence: {problem}") from None
