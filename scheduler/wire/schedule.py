@@ -13,14 +13,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from scheduler.core.calendars import CalendarOf, no_calendars
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
 from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
-from scheduler.core.previewing import clock_warnings
+from scheduler.core.previewing import WARNINGS_MAX, clock_warnings
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
+from scheduler.core.triggers.cron_text import long_step
 from scheduler.wire import schedule_values as read
 from scheduler.wire import schedule_when as when
 from scheduler.wire.headers import is_reserved
@@ -296,6 +298,10 @@ def warnings_for(
         )
     if schedule.max_running is not None and schedule.overlap is Overlap.SKIP:
         warnings.append("max_running has no effect with overlap skip, which allows one run: use overlap allow")
+    if isinstance(schedule.trigger, Cron):
+        plain = (text for text in schedule.trigger.expressions if "@" not in text)
+        steps = (f"cron {text!r:.120}: {told}" for text in plain if (told := long_step(text)))
+        warnings += islice(steps, WARNINGS_MAX)
     if now is not None:
         warnings += _warnings_of_time(schedule, compile_trigger(schedule, calendar_of), now)
     return warnings

@@ -92,7 +92,8 @@ def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) ->
         case Windowed():
             return clock_changes(trigger.inner, *trigger.within(after, until))
         case Excluded() | Moved():
-            return clock_changes(trigger.inner, after, until)
+            changes = clock_changes(trigger.inner, after, until)
+            return [(at, note) for at, note in changes if not trigger.exclusions.holds(at)]
         case _:
             return []
 

@@ -36,6 +36,7 @@ SHORTCUTS: Final = {
 _FIELDS: Final = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY, YEAR)
 _PRINTABLE: Final = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
 _HASH: Final = re.compile(r"(?:^|[\s,+])h", re.ASCII)
+_STARRED: Final = re.compile(r"(?:^|,)\*/([0-9]{1,4})(?=,|$)", re.ASCII)
 _ZONE: Final = re.compile(r"\s*(?:CRON_TZ|TZ)=(\S*)\s*(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
@@ -67,6 +68,17 @@ def read_cron(expression: str, schedule_id: str, *, field: str = "cron") -> Cron
         return _read(_split(expression), schedule_id)
     except Refused as refusal:
         raise InvalidArgument(f"{expression!r:.120} {refusal}", field=field) from None
+
+
+def long_step(expression: str) -> str | None:
+    """What is valid and probably not meant: the first step from `*` that is longer than its field, in a sentence."""
+    _, rest = split_zone(expression)
+    for text, kind in zip(_split(rest), _FIELDS, strict=True):
+        for step in _STARRED.findall(text):
+            if int(step) > kind.top - kind.lowest:
+                told = f"*/{step} for the {kind.name} is {kind.lowest} alone, since each field starts anew"
+                return f"{told}: for an interval of that length use every"
+    return None
 
 
 def _split(expression: str) -> list[str]:

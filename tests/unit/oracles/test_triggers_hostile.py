@@ -81,7 +81,7 @@ def tried(document: dict[str, Any]) -> bool:
         assert len(refused.message) < 400
         return False
     trigger = compile_trigger(schedule)
-    assert len(warnings_for(schedule, 30.0, now=NOW)) <= 21
+    assert len(warnings_for(schedule, 30.0, now=NOW)) <= 41
     following, previous = trigger.next_after(NOW), trigger.previous_before(NOW)
     if following is not None:
         assert following > NOW

@@ -512,3 +512,26 @@ def test_warning_for_a_window_that_is_over_or_empty() -> None:
     (never,) = warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:01Z"}), 30.0, now=now)
     assert "never fire at all" in never
     assert warnings_for(parse({**BASE, "starts_at": "2150-12-31T00:00:00Z"}), 30.0, now=now) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "step"),
+    [("*/90 * * * *", "*/90 for the minute is 0"), ("TZ=UTC 0 0 */45,* * *", "*/45 for the day is 1")],
+)
+def test_warning_for_a_step_longer_than_its_field(expression: str, step: str) -> None:
+    """A step that leaves one value is told: who writes */90 means every 90 minutes and would get every hour."""
+    [warning] = warnings_for(parse({**NO_TRIGGER, "cron": expression}), 30.0)
+    assert step in warning
+
+
+@pytest.mark.parametrize("expression", ["*/30 */23 */30 */11 */6", "@daily", "@every 90m", "0 5/59 * * *"])
+def test_no_warning_for_steps_within_their_field(expression: str) -> None:
+    """The longest step that has two values, shortcuts and steps from a number are as they were meant."""
+    assert warnings_for(parse({**NO_TRIGGER, "cron": expression}), 30.0) == []
+
+
+def test_no_warning_for_clocks_on_an_excluded_day() -> None:
+    """What does not fire on the day that clocks change is not warned about."""
+    crons = {"cron": "30 2 * * *", "timezone": "Europe/Berlin", "exclude": ["* * * * 0"]}
+    saved = parse({**NO_TRIGGER, **crons})
+    assert warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC)) == []
