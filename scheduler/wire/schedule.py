@@ -19,10 +19,24 @@ from typing import Any, Final
 from scheduler.core.calendars import CalendarOf, no_calendars
 from scheduler.core.durations import format_duration
 from scheduler.core.errors import InvalidArgument, PayloadTooLarge
-from scheduler.core.model.schedule import After, At, Backoff, CatchUp, Cron, Every, Manual, Overlap, Schedule
+from scheduler.core.model.schedule import (
+    EPOCH,
+    After,
+    At,
+    Backoff,
+    CatchUp,
+    Cron,
+    Every,
+    EveryDays,
+    Manual,
+    Overlap,
+    RRule,
+    Schedule,
+)
 from scheduler.core.previewing import WARNINGS_MAX, clock_warnings
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.core.triggers.cron_text import long_step
+from scheduler.core.zones import zone_of
 from scheduler.wire import schedule_values as read
 from scheduler.wire import schedule_when as when
 from scheduler.wire.headers import is_reserved
@@ -278,7 +292,7 @@ def _check_rate(schedule: Schedule, limits: ScheduleLimits, calendar_of: Calenda
     """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
     gap = shortest_gap(compile_trigger(schedule, calendar_of))
     if gap is not None and gap < limits.minimum_interval:
-        field = {Every: "every", After: "after"}.get(type(schedule.trigger), "cron")
+        field = {Every: "every", After: "after", RRule: "rrule"}.get(type(schedule.trigger), "cron")
         found, least = format_duration(gap), format_duration(limits.minimum_interval)
         several = isinstance(schedule.trigger, Cron) and len(schedule.trigger.expressions) > 1
         told = f"{field} fires twice within {found}" if several else f"{field} fires every {found}"
@@ -312,7 +326,18 @@ def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetim
         return []
     if trigger.next_after(now) is None and not _is_late(schedule, trigger, now):
         return [f"this schedule will never fire {_why_never(schedule, trigger, now)}"]
-    return clock_warnings(trigger, after=now)
+    return [*_warnings_of_anchor(schedule), *clock_warnings(trigger, after=now)]
+
+
+def _warnings_of_anchor(schedule: Schedule) -> list[str]:
+    """Days of the calendar count from midnight UTC unless an anchor says otherwise: elsewhere that is no midnight."""
+    if not isinstance(schedule.trigger, EveryDays) or schedule.trigger.anchor != EPOCH:
+        return []
+    local = zone_of(schedule.timezone).local(EPOCH)
+    if not (local.hour or local.minute or local.second):
+        return []
+    shown = f"every counts from 1970-01-01T00:00:00Z and so fires at {local:%H:%M} in {schedule.timezone}"
+    return [f"{shown}: give an anchor for another time of day"]
 
 
 def _why_never(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> str:

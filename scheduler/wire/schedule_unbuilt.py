@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import EveryDays, Overlap, RRule, Schedule
+from scheduler.core.model.schedule import Overlap, Schedule
 
 _UNBUILT_OVERLAPS: Final = frozenset({Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER})
 
@@ -22,8 +22,6 @@ def check_built(schedule: Schedule) -> None:
 
 
 NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
-    "rrule": lambda schedule: isinstance(schedule.trigger, RRule),
-    "every": lambda schedule: isinstance(schedule.trigger, EveryDays),
     "max_fires": lambda schedule: schedule.max_fires is not None,
     "overlap": lambda schedule: schedule.overlap in _UNBUILT_OVERLAPS,
     "start_deadline": lambda schedule: schedule.start_deadline is not None,
@@ -31,5 +29,4 @@ NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
 }
 _NAMES: Final = {
     "overlap": "overlap cancel_other and terminate_other",
-    "every": "every in days or weeks (d, w)",
 }

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from dateutil.rrule import rrulestr
-
 from scheduler.core.calendars import is_cron
 from scheduler.core.durations import has_civil_units
 from scheduler.core.errors import InvalidArgument
@@ -26,6 +24,7 @@ from scheduler.core.model.schedule import (
     Trigger,
     Twice,
 )
+from scheduler.core.triggers.rrule_text import COUNT_MAX, read_rrule
 from scheduler.wire import schedule_values as read
 from scheduler.wire.ids import check_calendar_name
 
@@ -36,6 +35,7 @@ WHEN_FIELDS: Final = (
     *("exclude", "on_excluded"),
 )
 EXPRESSIONS_MAX: Final = 64
+RULES_MAX: Final = 16
 INSTANTS_MAX: Final = 1000
 EXCLUSIONS_MAX: Final = 64
 FIRES_MAX: Final = 10**9
@@ -94,24 +94,16 @@ def _after(value: Any, document: Mapping[str, Any]) -> After:
 
 
 def _rrule(value: Any, document: Mapping[str, Any]) -> RRule:
-    rules = []
-    for rule in read.one_or_more(value, "rrule", most=EXPRESSIONS_MAX):
+    rules, counted = [], 0
+    for rule in read.one_or_more(value, "rrule", most=RULES_MAX):
         line = read.text(rule, "rrule", longest=1024, lines=True)
         if "DTSTART" in line.upper():
             raise InvalidArgument("rrule holds a DTSTART: put that instant into the field anchor", field="rrule")
-        if not any(_is_rrule(line, start) for start in (EPOCH, EPOCH.replace(tzinfo=None))):
-            raise InvalidArgument(f"rrule {line[:60]!r} is not a rule of RFC 5545", field="rrule")
+        counted += read_rrule(line).count or 0
         rules.append(line)
+    if counted > COUNT_MAX:
+        raise InvalidArgument(f"rrule counts {counted} occurrences in all, more than {COUNT_MAX}", field="rrule")
     return RRule(tuple(rules), _anchor(document))
-
-
-def _is_rrule(line: str, start: datetime) -> bool:
-    """Whether it reads from this start: UNTIL is in UTC or local, and the library wants a start of the same kind."""
-    try:
-        rrulestr(line, dtstart=start)
-    except Exception:  # the library raises whatever it trips over
-        return False
-    return True
 
 
 def _anchor(document: Mapping[str, Any]) -> datetime | None:

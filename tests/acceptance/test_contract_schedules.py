@@ -36,6 +36,9 @@ VALID: dict[str, dict[str, Any]] = {
     "every": {**WHAT, "every": "1h30m"},
     "every-anchored": {**WHAT, "every": "168h", "anchor": "2026-01-05T09:00:00+01:00"},
     "every-second": {**WHAT, "every": "1s", "paused": True},
+    "every-week": {**WHAT, "every": "2w"},
+    "rrule": {**WHAT, "rrule": "FREQ=YEARLY;BYHOUR=9", "anchor": "2026-01-01T09:00:00Z"},
+    "rrule-list": {**WHAT, "rrule": ["FREQ=YEARLY", "FREQ=YEARLY;BYDAY=1MO"]},
     "at": {**WHAT, "at": "2190-01-01T00:00:00.1239+14:00"},
     "at-list": {**WHAT, "at": ["2190-01-01T00:00:00Z", "2191-01-01T00:00:00-05:00"]},
     "manual": HAND,
@@ -121,6 +124,9 @@ INVALID: dict[str, tuple[Any, str]] = {
     "every-negative": ({**WHAT, "every": "-1m"}, "every"),
     "every-fast": ({**WHAT, "every": "999ms"}, "every"),
     "every-cron-fast": ({**WHAT, "cron": "@every 100ms"}, "cron"),
+    "every-mixed": ({**WHAT, "every": "1d12h"}, "every"),
+    "rrule-never": ({**WHAT, "rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, "rrule"),
+    "rrule-no-anchor": ({**WHAT, "rrule": "FREQ=DAILY;COUNT=3"}, "anchor"),
     "every-ages": ({**WHAT, "every": "100000h"}, "ten years"),
     "anchor-alone": ({**YEARLY, "anchor": "2026-01-01T00:00:00Z"}, "anchor"),
     "anchor-bad": ({**WHAT, "every": "1m", "anchor": "monday"}, "anchor"),
@@ -193,8 +199,6 @@ INVALID: dict[str, tuple[Any, str]] = {
 
 UNBUILT: dict[str, dict[str, Any]] = {
     "after": {**WHAT, "after": "5m"},
-    "rrule": {**WHAT, "rrule": "FREQ=DAILY;BYHOUR=9", "anchor": "2026-01-01T09:00:00Z"},
-    "rrule-list": {**WHAT, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"]},
     "max-fires": {**YEARLY, "max_fires": 3},
     "buffer-one": {**YEARLY, "overlap": "buffer_one"},
     "buffer-all": {**YEARLY, "overlap": "buffer_all"},
@@ -203,9 +207,6 @@ UNBUILT: dict[str, dict[str, Any]] = {
     "latest": {**YEARLY, "overlap": "latest"},
     "start-deadline": {**YEARLY, "start_deadline": "10s"},
     "deadline": {**YEARLY, "deadline": "1h"},
-    "every-day": {**WHAT, "every": "1d"},
-    "every-week": {**WHAT, "every": "2w"},
-    "every-mixed": {**WHAT, "every": "1d12h"},
     "cron-every-day": {**WHAT, "cron": "@every 1d"},
 }
 

@@ -14,6 +14,7 @@ from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import After, At, Cron, Dst, Every, EveryDays, Manual, OnExcluded, RRule, Schedule
 from scheduler.core.triggers.base import EPOCH, FIRST, LAST, CompiledTrigger
 from scheduler.core.triggers.chained import Chained
+from scheduler.core.triggers.civil import CivilDays
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_text import read_cron, split_zone, uses_hash
 from scheduler.core.triggers.excluded import Excluded, Moved
@@ -21,6 +22,7 @@ from scheduler.core.triggers.exclusions import exclusions_of
 from scheduler.core.triggers.gaps import shortest_gap
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
+from scheduler.core.triggers.rrule import compile_rrule
 from scheduler.core.triggers.union import Union
 from scheduler.core.triggers.walls import WallTrigger
 from scheduler.core.triggers.windowed import Windowed, windowed
@@ -67,18 +69,23 @@ def _without_excluded(inner: CompiledTrigger, schedule: Schedule, calendar_of: C
 def _compile_rule(schedule: Schedule) -> CompiledTrigger:
     match schedule.trigger:
         case Cron(expressions):
-            parts = tuple(_compile_cron(text, schedule) for text in expressions)
-            return parts[0] if len(parts) == 1 else Union(parts)
+            return _united([_compile_cron(text, schedule) for text in expressions])
         case Every(interval, anchor):
             return Interval(interval, anchor)
         case At(instants):
             return Once(instants)
         case After(delay):
             return Chained(delay)
-        case EveryDays() | RRule():
-            raise InvalidArgument("this trigger is not supported yet")
+        case EveryDays(days, anchor):
+            return CivilDays(days, anchor, zone_of(schedule.timezone), schedule.dst)
+        case RRule(rules, start):
+            return _united([compile_rrule(text, start, schedule.timezone, schedule.dst) for text in rules])
         case Manual():
             return _NEVER
+
+
+def _united(parts: list[CompiledTrigger]) -> CompiledTrigger:
+    return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
 
 def clock_changes(trigger: CompiledTrigger, after: datetime, until: datetime) -> list[tuple[datetime, str]]:

@@ -17,15 +17,18 @@ from typing import Final, NamedTuple
 
 from scheduler.core.triggers.base import MILLISECOND, SECOND, CompiledTrigger
 from scheduler.core.triggers.chained import Chained
+from scheduler.core.triggers.civil import CivilDays
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.cron_calendar import DAY_S
 from scheduler.core.triggers.excluded import Excluded, Moved
 from scheduler.core.triggers.interval import Interval
+from scheduler.core.triggers.rrule import RuleTrigger
 from scheduler.core.triggers.union import Union
 from scheduler.core.triggers.windowed import Windowed
 
 STEPS_MAX: Final = 10_000
 _WALK_FROM: Final = datetime(2027, 1, 1, tzinfo=UTC)
+_WALK_UNTIL: Final = datetime(2037, 1, 1, tzinfo=UTC)  # a step of a rare rule may be a search through a century
 
 
 def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
@@ -36,8 +39,10 @@ def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
     match trigger:
         case CronTrigger():
             return timedelta(seconds=_of_cron(trigger))
-        case Interval():
+        case Interval() | CivilDays():
             return trigger.interval
+        case RuleTrigger():
+            return trigger.shortest_gap()
         case Chained():
             return trigger.delay
         case Union():
@@ -82,7 +87,7 @@ def _between(one: CompiledTrigger, other: CompiledTrigger, steps: int) -> timede
     shortest, at = timedelta.max, one.next_after(_WALK_FROM)
     for _ in range(steps):
         following = None if at is None else other.next_after(at)
-        if at is None or following is None:
+        if at is None or following is None or at > _WALK_UNTIL:
             break
         shortest = min(shortest, following - at)
         at = one.next_after(at)

@@ -19,9 +19,11 @@ from scheduler.core.model.schedule import (
     Cron,
     Dst,
     Every,
+    EveryDays,
     Gap,
     Manual,
     Overlap,
+    RRule,
     Schedule,
     Twice,
 )
@@ -98,6 +100,28 @@ ACCEPTED: dict[str, tuple[dict[str, Any], str, Any]] = {
         "trigger",
         At((datetime(2026, 11, 21, 8, tzinfo=UTC), datetime(2026, 11, 22, 8, tzinfo=UTC))),
     ),
+    "rrule until, in UTC": (
+        {**NO_TRIGGER, "rrule": "FREQ=DAILY;UNTIL=20271231T000000Z"},
+        "trigger",
+        RRule(("FREQ=DAILY;UNTIL=20271231T000000Z",)),
+    ),
+    "rrule until, local": (
+        {**NO_TRIGGER, "rrule": "RRULE:FREQ=DAILY;UNTIL=20271231T000000"},
+        "trigger",
+        RRule(("RRULE:FREQ=DAILY;UNTIL=20271231T000000",)),
+    ),
+    "rrule list": (
+        {**NO_TRIGGER, "rrule": ["FREQ=DAILY;COUNT=3", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
+        "trigger",
+        RRule(("FREQ=DAILY;COUNT=3", "FREQ=WEEKLY;BYDAY=MO"), datetime(2026, 1, 1, tzinfo=UTC)),
+    ),
+    "every day": ({**BASE, "every": "1d"}, "trigger", EveryDays(1)),
+    "every two weeks": (
+        {**BASE, "every": "2w", "anchor": "2026-01-01T09:00:00+01:00"},
+        "trigger",
+        EveryDays(14, datetime(2026, 1, 1, 8, tzinfo=UTC)),
+    ),
+    "every 24 hours": ({**BASE, "every": "24h"}, "trigger", Every(timedelta(hours=24))),
     "manual": ({**NO_TRIGGER, "manual": True}, "trigger", Manual()),
     "timezone": ({**BASE, "timezone": "Asia/Kathmandu"}, "timezone", "Asia/Kathmandu"),
     "dst default": ({**BASE, "dst": {"gap": "next", "overlap": "first"}}, "dst", Dst()),
@@ -172,12 +196,6 @@ def test_accepted(case: str) -> None:
 
 
 NOT_YET: dict[str, dict[str, Any]] = {
-    "rrule": {**NO_TRIGGER, "rrule": "FREQ=DAILY;COUNT=3"},
-    "rrule until, in UTC": {**NO_TRIGGER, "rrule": "FREQ=DAILY;UNTIL=20271231T000000Z"},
-    "rrule until, local": {**NO_TRIGGER, "rrule": "RRULE:FREQ=DAILY;UNTIL=20271231T000000"},
-    "rrule list": {**NO_TRIGGER, "rrule": ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO"], "anchor": "2026-01-01T00:00:00Z"},
-    "every": {**BASE, "every": "1d"},
-    "every in weeks": {**BASE, "every": "2w"},
     "max_fires": {**BASE, "max_fires": 3},
     "start_deadline": {**BASE, "start_deadline": "1m"},
     "deadline": {**BASE, "deadline": "1h"},
@@ -228,7 +246,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "at nested": ({**NO_TRIGGER, "at": [["2026-11-21T08:00:00Z"]]}, "at", "must be an instant"),
     "manual false": ({**NO_TRIGGER, "manual": False}, "manual", "must be true"),
     "manual 1": ({**NO_TRIGGER, "manual": 1}, "manual", "must be true"),
-    "bad rrule": ({**NO_TRIGGER, "rrule": "FREQ=SOMETIMES"}, "rrule", "RFC 5545"),
+    "bad rrule": ({**NO_TRIGGER, "rrule": "FREQ=SOMETIMES"}, "rrule", "MINUTELY"),
+    "rrule that counts from nowhere": ({**NO_TRIGGER, "rrule": "FREQ=DAILY;COUNT=3"}, "anchor", "as anchor"),
+    "rrule that never fires": ({**NO_TRIGGER, "rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, "rrule", "never fires"),
+    "too many rrules": ({**NO_TRIGGER, "rrule": ["FREQ=DAILY"] * 17}, "rrule", "1 to 16"),
+    "rrules that count too much": (
+        {**NO_TRIGGER, "rrule": ["FREQ=DAILY;COUNT=6000"] * 2, "anchor": "2026-01-01T00:00:00Z"},
+        "rrule",
+        "12000 occurrences in all",
+    ),
+    "every of days and hours": ({**BASE, "every": "1d12h"}, "every", "mixes days"),
+    "every of half a day": ({**BASE, "every": "0.5d"}, "every", "mixes days"),
     "rrule with a start": (
         {**NO_TRIGGER, "rrule": "DTSTART;TZID=/etc/passwd:20270101T000000\nFREQ=DAILY"},
         "rrule",
@@ -497,6 +525,18 @@ def test_many_warnings_for_clock_changes_are_few() -> None:
     warnings = warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC))
     assert "2027-03-28 02:00 does not exist in Europe/Berlin; fires at 03:00" in warnings
     assert len(warnings) <= 21
+
+
+def test_warning_for_days_that_begin_at_an_odd_time() -> None:
+    """Days without an anchor count from midnight UTC, which is another time of day elsewhere: told with the fix."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    days = {**BASE, "every": "1d"}
+    (odd,) = warnings_for(parse({**days, "timezone": "Asia/Kathmandu"}), 30.0, now=now)
+    assert "fires at 05:30 in Asia/Kathmandu" in odd
+    assert "anchor" in odd
+    assert warnings_for(parse(days), 30.0, now=now) == []
+    anchored = {**days, "timezone": "Asia/Kathmandu", "anchor": "2027-01-01T00:00:00+05:45"}
+    assert warnings_for(parse(anchored), 30.0, now=now) == []
 
 
 def test_warning_for_a_window_that_is_over_or_empty() -> None:
