@@ -184,7 +184,7 @@ def commands() -> list[str]:
 def test_shell_parses(line: str) -> None:
     """Each command line is one for sh; each schedd and schedctl command in it exists, with its options."""
     subprocess.run(["sh", "-n", "-c", line], check=True)
-    for command in re.split(r"&&|;", line):
+    for command in re.split(r"&&|; ", line):
         program, *arguments = shlex.split(command)
         app = {"schedctl": schedctl, "schedd": schedd}.get(Path(program).name)
         if app is not None:

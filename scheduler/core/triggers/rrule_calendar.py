@@ -339,7 +339,8 @@ class ChosenWalls:
         return [days[day] * DAY_S + _time_at(self._times, time) for day, time in places]
 
     def _period(self, day: int) -> tuple[int, int]:
-        """First and last day of the week, month or year that holds the day."""
+        """First and last day of the week, month or year that holds the day, or the day nearest to it that counts."""
+        day = min(max(day, _FIRST_DAY), _LAST_DAY)
         if self._rule.freq is Freq.WEEKLY:
             start = week_start(day, self._rule.wkst)
             return start, start + 6
