@@ -17,7 +17,9 @@ from scheduler.services.applied import AppliedWatermark
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.executions import ExecutionIndex
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.housekeeping import Housekeeper
+from scheduler.services.late import Late
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
@@ -137,6 +139,7 @@ class Wiring:
             schedules=self.schedules,
             records=self.records,
             launcher=self.launcher,
+            late_ones=LateOnes(self.rows),
             settlement=self.settlement,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -188,7 +191,7 @@ class Wiring:
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
-        duties = (self.planner, self.reconciler, self.housekeeper, self.schema)
+        duties = (self.planner, self.late, self.reconciler, self.housekeeper, self.schema)
         await run_together(*(duty.run(tenure) for duty in duties))
 
     @cached_property
@@ -215,6 +218,19 @@ class Wiring:
             telemetry=self.telemetry,
             horizon=timedelta(seconds=self.settings.horizon_s),
             not_before=self.watermark_copy.since,
+            checkpoints=self.checkpoints,
+        )
+
+    @cached_property
+    def late(self) -> Late:
+        return Late(
+            rows=self.rows,
+            schedules=self.schedules,
+            records=self.records,
+            launcher=self.launcher,
+            events=self.adapters.events,
+            clock=self.clock,
+            telemetry=self.telemetry,
             checkpoints=self.checkpoints,
         )
 

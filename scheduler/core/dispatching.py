@@ -1,7 +1,8 @@
 """What happens at the instant: a due message is decided again, against the schedule as it is now.
 
 A generation mismatch alone is no verdict. If the definition in force still yields the nominal time, it fires, whoever
-armed it; otherwise the occurrence is superseded. How late it is makes no difference here.
+armed it; otherwise the occurrence is superseded. One that is too late, by the definition's own measure, is left to
+the leader, who decides about all late ones of a schedule together (`core.catch_up`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
 
+from scheduler.core.catch_up import is_late
 from scheduler.core.firing import fire_time, is_coalesced
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
@@ -39,13 +41,20 @@ class Close(Struct, frozen=True):
     execution: Execution
 
 
+class Late(Struct, frozen=True):
+    """Left to catch-up, unless it has a record: then that goes on. Otherwise as `Fire`."""
+
+    execution: Execution
+    schedule: Schedule
+
+
 class TooEarly(Struct, frozen=True):
     """Hand the message back for this long."""
 
     delay: timedelta
 
 
-Decision = Fire | Close | TooEarly
+Decision = Fire | Late | Close | TooEarly
 
 
 def decide_dispatch(
@@ -73,7 +82,7 @@ def decide_dispatch(
         return Close(_closed(execution, State.PAUSED, "paused", now))
     if is_coalesced(in_force.trigger, occurrence.nominal_at):
         return Close(_closed(execution, State.SKIPPED, "coalesced", now))
-    return Fire(execution, schedule)
+    return (Late if is_late(schedule, fire_at, now) else Fire)(execution, schedule)
 
 
 def _fire_at(occurrence: Occurrence, in_force: InForce | None) -> datetime:
@@ -92,10 +101,12 @@ def claim(
     now: datetime,
     kind: Kind = Kind.AUTO,
     overlap: Overlap | None = None,
+    note: str | None = None,
 ) -> Execution:
     """A new execution of a definition, in state `claimed`: everything a repeat needs to come to the same task.
 
-    `overlap`: the policy for this run alone, where it is not to be the schedule's.
+    `overlap`: the policy for this run alone, where it is not to be the schedule's. `note`: how it came to be, if not at
+    its instant.
     """
     schedule = definition.schedule
     return Execution(
@@ -116,7 +127,7 @@ def claim(
         retention_s=max(schedule.retention_age, occurrence.nominal_at - occurrence.fire_at).total_seconds(),
         overlap=overlap,
         claimed_at=now,
-        history=(HistoryEntry(now, State.CLAIMED),),
+        history=(HistoryEntry(now, State.CLAIMED, note),),
     )
 
 

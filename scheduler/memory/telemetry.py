@@ -70,8 +70,8 @@ class RecordingTelemetry:
     def dispatched(self, *, batch: int) -> None:
         self._note("dispatched", batch=batch)
 
-    def verdict(self, *, verdict: str, reason: str) -> None:
-        self._note("verdict", verdict=verdict, reason=reason)
+    def verdict(self, *, verdict: str, reason: str, count: int = 1) -> None:
+        self._note("verdict", verdict=verdict, reason=reason, count=count)
 
     def lateness(self, seconds: float) -> None:
         self._note("lateness", seconds=seconds)

@@ -3,7 +3,8 @@
 Batches of due messages are worked on side by side (at most `BATCHES_MAX`). Each is decided only after the schedule
 cache is proven fresh by a leader read made *after* the batch arrived: a paused or deleted schedule is never decided
 from yesterday's cache. A message is acknowledged when its verdict is stored, and handed back otherwise. One that breaks
-our own code is found and set apart for a while, so that the rest of its batch goes on.
+our own code is found and set apart for a while, so that the rest of its batch goes on. What is late is left to the
+leader (`services.handing_over`), one write per schedule, unless it has a record: that goes on as always.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.core.dispatching import Close, Fire, TooEarly, decide_dispatch, superseded
+from msgspec import Struct
+
+from scheduler.core.dispatching import Close, Fire, Late, TooEarly, decide_dispatch, superseded
 from scheduler.core.errors import Conflict, ScheddError
 from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Execution
@@ -26,6 +29,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Due, Poison, Timeline
 from scheduler.services.chains import Chains
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.records import Records, Stored
 from scheduler.services.schedules import ScheduleCache
@@ -41,6 +45,14 @@ BROKEN_DELAY_S = 30.0
 EARLY_WAIT_MAX_S = 30.0  # a clock that is wrong now may be right by then
 
 
+class SortedOut(Struct):
+    """A batch, by what becomes of it; keys are execution ids."""
+
+    fires: dict[str, Candidate]
+    late: dict[str, Candidate]
+    closes: dict[str, Execution]
+
+
 class Dispatcher:
     """Pulls and dispatches until cancelled."""
 
@@ -51,6 +63,7 @@ class Dispatcher:
         schedules: ScheduleCache,
         records: Records,
         launcher: Launcher,
+        late_ones: LateOnes,
         settlement: Settlement,
         clock: Clock,
         telemetry: Telemetry,
@@ -60,7 +73,7 @@ class Dispatcher:
     ) -> None:
         self._chains = chains
         self._timeline, self._schedules, self._records = timeline, schedules, records
-        self._launcher, self._settlement = launcher, settlement
+        self._launcher, self._late_ones, self._settlement = launcher, late_ones, settlement
         self._clock, self._telemetry = clock, telemetry
         self._batch = batch
         self._checkpoints = checkpoints or NoCheckpoints()
@@ -134,30 +147,32 @@ class Dispatcher:
         await self._schedules.fresh()
         self._telemetry.dispatched(batch=len(batch))
         now = self._clock.now()
-        fires: dict[str, Candidate] = {}
-        closes: dict[str, Execution] = {}
+        sorted_out = SortedOut({}, {}, {})
         tokens: dict[str, list[str]] = {}
         early: list[tuple[TooEarly, str]] = []
         for due in batch:
             if isinstance(due, Poison):
                 await self._drop(due)
                 continue
-            found = self._decide(due, now, fires, closes)
+            found = self._decide(due, now, sorted_out)
             if isinstance(found, TooEarly):
                 early.append((found, due.ack))
             else:
                 tokens.setdefault(found, []).append(due.ack)
         await self._start_chains(fires, closes, now)
         await self._hold_back(early)
-        done = {*await self._close(list(closes.values())), *await self._fire(list(fires.values()))}
+        handed_over = await self._hand_over(sorted_out)
+        done = {
+            *handed_over,
+            *await self._close(list(sorted_out.closes.values())),
+            *await self._fire(list(sorted_out.fires.values())),
+        }
         await self._timeline.ack([token for each, held in tokens.items() if each in done for token in held])
         again = [token for each, held in tokens.items() if each not in done for token in held]
         if again:
             await self._timeline.later(again, RETRY_DELAY_S)
 
-    def _decide(
-        self, due: Due, now: datetime, fires: dict[str, Candidate], closes: dict[str, Execution]
-    ) -> TooEarly | str:
+    def _decide(self, due: Due, now: datetime, sorted_out: SortedOut) -> TooEarly | str:
         """Sort one due message; returns its execution id, or how long it has to wait."""
         known = self._schedules.get(due.schedule_id)
         in_force = None if known is None else known.in_force
@@ -170,26 +185,36 @@ class Dispatcher:
             absent_reason="deleted" if known is None else known.absent_reason,
         )
         match decision:
-            case Fire(execution, schedule):
+            case Fire(execution, schedule) | Late(execution, schedule):
                 assert in_force is not None
-                fires[execution.id] = Candidate(execution, schedule, in_force.trigger)
+                place = sorted_out.late if isinstance(decision, Late) else sorted_out.fires
+                place[execution.id] = Candidate(execution, schedule, in_force.trigger)
                 return execution.id
             case Close(execution):
-                closes[execution.id] = execution
+                sorted_out.closes[execution.id] = execution
                 return execution.id
             case _:
                 return decision
 
-    async def _start_chains(self, fires: dict[str, Candidate], closes: dict[str, Execution], now: datetime) -> None:
+    async def _start_chains(self, sorted_out: SortedOut, now: datetime) -> None:
         """Of a chain only the occurrence that is to come starts; any other was edited away. Unknown: it comes again."""
-        chained = [each.execution for each in fires.values() if isinstance(each.schedule.trigger, After)]
+        chained = [each.execution for each in sorted_out.fires.values() if isinstance(each.schedule.trigger, After)]
         if not chained or self._chains is None:
             return
         for each, result in (await self._chains.start(chained)).items():
             if result is not True:
-                candidate = fires.pop(each)
+                candidate = sorted_out.fires.pop(each)
                 if result is False:
-                    closes[each] = superseded(candidate.execution, now)
+                    sorted_out.closes[each] = superseded(candidate.execution, now)
+
+    async def _hand_over(self, sorted_out: SortedOut) -> set[str]:
+        """Leave the late ones to the leader; those that have a record already are fired on. Returns who is done."""
+        late = sorted_out.late
+        if not late:
+            return set()
+        with_record = await self._records.exist([*late])
+        sorted_out.fires |= {each: late[each] for each in with_record}
+        return await self._late_ones.note([late[each].execution for each in late if each not in with_record])
 
     async def _hold_back(self, early: Sequence[tuple[TooEarly, str]]) -> None:
         by_delay: dict[float, list[str]] = {}

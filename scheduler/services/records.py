@@ -82,6 +82,11 @@ class Records:
         (stored,) = await self.get_many([execution_id])
         return stored
 
+    async def exist(self, ids: Sequence[str]) -> set[str]:
+        """Those that have a record, readable or not. Raises Unsure, Unavailable."""
+        entries = await self.bucket.get_many(ids)
+        return {each for each, entry in zip(ids, entries, strict=True) if entry is not None and not entry.deleted}
+
     def _read(self, entry: Entry | None) -> Stored | None:
         if entry is None or entry.deleted:
             return None

@@ -137,8 +137,8 @@ class PrometheusTelemetry:
     def dispatched(self, *, batch: int) -> None:
         self._batches.observe(batch)
 
-    def verdict(self, *, verdict: str, reason: str) -> None:
-        self._verdicts.labels(self._words(verdict), self._words(reason)).inc()
+    def verdict(self, *, verdict: str, reason: str, count: int = 1) -> None:
+        self._verdicts.labels(self._words(verdict), self._words(reason)).inc(count)
 
     def lateness(self, seconds: float) -> None:
         self._lateness.observe(max(0.0, seconds))

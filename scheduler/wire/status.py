@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.leadership import LeaseRecord
-from scheduler.core.model.status import Chain, ScheduleState, StatusRow
+from scheduler.core.model.status import Chain, Deciding, ScheduleState, StatusRow
 from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
 
 
@@ -19,6 +19,12 @@ class _Chain(Struct, kw_only=True):
     started_at: str | None = None
 
 
+class _Deciding(Struct):
+    first: str
+    last: str
+    at: str
+
+
 class _Row(Struct, kw_only=True):
     state: ScheduleState = ScheduleState.ACTIVE
     error: str | None = None
@@ -28,6 +34,8 @@ class _Row(Struct, kw_only=True):
     previous_at: str | None = None
     next_nominal: str | None = None
     late_from: str | None = None
+    deciding: _Deciding | UnsetType | None = UNSET  # these two are there only once there was a catch-up
+    decided_from: str | UnsetType | None = UNSET
     decided: str | None = None
     fires: int = 0
     chain: _Chain | UnsetType = UNSET  # only of schedules with `after`
@@ -56,6 +64,8 @@ def encode_status(row: StatusRow) -> bytes:
             previous_at=format_optional(row.previous_at),
             next_nominal=format_optional(row.next_nominal),
             late_from=format_optional(row.late_from),
+            deciding=_format_deciding(row.deciding),
+            decided_from=format_optional(row.decided_from) or UNSET,
             decided=format_optional(row.decided),
             fires=row.fires,
             chain=UNSET if row.chain is None else _encoded(row.chain),
@@ -96,12 +106,26 @@ def decode_status(raw: bytes) -> StatusRow:
             previous_at=parse_optional(row.previous_at),
             next_nominal=parse_optional(row.next_nominal),
             late_from=parse_optional(row.late_from),
+            deciding=_parse_deciding(row.deciding),
+            decided_from=parse_optional(row.decided_from or None),
             decided=parse_optional(row.decided),
             fires=row.fires,
             chain=None if row.chain is UNSET else _decoded(row.chain),
         )
     except (ValueError, RecursionError, InvalidArgument):
         return StatusRow()
+
+
+def _format_deciding(span: Deciding | None) -> _Deciding | UnsetType:
+    if span is None:
+        return UNSET
+    return _Deciding(format_instant(span.first), format_instant(span.last), format_instant(span.at))
+
+
+def _parse_deciding(span: _Deciding | UnsetType | None) -> Deciding | None:
+    if not span:
+        return None
+    return Deciding(parse_instant(span.first), parse_instant(span.last), parse_instant(span.at))
 
 
 def encode_lease(lease: LeaseRecord) -> bytes:

@@ -23,6 +23,7 @@ from scheduler.jetstream.timeline import NatsTimeline
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.timeline import Due
 from scheduler.services.dispatcher import BATCHES_MAX, Dispatcher
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -61,8 +62,8 @@ class Counting(RecordingTelemetry):
         super().__init__()
         self.verdicts = 0
 
-    def verdict(self, *, verdict: str, reason: str) -> None:
-        self.verdicts += 1
+    def verdict(self, *, verdict: str, reason: str, count: int = 1) -> None:
+        self.verdicts += count
 
     def lateness(self, seconds: float) -> None: ...
 
@@ -89,6 +90,7 @@ async def dispatch_ours(stage: Stage, schedules: ScheduleCache, fires: int) -> f
         schedules=schedules,
         records=records,
         launcher=launcher,
+        late_ones=LateOnes(rows),
         settlement=settlement,
         clock=stage.clock,
         telemetry=telemetry,

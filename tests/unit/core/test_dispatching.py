@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from scheduler.core.dispatching import EARLY_MAX, Close, Decision, Fire, InForce, TooEarly, claim, decide_dispatch
+from scheduler.core.dispatching import (
+    EARLY_MAX,
+    Close,
+    Decision,
+    Fire,
+    InForce,
+    Late,
+    TooEarly,
+    claim,
+    decide_dispatch,
+)
 from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
@@ -125,9 +135,12 @@ def test_early(seconds: float, waits: bool, known: InForce | None) -> None:
         assert decision.delay == timedelta(seconds=seconds)
 
 
-def test_an_hour_late_is_no_verdict() -> None:
-    """It fires however late."""
-    assert isinstance(decide(in_force(), now=at(86_400)), Fire)
+def test_late_is_left_to_catch_up() -> None:
+    """Later than `catch_up.after` (10 s) is decided together with the other late ones; up to there it fires."""
+    assert isinstance(decide(in_force(), now=at(10)), Fire)
+    late = decide(in_force(), now=at(10.001))
+    assert isinstance(late, Late)
+    assert late.execution.state is State.CLAIMED
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.launch import Launcher
 from scheduler.services.promotion import Promoter
 from scheduler.services.records import Records
@@ -174,6 +175,7 @@ class Dispatching:
             schedules=self.schedules,
             records=self.records,
             launcher=self.launcher,
+            late_ones=LateOnes(self.rows),
             settlement=self.settlement,
             clock=clock,
             telemetry=self.telemetry,

@@ -140,7 +140,7 @@ async def test_a_storm_of_faults(policy: str, fault: str) -> None:
 async def test_the_server_is_away() -> None:
     """For a minute nothing can be asked: then everything is dispatched, and nobody spun meanwhile."""
     world = World()
-    put(world, overlap="allow")
+    put(world, overlap="allow", catch_up={"after": "5m"})
     async with Dispatching(world) as replica, replica.running():
         await world.clock.advance(0.1)
         world.server.down = True
@@ -418,7 +418,7 @@ async def test_an_edit_that_wants_it_later() -> None:
 async def test_no_decision_without_proof_of_freshness() -> None:
     """The bucket does not answer: the batch is handed back as it is, and decided when it does."""
     world = World()
-    put(world)
+    put(world, catch_up={"after": "1m"})
     async with Dispatching(world) as replica, replica.running():
         await world.clock.advance(0.1)
         replica.bucket.fail_next(*[Unavailable("electing")] * 2)
@@ -552,10 +552,10 @@ async def test_a_stop_ends_what_is_under_way() -> None:
     await check_once(world, "skip")
 
 
-async def test_late_is_no_reason() -> None:
-    """An hour late, it fires all the same, and its lateness is told."""
+async def test_late_but_not_too_late() -> None:
+    """Up to `catch_up.after` it fires all the same, and its lateness is told."""
     world = World()
-    put(world)
+    put(world, catch_up={"after": "1h"})
     due(world)
     await world.clock.advance(3600)
     async with Dispatching(world) as replica:

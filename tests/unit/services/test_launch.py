@@ -13,6 +13,7 @@ from msgspec import structs
 from scheduler.core.errors import Unavailable, Unsure
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap
+from scheduler.services.dispatcher import SortedOut
 from scheduler.services.launch import FRESH, Candidate, Result
 from scheduler.services.slots import Request
 from scheduler.wire import headers as h
@@ -50,15 +51,14 @@ def candidate(replica: Dispatching, seconds: float = 0, schedule_id: str = "a", 
     known = replica.schedules.get(schedule_id)
     assert known is not None
     assert known.in_force is not None
-    closes: dict[str, Execution] = {}
-    fires: dict[str, Candidate] = {}
+    found = SortedOut({}, {}, {})
     due(replica.world, seconds, schedule_id)
     (delivery,) = replica.world.server.due.take(1)
     replica.world.server.due.ack(delivery.token)
     read = replica.timeline._port._read(delivery)
-    replica.dispatcher._decide(read, replica.world.clock.now(), fires, closes)
-    (found,) = fires.values()
-    return Candidate(structs.replace(found.execution, **changes), found.schedule, found.trigger)
+    replica.dispatcher._decide(read, replica.world.clock.now(), found)
+    (one,) = [*found.fires.values(), *found.late.values()]
+    return Candidate(structs.replace(one.execution, **changes), one.schedule, one.trigger)
 
 
 async def launch(replica: Dispatching, *candidates: Candidate) -> list[Result]:

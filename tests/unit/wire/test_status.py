@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from scheduler.core.leadership import LeaseRecord
-from scheduler.core.model.status import Chain, ScheduleState, StatusRow
+from scheduler.core.model.status import Chain, Deciding, ScheduleState, StatusRow
 from scheduler.wire.status import decode_lease, decode_status, encode_lease, encode_status
 from tests.unit.core.executions import T0, at
 
@@ -68,6 +68,13 @@ def test_every_field_of_the_contract() -> None:
         "previous_at": "2026-11-21T08:00:00.000Z", "next_nominal": "2026-11-21T08:00:00.500Z",
         "late_from": "2026-11-21T08:00:01.000Z", "decided": "2026-11-21T08:00:02.000Z", "fires": 3,
     }  # fmt: skip
+    caught_up = StatusRow(deciding=Deciding(at(1), at(2), at(3)), decided_from=T0, decided=at(0.5))
+    shown = json.loads(encode_status(caught_up))
+    assert shown["decided_from"] == "2026-11-21T08:00:00.000Z"
+    assert shown["deciding"] == {
+        "first": "2026-11-21T08:00:01.000Z", "last": "2026-11-21T08:00:02.000Z", "at": "2026-11-21T08:00:03.000Z",
+    }  # fmt: skip
+    assert decode_status(encode_status(caught_up)) == caught_up
     assert [each.value for each in ScheduleState] == ["active", "paused", "invalid", "exhausted"]
 
 

@@ -1,0 +1,276 @@
+"""What becomes of occurrences that were not dispatched in time: one decision for every kind of outage. Pure.
+
+An occurrence is late once its *fire time* (nominal + start_delay + jitter, or where it was moved to) has passed by more
+than `catch_up.after`. The late nominal times of one schedule form a span, and are decided in one go, oldest first:
+
+    in a pause             verdict paused: nobody wanted it, so it is not missed
+    before the window      missed, `window`: fired longer ago than `catch_up.window`
+    mode latest            the newest one fires, if its successor is not due yet (else that one is the make-up);
+                           the others are missed, `catch_up`
+    mode earliest          the oldest one in the window fires, the others are missed, `catch_up`
+    mode all               each fires, from the oldest in the window on, up to `max`; the others are missed, `cap`
+    mode none              all are missed, `catch_up`
+
+What already has a record is left out. The decision follows from the span and the instant at which it was fixed alone,
+so that a successor who repeats it comes to the same.
+
+A span can hold millions of nominal times: those that do not fire are only counted, and the functions that count are
+generators that pause every `STEPS` nominal times (for the event loop's sake) and return their result.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from msgspec import Struct, structs
+
+from scheduler.core.firing import fire_time
+from scheduler.core.model.execution import State
+from scheduler.core.model.schedule import At, OnExcluded, Schedule
+from scheduler.core.model.status import Deciding, StatusRow
+from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.triggers.base import MILLISECOND
+from scheduler.core.triggers.interval import Interval
+
+T = TypeVar("T")
+Counting = Generator[None, None, T]
+"""Pauses now and then, and returns a T."""
+
+STEPS = 2000  # nominal times between two pauses
+AFTER_MIN = timedelta(seconds=1)  # the broker and we ourselves may need that long: on time, whatever `after` says
+BACK_MAX = 1000  # nominal times that lie between the cut and the newest late one: jitter, moved ones
+
+
+class Range(Struct, frozen=True, kw_only=True):
+    """Nominal times from `first` to `last` (both inclusive), of which `count` share a verdict and its reason."""
+
+    first: datetime
+    last: datetime
+    count: int
+    verdict: str
+    reason: str
+
+
+class Decision(Struct, frozen=True):
+    """`fires` ascend; `ranges` tell of all others, in ascending order."""
+
+    fires: tuple[datetime, ...] = ()
+    ranges: tuple[Range, ...] = ()
+
+
+# --- the row
+
+
+def is_dealt_with(row: StatusRow, nominal: datetime) -> bool:
+    """Whether a late nominal time lies in a catch-up that is fixed or carried out: whoever comes with it is done."""
+    span = row.deciding
+    if span is not None and span.first <= nominal <= span.last:
+        return True
+    first = row.decided_from or row.decided
+    return first is not None and row.decided is not None and first <= nominal <= row.decided
+
+
+def with_late(row: StatusRow, nominals: Iterable[datetime]) -> StatusRow:
+    """The row when these were found late: the oldest that is not dealt with yet is kept, once for all of them."""
+    fresh = [nominal for nominal in nominals if not is_dealt_with(row, nominal)]
+    if not fresh:
+        return row
+    return structs.replace(row, late_from=min(fresh) if row.late_from is None else min(row.late_from, *fresh))
+
+
+def with_decided(row: StatusRow, span: Deciding, schedule: Schedule, trigger: CompiledTrigger) -> StatusRow:
+    """The row once a catch-up is carried out: joined to the last one, if nothing lies between them, or in its place.
+
+    One-shots, which are few and may be put again at any time, are always joined.
+    """
+    if row.deciding != span:
+        return row
+    first, last = span.first, span.last
+    decided_from = row.decided_from or row.decided
+    if row.decided is not None and decided_from is not None:
+        following = trigger.next_after(row.decided)
+        if isinstance(schedule.trigger, At) or following is None or first <= following:
+            first, last = min(first, decided_from), max(last, row.decided)
+    return structs.replace(row, deciding=None, decided_from=first, decided=last)
+
+
+def with_span(row: StatusRow, schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> StatusRow:
+    """The row with the next catch-up fixed, from the oldest late one to the newest; its consequences follow from now
+    on, whoever leads. Unchanged where one is under way or nothing is late yet; a note of what is no more goes."""
+    if row.deciding is not None or row.late_from is None:
+        return row
+    first = trigger.next_after(row.late_from - MILLISECOND)
+    if first is None:
+        return structs.replace(row, late_from=None)
+    last = newest_late(schedule, trigger, first, now)
+    if last is None:
+        return row
+    rest, decided_from = None, row.decided_from or row.decided
+    if decided_from is not None and row.decided is not None and first < decided_from <= last:
+        rest = trigger.next_after(row.decided) if row.decided < last else None
+        last = trigger.previous_before(decided_from) or first
+    return structs.replace(row, deciding=Deciding(first, last, now), late_from=rest)
+
+
+# --- what is late
+
+
+def is_late(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:
+    """Whether an occurrence that should have fired at `fire_at` is a matter of catch-up."""
+    return now - fire_at > max(schedule.catch_up.after, AFTER_MIN)
+
+
+def newest_late(schedule: Schedule, trigger: CompiledTrigger, first: datetime, now: datetime) -> datetime | None:
+    """The last nominal time, from `first` on, up to which everything is late; None if `first` is not."""
+    if not is_late(schedule, fire_time(schedule, trigger, first), now):
+        return None
+    if moves(schedule):
+        return _last_before_a_moved_one(schedule, trigger, first, now)
+    cut = now - max(schedule.catch_up.after, AFTER_MIN) - schedule.start_delay
+    last = trigger.previous_before(cut + MILLISECOND)
+    for _ in range(BACK_MAX):
+        if last is None or last <= first:
+            break
+        if is_late(schedule, fire_time(schedule, trigger, last), now):
+            return last
+        last = trigger.previous_before(last)
+    return first
+
+
+def _last_before_a_moved_one(schedule: Schedule, trigger: CompiledTrigger, first: datetime, now: datetime) -> datetime:
+    """Fire times do not ascend with nominal ones here: one that is yet to come ends the span, and waits."""
+    last = first
+    for _ in range(STEPS):
+        following = trigger.next_after(last)
+        if following is None or not is_late(schedule, fire_time(schedule, trigger, following), now):
+            break
+        last = following
+    return last
+
+
+# --- what becomes of it
+
+
+def catch_up(
+    schedule: Schedule, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime] = ()
+) -> Decision:
+    """As `catching_up`, in one go; for spans of a bounded length."""
+    return drained(catching_up(schedule, trigger, span, recorded))
+
+
+def catching_up(
+    schedule: Schedule, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime] = ()
+) -> Counting[Decision]:
+    """Decide about the late nominal times of a span. `recorded`: those that have a record already, ascending."""
+    rest, policy = _Rest(trigger, span, recorded), schedule.catch_up
+    ranges = []
+    if schedule.paused:
+        ranges.append((yield from rest.take(schedule.paused_until, State.PAUSED, "paused")))
+    in_window = yield from _first_in_window(schedule, trigger, rest.cursor, span)
+    ranges.append((yield from rest.take(in_window, State.MISSED, "window")))
+    fires: list[datetime] = []
+    match policy.mode:
+        case "latest" if not _is_followed(schedule, trigger, span):
+            ranges.append((yield from rest.take(span.last, State.MISSED, "catch_up")))
+            fires = rest.pick(1)
+        case "earliest":
+            fires = rest.pick(1)
+        case "all":
+            fires = rest.pick(policy.max)
+    reason = "cap" if policy.mode == "all" else "catch_up"
+    ranges.append((yield from rest.take(None, State.MISSED, reason)))
+    return Decision(tuple(fires), tuple(each for each in ranges if each is not None))
+
+
+def _first_in_window(
+    schedule: Schedule, trigger: CompiledTrigger, cursor: datetime | None, span: Deciding
+) -> Counting[datetime]:
+    """Where the window begins: no nominal time of the span before it fired within it. Behind the span if none did."""
+    oldest = span.at - schedule.catch_up.window
+    if cursor is not None and not moves(schedule):
+        cursor = trigger.next_after(max(cursor, oldest - schedule.start_delay - schedule.jitter) - MILLISECOND)
+    steps = 0
+    while cursor is not None and cursor <= span.last and fire_time(schedule, trigger, cursor) < oldest:
+        cursor, steps = trigger.next_after(cursor), steps + 1
+        if steps % STEPS == 0:
+            yield
+    return cursor if cursor is not None and cursor <= span.last else span.last + MILLISECOND
+
+
+def _is_followed(schedule: Schedule, trigger: CompiledTrigger, span: Deciding) -> bool:
+    """Whether the newest one of the span has a successor that is due: that one runs in its place."""
+    following = trigger.next_after(span.last)
+    if following is None or schedule.is_paused_at(following):
+        return False
+    return fire_time(schedule, trigger, following) <= span.at
+
+
+class _Rest:
+    """The nominal times of a span that nothing has been said about yet, oldest first."""
+
+    def __init__(self, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime]) -> None:
+        self.cursor: datetime | None = span.first
+        self._trigger, self._last, self._recorded = trigger, span.last, recorded
+
+    def take(self, before: datetime | None, verdict: State, reason: str) -> Counting[Range | None]:
+        """All of them, or those before an instant, as a range; None if there are none."""
+        end = self._last + MILLISECOND if before is None else min(before, self._last + MILLISECOND)
+        first = self.cursor
+        if first is None or first >= end:
+            return None
+        last = self._trigger.previous_before(end)
+        assert last is not None
+        count = yield from counted(self._trigger, first, last)
+        count -= bisect_right(self._recorded, last) - bisect_left(self._recorded, first)
+        self._move_on(last)
+        return Range(first=first, last=last, count=count, verdict=verdict.value, reason=reason) if count else None
+
+    def pick(self, limit: int) -> list[datetime]:
+        """Up to so many of them that have no record, one by one."""
+        picked: list[datetime] = []
+        while self.cursor is not None and len(picked) < limit:
+            if not self._has_record(self.cursor):
+                picked.append(self.cursor)
+            self._move_on(self.cursor)
+        return picked
+
+    def _has_record(self, nominal: datetime) -> bool:
+        index = bisect_left(self._recorded, nominal)
+        return index < len(self._recorded) and self._recorded[index] == nominal
+
+    def _move_on(self, behind: datetime) -> None:
+        following = self._trigger.next_after(behind)
+        self.cursor = following if following is not None and following <= self._last else None
+
+
+# --- counting
+
+
+def counted(trigger: CompiledTrigger, first: datetime, last: datetime) -> Counting[int]:
+    """How many nominal times there are from `first` to `last`, two of them. A plain interval costs nothing."""
+    if isinstance(trigger, Interval):
+        return (last - first) // trigger.interval + 1
+    count, nominal = 1, trigger.next_after(first)
+    while nominal is not None and nominal <= last:
+        count, nominal = count + 1, trigger.next_after(nominal)
+        if count % STEPS == 0:
+            yield
+    return count
+
+
+def drained(counting: Counting[T]) -> T:
+    """What a counting generator returns, without any pause."""
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def moves(schedule: Schedule) -> bool:
+    """Whether occurrences may be moved to other days: fire times need not ascend with nominal times then."""
+    return bool(schedule.exclude) and schedule.on_excluded is not OnExcluded.SKIP
