@@ -46,7 +46,7 @@ def violations(history: History) -> list[str]:
 
 
 def _missing(history: History) -> Iterator[str]:
-    """Every occurrence that a version in force was armed for, in good time before its next edit, has a record."""
+    """Every occurrence that a version in force was armed for, in good time before its next edit, has a verdict."""
     journal, records = history.site.journal, history.site.journal.last()
     first_start = journal.marks[0].until if journal.marks else NEVER
     for schedule_id, versions in journal.versions.items():
@@ -58,8 +58,9 @@ def _missing(history: History) -> Iterator[str]:
                 marks = (m.at for m in journal.marks if m.applied >= version.revision and m.until >= nominal)
                 armed_at = next(marks, NEVER - MARGIN)
                 is_due = max(armed_at, fires_at) + MARGIN < following.at
-                if is_due and execution_id(schedule_id, nominal) not in records:
-                    yield f"{execution_id(schedule_id, nominal)} has no record; armed {armed_at}, edited {following.at}"
+                has_verdict = execution_id(schedule_id, nominal) in records or journal.told_of(schedule_id, nominal)
+                if is_due and not has_verdict:
+                    yield f"{execution_id(schedule_id, nominal)} has no verdict; armed {armed_at}, edited {following.at}"
 
 
 def _audited(history: History) -> Iterator[str]:

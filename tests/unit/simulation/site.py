@@ -27,7 +27,9 @@ from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.services.together import kept_running
+from scheduler.wire.events import decode_event
 from scheduler.wire.ids import is_schedule_id
+from scheduler.wire.instants import parse_instant
 from scheduler.wire.record import decode_execution
 from scheduler.wire.schedule import parse_schedule
 from scheduler.wire.tasks import parse_claim_subject
@@ -68,6 +70,16 @@ class Mark(Struct, frozen=True):
     applied: int
 
 
+class Told(Struct, frozen=True):
+    """A range of verdicts."""
+
+    id: str
+    first: datetime
+    last: datetime
+    count: int
+    verdict: str
+
+
 class Journal:
     """All that the server ever stored, as far as the checks ask for it."""
 
@@ -76,6 +88,8 @@ class Journal:
         self.marks: list[Mark] = []
         self.records: dict[str, list[tuple[datetime, Execution]]] = {}
         self.pairs: dict[tuple[str, int], list[datetime]] = {}
+        self.ranges: dict[str, list[Told]] = {}
+        """Verdicts for ranges of nominal times, by schedule; each fact once."""
         self.epochs: list[tuple[int, int]] = []
         """Sequence, and the lease's revision it was taken under."""
         self.arms: list[tuple[int, int]] = []
@@ -96,6 +110,20 @@ class Journal:
     def note_record(self, key: str, message: Message) -> None:
         if message.data and not key.startswith("_nonce."):
             self.records.setdefault(key, []).append((message.at, decode_execution(message.data)))
+
+    def note_event(self, message: Message) -> None:
+        event = decode_event(message.data)
+        if event.kind == "verdicts" and event.schedule_id is not None:
+            data = event.data
+            first, last = parse_instant(data["from"]), parse_instant(data["to"])
+            told = Told(event.id, first, last, data["count"], data["verdict"])
+            ranges = self.ranges.setdefault(event.schedule_id, [])
+            if told.id not in {each.id for each in ranges}:
+                ranges.append(told)
+
+    def told_of(self, schedule_id: str, nominal: datetime) -> list[Told]:
+        """The ranges that a nominal time lies in."""
+        return [each for each in self.ranges.get(schedule_id, []) if each.first <= nominal <= each.last]
 
     def version_at(self, schedule_id: str, at: datetime) -> Version | None:
         """The version in force at an instant."""
@@ -134,6 +162,7 @@ class Site:
             _tap(self.buckets[word].stream, lambda m, n=note, p=prefix: n(m.subject.removeprefix(p), m))
         _tap(self.server.tasks, self._note_task)
         _tap(self.server.timeline, self._note_mark)
+        _tap(self.server.events, self.journal.note_event)
         self.replicas: list[Replica] = []
 
     def _note_task(self, message: Message) -> None:
@@ -192,7 +221,7 @@ class Replica:
             queues=around(MemoryTaskQueues(server)),
             reports=around(MemoryReports(server)),
             signals=around(MemorySignals(server)),
-            events=MemoryEvents(server),
+            events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
             server_version="2.15.1",
             **{word: around(bucket.replica()) for word, bucket in self.site.buckets.items()},
@@ -244,6 +273,13 @@ class Replica:
         watches, self.network.watches = self.network.watches, []
         for watch in watches:
             await watch.stop()
+
+
+class _Events:
+    """Evidence goes over the network like everything else; what is published soon is nobody's to wait for."""
+
+    def __init__(self, events: MemoryEvents, network: Network) -> None:
+        self.publish, self.store = events.publish, network.around(events).store
 
 
 async def _nothing_missing() -> list[str]:
