@@ -29,7 +29,7 @@ from msgspec import Struct, structs
 
 from scheduler.core.firing import fire_time
 from scheduler.core.model.execution import State
-from scheduler.core.model.schedule import At, OnExcluded, Schedule
+from scheduler.core.model.schedule import After, At, Definition, OnExcluded, Schedule
 from scheduler.core.model.status import Deciding, StatusRow
 from scheduler.core.triggers import CompiledTrigger
 from scheduler.core.triggers.base import MILLISECOND
@@ -61,6 +61,15 @@ class Decision(Struct, frozen=True):
     ranges: tuple[Range, ...] = ()
 
 
+# --- whose it is
+
+
+def is_owed(definition: Definition, nominal: datetime) -> bool:
+    """Whether the definition in force answers for a late nominal time: for what comes after it took effect, and for
+    one-shots, which are late rather than retroactive. What an edit finds late and undecided is superseded."""
+    return nominal > definition.effective_at or isinstance(definition.schedule.trigger, At)
+
+
 # --- the row
 
 
@@ -75,10 +84,22 @@ def is_dealt_with(row: StatusRow, nominal: datetime) -> bool:
 
 def with_late(row: StatusRow, nominals: Iterable[datetime]) -> StatusRow:
     """The row when these were found late: the oldest that is not dealt with yet is kept, once for all of them."""
-    fresh = [nominal for nominal in nominals if not is_dealt_with(row, nominal)]
-    if not fresh:
-        return row
-    return structs.replace(row, late_from=min(fresh) if row.late_from is None else min(row.late_from, *fresh))
+    fresh = [each for each in nominals if not is_dealt_with(row, each)]
+    return _with_note(row, min(fresh)) if fresh else row
+
+
+def with_late_span(row: StatusRow, trigger: CompiledTrigger, span: Span) -> StatusRow:
+    """The row when all of a span is late and was never armed: noted from the first that is not dealt with yet."""
+    first: datetime | None = span.first
+    ends = [row.decided, None if row.deciding is None else row.deciding.last]
+    for end in sorted(each for each in ends if each is not None):
+        if first is not None and is_dealt_with(row, first):
+            first = trigger.next_after(end)
+    return row if first is None or first > span.last else _with_note(row, first)
+
+
+def _with_note(row: StatusRow, first: datetime) -> StatusRow:
+    return structs.replace(row, late_from=first if row.late_from is None else min(row.late_from, first))
 
 
 def with_decided(row: StatusRow, span: Deciding, schedule: Schedule, trigger: CompiledTrigger) -> StatusRow:
@@ -97,7 +118,7 @@ def with_decided(row: StatusRow, span: Deciding, schedule: Schedule, trigger: Co
     return structs.replace(row, deciding=None, decided_from=first, decided=last)
 
 
-def with_span(row: StatusRow, schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> StatusRow:
+def with_span(row: StatusRow, definition: Definition, trigger: CompiledTrigger, now: datetime) -> StatusRow:
     """The row with the next catch-up fixed, from the oldest late one to the newest; its consequences follow from now
     on, whoever leads. Unchanged where one is under way or nothing is late yet; a note of what is no more goes."""
     if row.deciding is not None or row.late_from is None:
@@ -105,21 +126,89 @@ def with_span(row: StatusRow, schedule: Schedule, trigger: CompiledTrigger, now:
     first = trigger.next_after(row.late_from - MILLISECOND)
     if first is None:
         return structs.replace(row, late_from=None)
-    last = newest_late(schedule, trigger, first, now)
+    schedule = definition.schedule
+    last = newest_late(schedule, trigger, first, now) if is_owed(definition, first) else None
     if last is None:
         return row
     rest, decided_from = None, row.decided_from or row.decided
     if decided_from is not None and row.decided is not None and first < decided_from <= last:
         rest = trigger.next_after(row.decided) if row.decided < last else None
         last = trigger.previous_before(decided_from) or first
-    return structs.replace(row, deciding=Deciding(first, last, now), late_from=rest)
+    return structs.replace(row, deciding=Deciding(first, last, now, definition.generation), late_from=rest)
+
+
+def disowned(row: StatusRow, definition: Definition | None, now: datetime, reason: str) -> tuple[Range, ...]:
+    """What of the late ones nobody answers for any more, after an edit. `definition` None: deleted or invalid.
+
+    `count` is what is known for sure: that the ends of a fixed span were owed, and that what was noted was.
+    """
+    found = []
+    if (span := row.deciding) is not None and not _answers_for(definition, span):
+        found.append(_superseded(span.first, span.last, 1 if span.first == span.last else 2, reason))
+    if (late := row.late_from) is not None and (definition is None or not is_owed(definition, late)):
+        end = now if definition is None else definition.effective_at
+        found.append(_superseded(late, max(late, end), 1, reason))
+    return tuple(found)
+
+
+def without_disowned(
+    row: StatusRow, definition: Definition | None, trigger: CompiledTrigger | None, now: datetime
+) -> StatusRow:
+    """The row once `disowned` is told. What the definition itself owes, and is late, stays noted."""
+    if row.deciding is not None and not _answers_for(definition, row.deciding):
+        row = structs.replace(row, deciding=None)
+    if row.late_from is not None and (definition is None or not is_owed(definition, row.late_from)):
+        rest = None if definition is None or trigger is None else _first_late(definition, trigger, now)
+        row = structs.replace(row, late_from=rest)
+    return row
+
+
+def _first_late(definition: Definition, trigger: CompiledTrigger, now: datetime) -> datetime | None:
+    first = trigger.next_after(definition.effective_at)
+    if first is None or newest_late(definition.schedule, trigger, first, now) is None:
+        return None
+    return first
+
+
+def _answers_for(definition: Definition | None, span: Deciding) -> bool:
+    if definition is None:
+        return False
+    return span.generation == definition.generation or is_owed(definition, span.first)
+
+
+def _superseded(first: datetime, last: datetime, count: int, reason: str) -> Range:
+    return Range(first=first, last=last, count=count, verdict=State.SUPERSEDED.value, reason=reason)
 
 
 # --- what is late
 
 
+class Span(Struct, frozen=True):
+    """Late nominal times from `first` to `last`, both inclusive, and the first one behind them."""
+
+    first: datetime
+    last: datetime
+    following: datetime | None = None
+
+
+def late_span(definition: Definition, trigger: CompiledTrigger, first: datetime, now: datetime) -> Span | None:
+    """What is late from a nominal time on that is yet to be armed. None: it is not late.
+
+    One-shots are few: they are armed, however late, and are noted one by one when they come out.
+    """
+    if isinstance(definition.schedule.trigger, At):
+        return None
+    last = newest_late(definition.schedule, trigger, first, now)
+    return None if last is None else Span(first, last, trigger.next_after(last))
+
+
 def is_late(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:
-    """Whether an occurrence that should have fired at `fire_at` is a matter of catch-up."""
+    """Whether an occurrence that should have fired at `fire_at` is a matter of catch-up.
+
+    The one of a chain (`after`) never is: the next one counts from its end, so that there is always one to run.
+    """
+    if isinstance(schedule.trigger, After):
+        return False
     return now - fire_at > max(schedule.catch_up.after, AFTER_MIN)
 
 
@@ -165,6 +254,10 @@ def catching_up(
     schedule: Schedule, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime] = ()
 ) -> Counting[Decision]:
     """Decide about the late nominal times of a span. `recorded`: those that have a record already, ascending."""
+    last = trigger.previous_before(span.last + MILLISECOND)
+    if last is None or last < span.first:  # one-shots that an edit took away
+        return Decision()
+    span = structs.replace(span, last=last)
     rest, policy = _Rest(trigger, span, recorded), schedule.catch_up
     ranges = []
     if schedule.paused:
@@ -212,7 +305,7 @@ class _Rest:
     """The nominal times of a span that nothing has been said about yet, oldest first."""
 
     def __init__(self, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime]) -> None:
-        self.cursor: datetime | None = span.first
+        self.cursor = trigger.next_after(span.first - MILLISECOND)
         self._trigger, self._last, self._recorded = trigger, span.last, recorded
 
     def take(self, before: datetime | None, verdict: State, reason: str) -> Counting[Range | None]:

@@ -42,10 +42,9 @@ class Close(Struct, frozen=True):
 
 
 class Late(Struct, frozen=True):
-    """Left to catch-up, unless it has a record: then that goes on. Otherwise as `Fire`."""
+    """Left to catch-up, unless it has a record: then that goes on. The execution is as one of `Fire`."""
 
     execution: Execution
-    schedule: Schedule
 
 
 class TooEarly(Struct, frozen=True):
@@ -82,7 +81,7 @@ def decide_dispatch(
         return Close(_closed(execution, State.PAUSED, "paused", now))
     if is_coalesced(in_force.trigger, occurrence.nominal_at):
         return Close(_closed(execution, State.SKIPPED, "coalesced", now))
-    return (Late if is_late(schedule, fire_at, now) else Fire)(execution, schedule)
+    return Late(execution) if is_late(schedule, fire_at, now) else Fire(execution, schedule)
 
 
 def _fire_at(occurrence: Occurrence, in_force: InForce | None) -> datetime:

@@ -29,7 +29,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Due, Poison, Timeline
 from scheduler.services.chains import Chains
-from scheduler.services.handing_over import LateOnes
+from scheduler.services.handing_over import LateOne, LateOnes
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.records import Records, Stored
 from scheduler.services.schedules import ScheduleCache
@@ -49,7 +49,7 @@ class SortedOut(Struct):
     """A batch, by what becomes of it; keys are execution ids."""
 
     fires: dict[str, Candidate]
-    late: dict[str, Candidate]
+    late: dict[str, LateOne]
     closes: dict[str, Execution]
 
 
@@ -159,9 +159,9 @@ class Dispatcher:
                 early.append((found, due.ack))
             else:
                 tokens.setdefault(found, []).append(due.ack)
-        await self._start_chains(fires, closes, now)
+        await self._start_chains(sorted_out, now)
         await self._hold_back(early)
-        handed_over = await self._hand_over(sorted_out)
+        handed_over = await self._hand_over(sorted_out, now)
         done = {
             *handed_over,
             *await self._close(list(sorted_out.closes.values())),
@@ -185,10 +185,13 @@ class Dispatcher:
             absent_reason="deleted" if known is None else known.absent_reason,
         )
         match decision:
-            case Fire(execution, schedule) | Late(execution, schedule):
+            case Fire(execution, schedule):
                 assert in_force is not None
-                place = sorted_out.late if isinstance(decision, Late) else sorted_out.fires
-                place[execution.id] = Candidate(execution, schedule, in_force.trigger)
+                sorted_out.fires[execution.id] = Candidate(execution, schedule, in_force.trigger)
+                return execution.id
+            case Late(execution):
+                assert in_force is not None
+                sorted_out.late[execution.id] = LateOne(execution, in_force)
                 return execution.id
             case Close(execution):
                 sorted_out.closes[execution.id] = execution
@@ -207,14 +210,21 @@ class Dispatcher:
                 if result is False:
                     sorted_out.closes[each] = superseded(candidate.execution, now)
 
-    async def _hand_over(self, sorted_out: SortedOut) -> set[str]:
-        """Leave the late ones to the leader; those that have a record already are fired on. Returns who is done."""
+    async def _hand_over(self, sorted_out: SortedOut, now: datetime) -> set[str]:
+        """Leave the late ones to the leader; those that have a record already are fired on. Returns who is done.
+
+        What was late before the definition in force took effect is superseded.
+        """
         late = sorted_out.late
         if not late:
             return set()
         with_record = await self._records.exist([*late])
-        sorted_out.fires |= {each: late[each] for each in with_record}
-        return await self._late_ones.note([late[each].execution for each in late if each not in with_record])
+        for each in with_record:
+            in_force = late[each].in_force
+            sorted_out.fires[each] = Candidate(late[each].execution, in_force.definition.schedule, in_force.trigger)
+        noted = await self._late_ones.note([each for each in late.values() if each.execution.id not in with_record])
+        sorted_out.closes |= {each.id: superseded(each, now) for each in noted.disowned}
+        return noted.done
 
     async def _hold_back(self, early: Sequence[tuple[TooEarly, str]]) -> None:
         by_delay: dict[float, list[str]] = {}

@@ -18,6 +18,10 @@ and what was told has the same id and the same words. Two leaders at once do the
 loser's compare-and-set fails. What arrives late meanwhile lies in the span (done), or is noted beside it and decided
 next. Nothing depends on memory: a new leader reads all rows once, then follows those that change.
 
+An edit that is applied in between ends it: what was fixed for, or noted under, a definition that is no more is
+superseded, as a range up to the instant of the edit, told before the row forgets it. A row outlives its schedule until
+then. One-shots are owed whoever asks for them.
+
 Reads are bounded by what is late. Records are looked up where they can be: from the beginning of the span and of the
 window on, as long as there are any (`LOOK_UPS_MAX`), and for the newest one. One beyond that is told about twice, and
 its record counts.
@@ -39,14 +43,17 @@ from scheduler.core.catch_up import (
     Decision,
     Range,
     catching_up,
+    disowned,
     moves,
     with_decided,
     with_span,
+    without_disowned,
 )
 from scheduler.core.dispatching import InForce, claim
 from scheduler.core.errors import ScheddError
 from scheduler.core.firing import occurrence_of
 from scheduler.core.model.execution import Execution
+from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import Deciding, StatusRow
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
@@ -154,6 +161,7 @@ class Late:
 
     async def decide(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
         """Fix, decide, fire, tell and close what is late of these. Raises Deposed, Unsure, Unavailable."""
+        await self._disown(schedule_ids, tenure)
         cases = await self._fix(schedule_ids, tenure)
         await self._checkpoints.reached("late.fixed")
         for case in cases:
@@ -166,13 +174,55 @@ class Late:
         await self._checkpoints.reached("late.told")
         await self._close(cases, tenure)
 
+    # --- 0: what an edit has taken away
+
+    async def _disown(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
+        """Late ones that an applied edit leaves nobody to answer for are superseded: told first, then forgotten."""
+        now = self._clock.now()
+        applied = [each for each in schedule_ids if self._is_applied(each, tenure)]
+        facts: dict[str, list[Fact]] = {}
+        rows = await self._rows.get_many(applied)
+        for schedule_id, row in zip(applied, rows, strict=True):
+            definition, reason = self._definition_of(schedule_id)
+            ranges = disowned(row, definition, now, reason)
+            generation = 0 if definition is None else definition.generation
+            if ranges:
+                facts[schedule_id] = [fact_of(schedule_id, generation, each) for each in ranges]
+        if not facts:
+            return
+        tenure.check()
+        await self._events.store([fact for told in facts.values() for fact in told])
+        before = dict(zip(applied, rows, strict=True))
+        edits = {each: _disowning(before[each], self._in_force(each), now, tenure) for each in facts}
+        for schedule_id, result in (await self._rows.try_change(edits, create=False)).items():
+            if isinstance(result, StatusRow):
+                for _ in facts[schedule_id]:
+                    self._telemetry.verdict(verdict="superseded", reason=self._definition_of(schedule_id)[1])
+
+    def _is_applied(self, schedule_id: str, tenure: Tenure) -> bool:
+        known = self._schedules.get(schedule_id)
+        return known is None or known.revision <= tenure.office.watermark.applied
+
+    def _in_force(self, schedule_id: str) -> InForce | None:
+        known = self._schedules.get(schedule_id)
+        return None if known is None else known.in_force
+
+    def _definition_of(self, schedule_id: str) -> tuple[Definition | None, str]:
+        """The definition in force, and in one word what became of the one before."""
+        known = self._schedules.get(schedule_id)
+        if known is None:
+            return None, "deleted"
+        if known.in_force is None:
+            return None, known.absent_reason
+        return known.in_force.definition, "edited"
+
     # --- 1: fix
 
     async def _fix(self, schedule_ids: Sequence[str], tenure: Tenure) -> list[_Case]:
         in_force: dict[str, InForce] = {}
         for schedule_id in schedule_ids:
             known = self._schedules.get(schedule_id)
-            if known is not None and known.in_force is not None:
+            if known is not None and known.in_force is not None and self._is_applied(schedule_id, tenure):
                 in_force[schedule_id] = known.in_force
         now = self._clock.now()
         edits = {schedule_id: _fixing(each, now, tenure) for schedule_id, each in in_force.items()}
@@ -263,7 +313,21 @@ class Late:
 def _fixing(in_force: InForce, now: datetime, tenure: Tenure) -> Edit:
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
-        return with_span(row, in_force.definition.schedule, in_force.trigger, now)
+        return with_span(row, in_force.definition, in_force.trigger, now)
+
+    return edit
+
+
+def _disowning(told: StatusRow, in_force: InForce | None, now: datetime, tenure: Tenure) -> Edit:
+    """Only what was told is forgotten; a row that has changed since is looked at again."""
+
+    def edit(row: StatusRow) -> StatusRow:
+        tenure.check()
+        if (row.late_from, row.deciding) != (told.late_from, told.deciding):
+            return row
+        if in_force is None:
+            return without_disowned(row, None, None, now)
+        return without_disowned(row, in_force.definition, in_force.trigger, now)
 
     return edit
 

@@ -30,6 +30,11 @@ def row_of(entry: Entry | None) -> StatusRow:
     return StatusRow() if entry is None or entry.deleted else decode_status(entry.value)
 
 
+def is_in_use(row: StatusRow) -> bool:
+    """Whether runs hold slots in it, or late ones wait for their verdict: then it outlives its schedule."""
+    return bool(row.active or row.waiting or row.late_from is not None or row.deciding is not None)
+
+
 class StatusRows:
     """The status bucket."""
 
@@ -52,7 +57,7 @@ class StatusRows:
         return rows
 
     async def forget(self, schedule_id: str, before_write: Callable[[], None] = lambda: None) -> bool:
-        """Delete the row, unless runs hold slots in it; whether there is none now. Raises Unsure, Unavailable.
+        """Delete the row, unless it is in use; whether there is none now. Raises Unsure, Unavailable.
 
         `before_write` may raise to keep it from being written.
         """
@@ -61,7 +66,7 @@ class StatusRows:
             if entry is None or entry.deleted:
                 return True
             row = row_of(entry)
-            if row.active or row.waiting:
+            if is_in_use(row):
                 return False
             before_write()
             with contextlib.suppress(Conflict):

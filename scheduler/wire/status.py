@@ -23,6 +23,7 @@ class _Deciding(Struct):
     first: str
     last: str
     at: str
+    generation: int = 0
 
 
 class _Row(Struct, kw_only=True):
@@ -119,13 +120,13 @@ def decode_status(raw: bytes) -> StatusRow:
 def _format_deciding(span: Deciding | None) -> _Deciding | UnsetType:
     if span is None:
         return UNSET
-    return _Deciding(format_instant(span.first), format_instant(span.last), format_instant(span.at))
+    return _Deciding(format_instant(span.first), format_instant(span.last), format_instant(span.at), span.generation)
 
 
 def _parse_deciding(span: _Deciding | UnsetType | None) -> Deciding | None:
     if not span:
         return None
-    return Deciding(parse_instant(span.first), parse_instant(span.last), parse_instant(span.at))
+    return Deciding(parse_instant(span.first), parse_instant(span.last), parse_instant(span.at), span.generation)
 
 
 def encode_lease(lease: LeaseRecord) -> bytes:

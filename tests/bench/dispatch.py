@@ -160,7 +160,7 @@ async def main(fires: int, rounds: int) -> None:
     for number_of in range(rounds):
         async with staged() as stage:
             await stage.adapters.queues.ensure("bench")
-            body = b'{"every":"1s","queue":"bench","type":"bench","overlap":"allow","payload":{"n":1}}'
+            body = b'{"every":"1s","queue":"bench","type":"bench","overlap":"allow","payload":{"n":1},"catch_up":{"after":"1h"}}'
             for number in range(SCHEDULES):
                 await stage.adapters.schedules.put(f"bench-{number:05d}", body)
             schedules = ScheduleCache(stage.adapters.schedules, stage.clock, ScheduleLimits())

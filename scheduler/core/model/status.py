@@ -31,11 +31,15 @@ class Chain(Struct, frozen=True, kw_only=True):
 
 
 class Deciding(Struct, frozen=True):
-    """A catch-up: the late nominal times from `first` to `last` (both inclusive), as things stood at `at`."""
+    """A catch-up: the late nominal times from `first` to `last` (both inclusive), as things stood at `at`.
+
+    `generation`: of the definition that it was fixed for.
+    """
 
     first: datetime
     last: datetime
     at: datetime
+    generation: int = 0
 
 
 class StatusRow(Struct, frozen=True, kw_only=True):

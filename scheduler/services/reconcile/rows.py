@@ -6,7 +6,7 @@ from scheduler.core.reconciling import Ages, Repair
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry
 from scheduler.services.leader import Tenure
-from scheduler.services.rows import StatusRows, row_of
+from scheduler.services.rows import StatusRows, is_in_use, row_of
 from scheduler.services.schedules import ScheduleCache
 
 
@@ -55,5 +55,4 @@ class RowsRepair:
         return known is None or known.deleted
 
     def _is_spent(self, entry: Entry) -> bool:
-        row = row_of(entry)
-        return not row.active and not row.waiting and self._clock.now() - entry.at > self._ages.grace
+        return not is_in_use(row_of(entry)) and self._clock.now() - entry.at > self._ages.grace

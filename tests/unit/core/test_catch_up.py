@@ -13,18 +13,23 @@ from msgspec import structs
 
 from scheduler.core.catch_up import (
     Decision,
+    Span,
     catch_up,
     counted,
+    disowned,
     drained,
     is_dealt_with,
     is_late,
+    late_span,
     newest_late,
     with_decided,
     with_late,
+    with_late_span,
     with_span,
+    without_disowned,
 )
 from scheduler.core.firing import fire_time
-from scheduler.core.model.schedule import At, CatchUp, Cron, Every, Schedule, Trigger
+from scheduler.core.model.schedule import After, At, CatchUp, Cron, Definition, Every, Schedule, Trigger
 from scheduler.core.model.status import Deciding, StatusRow
 from scheduler.core.triggers import CompiledTrigger, compile_trigger
 
@@ -39,6 +44,10 @@ def at(minutes: float) -> datetime:
 def schedule(trigger: Trigger = MINUTE, **fields: Any) -> Schedule:
     policy = {name: fields.pop(name) for name in ("mode", "after", "window", "max") if name in fields}
     return Schedule(id="s", queue="q", type="t", trigger=trigger, catch_up=CatchUp(**policy), **fields)
+
+
+def in_force(subject: Schedule, *, since: float = -1) -> Definition:
+    return Definition(schedule=subject, generation=7, effective_at=at(since))
 
 
 def decided(subject: Schedule, first: float, last: float, now: float, recorded: tuple[float, ...] = ()) -> Any:
@@ -127,6 +136,11 @@ def test_late(after: float, late_s: float) -> None:
     subject = schedule(after=timedelta(seconds=after))
     assert is_late(subject, NOON, NOON + timedelta(seconds=late_s))
     assert not is_late(subject, NOON, NOON + timedelta(seconds=late_s - 0.001))
+
+
+def test_a_chain_is_never_late() -> None:
+    """The next one counts from its end: there is always one to run, however late."""
+    assert not is_late(schedule(After(timedelta(minutes=1))), NOON, NOON + timedelta(days=9))
 
 
 @given(
@@ -220,21 +234,21 @@ def test_a_span_is_fixed_once() -> None:
     """From the note to the newest late one; nothing while one is under way, none is late yet, or none is left."""
     subject = schedule()
     trigger = compile_trigger(subject)
-    row = with_span(StatusRow(late_from=at(2)), subject, trigger, at(5.5))
-    assert row == StatusRow(deciding=Deciding(at(2), at(5), at(5.5)))
-    assert with_span(row, subject, trigger, at(9.5)) == row
+    row = with_span(StatusRow(late_from=at(2)), in_force(subject), trigger, at(5.5))
+    assert row == StatusRow(deciding=Deciding(at(2), at(5), at(5.5), 7))
+    assert with_span(row, in_force(subject), trigger, at(9.5)) == row
     early = StatusRow(late_from=at(5))
-    assert with_span(early, subject, trigger, at(5.1)) == early
+    assert with_span(early, in_force(subject), trigger, at(5.1)) == early
     once = schedule(At((at(1),)))
-    assert with_span(StatusRow(late_from=at(5)), once, compile_trigger(once), at(9)) == StatusRow()
+    assert with_span(StatusRow(late_from=at(5)), in_force(once), compile_trigger(once), at(9)) == StatusRow()
 
 
 def test_what_was_decided_is_not_decided_again() -> None:
     """An older one that comes after all is decided up to there, and what is late behind it after that."""
     subject = schedule()
     trigger = compile_trigger(subject)
-    row = with_span(StatusRow(late_from=at(1), decided_from=at(4), decided=at(6)), subject, trigger, at(9.5))
-    assert row.deciding == Deciding(at(1), at(3), at(9.5))
+    row = with_span(StatusRow(late_from=at(1), decided_from=at(4), decided=at(6)), in_force(subject), trigger, at(9.5))
+    assert row.deciding == Deciding(at(1), at(3), at(9.5), 7)
     assert row.late_from == at(7)
     assert row.deciding is not None
     closed = with_decided(row, row.deciding, subject, trigger)
@@ -252,3 +266,52 @@ def test_spans_that_meet_are_joined(trigger: Trigger, first: float, joined: bool
     row = with_decided(structs.replace(before, deciding=span), span, subject, compile_trigger(subject))
     assert (row.decided_from, row.decided, row.deciding) == (at(1) if joined else at(first), at(8), None)
     assert with_decided(before, span, subject, compile_trigger(subject)) == before
+
+
+def test_an_edit_supersedes_what_it_finds_late() -> None:
+    """Fixed for another definition, or noted before this one took effect: told as a range, then forgotten."""
+    edited, trigger = in_force(schedule(), since=4.5), compile_trigger(schedule())
+    row = StatusRow(late_from=at(2))
+    assert [(each.first, each.last, each.count) for each in disowned(row, edited, at(9), "edited")] == [
+        (at(2), at(4.5), 1)
+    ]
+    assert without_disowned(row, edited, trigger, at(9)) == StatusRow(late_from=at(5))
+    assert with_span(row, edited, trigger, at(9)) == row
+    assert without_disowned(row, edited, trigger, at(5.1)) == StatusRow()  # the next one is yet to be late
+    fixed = StatusRow(deciding=Deciding(at(1), at(3), at(4), 6))
+    ((told),) = disowned(fixed, edited, at(9), "edited")
+    assert (told.first, told.last, told.verdict, told.reason) == (at(1), at(3), "superseded", "edited")
+    assert without_disowned(fixed, edited, trigger, at(9)) == StatusRow()
+    same = StatusRow(late_from=at(5), deciding=Deciding(at(1), at(3), at(4), 7))
+    assert disowned(same, edited, at(9), "edited") == ()
+    assert without_disowned(same, edited, trigger, at(9)) == same
+
+
+def test_one_shots_are_owed_whoever_asks() -> None:
+    """An `at` that was past when it was put is late, not retroactive; a schedule that is gone owes nothing."""
+    once = schedule(At((at(1), at(2))))
+    definition, trigger = in_force(once, since=9), compile_trigger(once)
+    row = StatusRow(late_from=at(1), deciding=Deciding(at(0.5), at(0.6), at(2), 3))
+    assert disowned(row, definition, at(10), "edited") == ()
+    assert with_span(StatusRow(late_from=at(1)), definition, trigger, at(10)).deciding == Deciding(
+        at(1), at(2), at(10), 7
+    )
+    assert catch_up(once, trigger, Deciding(at(0.5), at(0.6), at(2))) == Decision()
+    assert [each.reason for each in disowned(row, None, at(10), "deleted")] == ["deleted", "deleted"]
+    assert without_disowned(row, None, None, at(10)) == StatusRow()
+
+
+def test_what_was_never_armed_is_noted_behind_what_is_dealt_with() -> None:
+    """A planner that repeats what its predecessor handed over notes only what came after."""
+    subject = in_force(schedule())
+    trigger = compile_trigger(subject.schedule)
+    span = late_span(subject, trigger, at(1), at(9.5))
+    assert span == Span(at(1), at(9), at(10))
+    assert span is not None
+    assert with_late_span(StatusRow(), trigger, span).late_from == at(1)
+    assert with_late_span(StatusRow(decided_from=at(1), decided=at(5)), trigger, span).late_from == at(6)
+    under_way = StatusRow(decided_from=at(1), decided=at(5), deciding=Deciding(at(6), at(9), at(9.2)))
+    assert with_late_span(under_way, trigger, span) == under_way
+    assert late_span(subject, trigger, at(9.4), at(9.5)) is None
+    once = in_force(schedule(At((at(1),))))
+    assert late_span(once, compile_trigger(once.schedule), at(1), at(9)) is None

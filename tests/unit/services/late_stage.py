@@ -38,7 +38,7 @@ class LateReplica(Dispatching):
 
     def tenure(self, lasts_s: float = 1e9) -> Tenure:
         return Tenure(
-            self.world.clock, Term(1, self.world.clock.boottime_s() + lasts_s), Office(7, 1, Watermark(START))
+            self.world.clock, Term(1, self.world.clock.boottime_s() + lasts_s), Office(7, 1, Watermark(START, 10**9))
         )
 
     async def lead(self, seconds: float = 5.0) -> None:

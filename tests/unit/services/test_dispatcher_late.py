@@ -5,7 +5,8 @@ from __future__ import annotations
 from scheduler.core.errors import Unavailable
 from scheduler.core.model.execution import State
 from scheduler.core.model.status import Deciding, StatusRow
-from tests.unit.services.dispatch_stage import Dispatching, due, due_left, nominal, put, states
+from scheduler.wire.instants import format_instant
+from tests.unit.services.dispatch_stage import Dispatching, due, due_left, id_of, nominal, put, states
 from tests.unit.services.tracking_stage import Tripwire, World
 
 
@@ -70,12 +71,30 @@ async def test_a_note_that_cannot_be_written_comes_again() -> None:
     """The row's bucket is away: the message is handed back, and noted when it is there."""
     world = World()
     put(world)
-    due(world)
+    due(world, 1)
     await world.clock.advance(60)
     async with Dispatching(world) as replica, replica.running():
         replica.rows.bucket._port.fail_next(*[Unavailable("electing")] * 3)
         await world.clock.advance(0.5)
         assert due_left(world)
         await world.clock.advance(20)
-    assert (await world.row()).late_from == nominal()
+    assert (await world.row()).late_from == nominal(1)
     assert due_left(world) == []
+
+
+async def test_an_edit_came_between() -> None:
+    """What was late before the definition in force took effect is superseded, on record; a one-shot is owed."""
+    world = World()
+    put(world)
+    put(world, "once", every=None, at=["2026-11-21T00:00:00Z"])
+    await world.clock.advance(60)
+    due(world, 5)
+    put(world, payload=1)
+    put(world, "once", every=None, at=[format_instant(nominal(5))])
+    due(world, 5, "once")
+    async with Dispatching(world) as replica:
+        await replica.run()
+    assert await states(world) == {id_of(5): State.SUPERSEDED}
+    assert (await world.record(id_of(5))).reason == "edited"
+    assert (await world.row()).late_from is None
+    assert (await world.row("once")).late_from == nominal(5)

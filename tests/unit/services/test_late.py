@@ -201,3 +201,24 @@ async def test_a_note_of_nothing_goes() -> None:
         await leader.lead()
     assert (await world.row()).late_from is None
     assert ranges(world) == []
+
+
+@pytest.mark.parametrize(("value", "reason"), [(b"", "deleted"), (b"{", "invalid"), (None, "edited")])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+async def test_an_edit_supersedes_what_is_late(value: bytes | None, reason: str, late: bool) -> None:
+    """Edited, deleted or broken before it was decided: one range, once, whoever dies on the way; and nothing fires."""
+    for number in range(1, 12):
+        world = await late_world("all")
+        if value is None:
+            put(world, **EVERY, payload=1)
+        else:
+            world.schedules.put_raw("a", value, {} if value else {"KV-Operation": "DEL"})
+        async with LateReplica(world, Tripwire(number, late=late)) as doomed:
+            await doomed.lead(0.5)
+        async with LateReplica(world) as successor:
+            await successor.lead(3)
+        ((first, _, count, verdict, told),) = ranges(world)
+        assert (first, count, verdict, told) == (60, 1, "superseded", reason)
+        assert (await recorded(world), world.tasks()) == ({}, [])
+        row = await world.row()
+        assert (row.late_from, row.deciding) == (None, None)

@@ -57,8 +57,8 @@ def candidate(replica: Dispatching, seconds: float = 0, schedule_id: str = "a", 
     replica.world.server.due.ack(delivery.token)
     read = replica.timeline._port._read(delivery)
     replica.dispatcher._decide(read, replica.world.clock.now(), found)
-    (one,) = [*found.fires.values(), *found.late.values()]
-    return Candidate(structs.replace(one.execution, **changes), one.schedule, one.trigger)
+    (execution,) = [each.execution for each in (*found.fires.values(), *found.late.values())]
+    return Candidate(structs.replace(execution, **changes), known.in_force.definition.schedule, known.in_force.trigger)
 
 
 async def launch(replica: Dispatching, *candidates: Candidate) -> list[Result]:

@@ -58,9 +58,9 @@ def _missing(history: History) -> Iterator[str]:
                 marks = (m.at for m in journal.marks if m.applied >= version.revision and m.until >= nominal)
                 armed_at = next(marks, NEVER - MARGIN)
                 is_due = max(armed_at, fires_at) + MARGIN < following.at
-                has_verdict = execution_id(schedule_id, nominal) in records or journal.told_of(schedule_id, nominal)
-                if is_due and not has_verdict:
-                    yield f"{execution_id(schedule_id, nominal)} has no verdict; armed {armed_at}, edited {following.at}"
+                key = execution_id(schedule_id, nominal)
+                if is_due and key not in records and not journal.told_of(schedule_id, nominal):
+                    yield f"{key} has no verdict; armed {armed_at}, edited {following.at}"
 
 
 def _audited(history: History) -> Iterator[str]:
