@@ -27,11 +27,11 @@ from typing import TypeVar
 
 from msgspec import Struct, structs
 
-from scheduler.core.firing import fire_time
+from scheduler.core.firing import fire_time, is_coalesced
 from scheduler.core.model.execution import State
-from scheduler.core.model.schedule import After, At, Definition, OnExcluded, Schedule
+from scheduler.core.model.schedule import After, At, Definition, Schedule
 from scheduler.core.model.status import Deciding, StatusRow
-from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.triggers import CompiledTrigger, Moved
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.core.triggers.interval import Interval
 
@@ -130,11 +130,19 @@ def with_span(row: StatusRow, definition: Definition, trigger: CompiledTrigger, 
     last = newest_late(schedule, trigger, first, now) if is_owed(definition, first) else None
     if last is None:
         return row
-    rest, decided_from = None, row.decided_from or row.decided
+    rest, decided_from = _rest_behind(last, schedule, trigger, now), row.decided_from or row.decided
     if decided_from is not None and row.decided is not None and first < decided_from <= last:
         rest = trigger.next_after(row.decided) if row.decided < last else None
         last = trigger.previous_before(decided_from) or first
     return structs.replace(row, deciding=Deciding(first, last, now, definition.generation), late_from=rest)
+
+
+def _rest_behind(last: datetime, schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> datetime | None:
+    """Where late ones go on behind a span that ends early: moved ones are decided in several."""
+    following = trigger.next_after(last) if isinstance(trigger, Moved) else None
+    if following is None or not is_late(schedule, fire_time(schedule, trigger, following), now):
+        return None
+    return following
 
 
 def disowned(row: StatusRow, definition: Definition | None, now: datetime, reason: str) -> tuple[Range, ...]:
@@ -216,7 +224,7 @@ def newest_late(schedule: Schedule, trigger: CompiledTrigger, first: datetime, n
     """The last nominal time, from `first` on, up to which everything is late; None if `first` is not."""
     if not is_late(schedule, fire_time(schedule, trigger, first), now):
         return None
-    if moves(schedule):
+    if isinstance(trigger, Moved):
         return _last_before_a_moved_one(schedule, trigger, first, now)
     cut = now - max(schedule.catch_up.after, AFTER_MIN) - schedule.start_delay
     last = trigger.previous_before(cut + MILLISECOND)
@@ -230,11 +238,14 @@ def newest_late(schedule: Schedule, trigger: CompiledTrigger, first: datetime, n
 
 
 def _last_before_a_moved_one(schedule: Schedule, trigger: CompiledTrigger, first: datetime, now: datetime) -> datetime:
-    """Fire times do not ascend with nominal ones here: one that is yet to come ends the span, and waits."""
-    last = first
+    """Fire times do not ascend with nominal ones here: one that is yet to come ends the span, and waits. So does one
+    that is moved to a day which already has one, or that is not, if the first is: these are skipped, not missed."""
+    last, coalesced = first, is_coalesced(trigger, first)
     for _ in range(STEPS):
         following = trigger.next_after(last)
         if following is None or not is_late(schedule, fire_time(schedule, trigger, following), now):
+            break
+        if is_coalesced(trigger, following) is not coalesced:
             break
         last = following
     return last
@@ -260,6 +271,8 @@ def catching_up(
     span = structs.replace(span, last=last)
     rest, policy = _Rest(trigger, span, recorded), schedule.catch_up
     ranges = []
+    if is_coalesced(trigger, span.last):
+        return Decision((), tuple(filter(None, [(yield from rest.take(None, State.SKIPPED, "coalesced"))])))
     if schedule.paused:
         ranges.append((yield from rest.take(schedule.paused_until, State.PAUSED, "paused")))
     in_window = yield from _first_in_window(schedule, trigger, rest.cursor, span)
@@ -283,7 +296,7 @@ def _first_in_window(
 ) -> Counting[datetime]:
     """Where the window begins: no nominal time of the span before it fired within it. Behind the span if none did."""
     oldest = span.at - schedule.catch_up.window
-    if cursor is not None and not moves(schedule):
+    if cursor is not None and not isinstance(trigger, Moved):
         cursor = trigger.next_after(max(cursor, oldest - schedule.start_delay - schedule.jitter) - MILLISECOND)
     steps = 0
     while cursor is not None and cursor <= span.last and fire_time(schedule, trigger, cursor) < oldest:
@@ -362,8 +375,3 @@ def drained(counting: Counting[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def moves(schedule: Schedule) -> bool:
-    """Whether occurrences may be moved to other days: fire times need not ascend with nominal times then."""
-    return bool(schedule.exclude) and schedule.on_excluded is not OnExcluded.SKIP

@@ -44,7 +44,6 @@ from scheduler.core.catch_up import (
     Range,
     catching_up,
     disowned,
-    moves,
     with_decided,
     with_span,
     without_disowned,
@@ -55,6 +54,7 @@ from scheduler.core.firing import occurrence_of
 from scheduler.core.model.execution import Execution
 from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import Deciding, StatusRow
+from scheduler.core.triggers import Moved
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
@@ -256,7 +256,7 @@ class Late:
     def _first_in_window(self, case: _Case) -> datetime:
         schedule = case.in_force.definition.schedule
         oldest = case.span.at - schedule.catch_up.window - schedule.start_delay - schedule.jitter
-        if moves(schedule) or oldest <= case.span.first:
+        if isinstance(case.in_force.trigger, Moved) or oldest <= case.span.first:
             return case.span.first
         following = case.in_force.trigger.next_after(oldest - MILLISECOND)
         return case.span.last if following is None else min(following, case.span.last)
