@@ -160,7 +160,8 @@ async def main(fires: int, rounds: int) -> None:
     for number_of in range(rounds):
         async with staged() as stage:
             await stage.adapters.queues.ensure("bench")
-            body = b'{"every":"1s","queue":"bench","type":"bench","overlap":"allow","payload":{"n":1},"catch_up":{"after":"1h"}}'
+            how = b'"overlap":"allow","catch_up":{"after":"1h"}'
+            body = b'{"every":"1s","queue":"bench","type":"bench","payload":{"n":1},' + how + b"}"
             for number in range(SCHEDULES):
                 await stage.adapters.schedules.put(f"bench-{number:05d}", body)
             schedules = ScheduleCache(stage.adapters.schedules, stage.clock, ScheduleLimits())
