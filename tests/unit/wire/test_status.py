@@ -68,11 +68,12 @@ def test_every_field_of_the_contract() -> None:
         "previous_at": "2026-11-21T08:00:00.000Z", "next_nominal": "2026-11-21T08:00:00.500Z",
         "late_from": "2026-11-21T08:00:01.000Z", "decided": "2026-11-21T08:00:02.000Z", "fires": 3,
     }  # fmt: skip
-    caught_up = StatusRow(deciding=Deciding(at(1), at(2), at(3)), decided_from=T0, decided=at(0.5))
+    caught_up = StatusRow(deciding=Deciding(at(1), at(2), at(3), 7), decided_from=T0, decided=at(0.5))
     shown = json.loads(encode_status(caught_up))
     assert shown["decided_from"] == "2026-11-21T08:00:00.000Z"
     assert shown["deciding"] == {
         "first": "2026-11-21T08:00:01.000Z", "last": "2026-11-21T08:00:02.000Z", "at": "2026-11-21T08:00:03.000Z",
+        "generation": 7,
     }  # fmt: skip
     assert decode_status(encode_status(caught_up)) == caught_up
     assert [each.value for each in ScheduleState] == ["active", "paused", "invalid", "exhausted"]
