@@ -25,4 +25,5 @@ class Union:
         return any(part.yields(nominal) for part in self.parts)
 
     def notes_at(self, nominal: datetime) -> tuple[str, ...]:
-        return tuple(note for part in self.parts if part.yields(nominal) for note in part.notes_at(nominal))
+        notes = (note for part in self.parts if part.yields(nominal) for note in part.notes_at(nominal))
+        return tuple(dict.fromkeys(notes))

@@ -319,6 +319,13 @@ def test_hashed_expression_fires_each_period() -> None:
     assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=15)}
 
 
+def test_hash_in_a_list() -> None:
+    """Each entry of a list may hash: the same place in the first and the second half of the hour."""
+    trigger = compiled("H(0-29),H(30-59) * * * *", schedule_id="nightly-report")
+    found = [datetime.fromisoformat(text) for text in first(trigger, 9)]
+    assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=30)}
+
+
 # --- the shortest gap
 GAPS = {
     "0 9 * * *": 86_400,

@@ -202,6 +202,13 @@ def test_notes(case: str) -> None:
     assert trigger.notes_at(utc(nominal)) == expected
 
 
+def test_notes_of_a_union_are_told_once() -> None:
+    """Two expressions that name the same missing time explain it once."""
+    crons = Cron(("30 2 * * *", "30 2 * * 0"))
+    trigger = compile_trigger(Schedule(id="s", queue="q", type="t", trigger=crons, timezone="Europe/Berlin"))
+    assert trigger.notes_at(utc("2027-03-28T01:00")) == NOTES["gap"][2]
+
+
 def test_notes_of_many_walls_in_one_gap_are_few() -> None:
     """An expression with every second of the missing hour does not write thousands of notes."""
     trigger = compiled("0-59 0-59 2 * * *", "Europe/Berlin")

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from scheduler.core import triggers, zones
 from scheduler.core.model.schedule import Cron, Dst, Gap, Schedule, Twice
 from scheduler.core.triggers import CompiledTrigger, compile_trigger
 
@@ -291,6 +292,19 @@ def test_a_day_that_never_was() -> None:
     seen = walk("Pacific/Apia", change, 72 * HOUR, MINUTE)
     _, wrong = check("Pacific/Apia", seen, list(specs(seen)), starts_of(seen, 40 * HOUR, 7))
     assert not wrong
+
+
+@pytest.mark.parametrize("block_bits", [15, 12])
+@pytest.mark.parametrize("name", ["Europe/Berlin", "Australia/Lord_Howe", "America/Havana"])
+def test_borders_of_blocks_are_not_noticed(name: str, block_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zone is read in blocks of half a year; with blocks of hours their borders lie before, in and after changes."""
+    monkeypatch.setattr(zones, "_BLOCK_BITS", block_bits)
+    monkeypatch.setattr(zones, "_load", zones._load.__wrapped__)
+    triggers._shared_cron.cache_clear()
+    for change in changes(name)[:2]:
+        seen = walk(name, change, 36 * HOUR, MINUTE)
+        assert check(name, seen, list(specs(seen)), starts_of(seen, 8 * HOUR, 7))[1] == []
+    triggers._shared_cron.cache_clear()
 
 
 @pytest.mark.slow
