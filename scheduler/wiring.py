@@ -14,6 +14,7 @@ from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.executions import ExecutionIndex
@@ -76,8 +77,12 @@ class Wiring:
         )
 
     @cached_property
+    def calendars(self) -> CalendarCache:
+        return CalendarCache(self.adapters.calendars, self.clock)
+
+    @cached_property
     def schedules(self) -> ScheduleCache:
-        return ScheduleCache(self.adapters.schedules, self.clock, self.limits)
+        return ScheduleCache(self.adapters.schedules, self.clock, self.limits, self.calendars)
 
     @cached_property
     def index(self) -> ExecutionIndex:

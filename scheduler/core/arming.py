@@ -81,6 +81,11 @@ def plan_all(in_force: InForce, after: datetime, until: datetime) -> tuple[list[
     return _all_of(plan, in_force, until + lead)
 
 
+def next_to_plan(in_force: InForce, reach: datetime) -> datetime | None:
+    """The first nominal time to be armed that a timeline planned up to `reach` does not hold."""
+    return next_wanted(in_force, reach + lead_of(in_force.trigger))
+
+
 def due_for_planning(in_force: InForce, following: datetime | None) -> datetime | None:
     """How far the timeline must be planned when this nominal time is to be armed."""
     return None if following is None else following - lead_of(in_force.trigger)

@@ -24,6 +24,7 @@ from scheduler.core.model.status import ScheduleState
 from scheduler.core.zones import tzdata_version
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.timeline import Watermark
+from scheduler.services.calendars import KnownCalendar
 from scheduler.services.schedules import Known
 from scheduler.wire.evidence import CHANGES, DELETED, range_data, range_id, read_change
 from scheduler.wire.instants import format_instant
@@ -31,6 +32,7 @@ from scheduler.wire.schedule_json import without_payload
 
 log = logging.getLogger(__name__)
 EVENTS_MAX = 20_000  # of one schedule, that are looked at
+CALENDARS_MAX = 524_288  # bytes of all calendars of a schedule in an event; beyond, an audit cannot tell
 SHOWN_MAX = 131_072  # bytes of a definition in an event; of a larger one the payload is left out
 
 
@@ -49,12 +51,12 @@ class Announcer:
 
         From evidence: nobody keeps a definition that is not in force any more.
         """
-        found: dict[int, Change] = {}
+        found: dict[tuple[int, int], Change] = {}
         for told in await self._events.recorded(known.id, CHANGES, most=EVENTS_MAX):
             with suppress(InvalidArgument):
                 change = read_change(known.id, told.kind, told.data)
-                found[change.generation] = change
-        earlier = [found[generation] for generation in sorted(found, reverse=True) if generation < known.revision]
+                found[change.generation, change.calendars] = change
+        earlier = [found[each] for each in sorted(found, reverse=True) if each < (known.revision, known.calendars)]
         for change in earlier:
             if change.in_force is not None or change.reason == DELETED:
                 return change.in_force
@@ -90,6 +92,12 @@ class Announcer:
         """A key that can be no schedule id: it has no row, only this event, a log line and a count."""
         await self._events.publish("invalid", None, {"key": key[:256], "revision": revision})
 
+    async def calendar(self, known: KnownCalendar) -> None:
+        """A calendar was written or deleted, or cannot be read. Its users are told of one by one, beside it."""
+        kind = "deleted" if known.deleted else "applied" if known.error is None else "invalid"
+        data = {"calendar": known.name[:256], "revision": known.revision, "effective_from": format_instant(known.at)}
+        await self._events.publish(kind, None, data if known.error is None else {**data, "error": known.error})
+
 
 def told_of(known: Known, before: ScheduleState | None, after: ScheduleState, mark: Watermark) -> Iterator[Fact]:
     """What there is to tell of a write to the schedules bucket. `before`: the state in its row, None without one.
@@ -101,10 +109,10 @@ def told_of(known: Known, before: ScheduleState | None, after: ScheduleState, ma
         yield _fact("deleted", known, data)
         return
     if known.in_force is None:
-        yield _fact("invalid", known, {**data, "error": known.error})
+        yield _fact("invalid", known, {**data, "error": known.error, "calendars": known.calendars})
         return
-    definition = {"definition": _document(known.raw), "calendars": 0, "tzdata": tzdata_version()}
-    yield _fact("applied", known, {**data, **definition})
+    definition = {"definition": _document(known.raw), "tzdata": tzdata_version()}
+    yield _fact("applied", known, {**data, **definition, **_calendars(known)})
     if after is ScheduleState.PAUSED and before is not ScheduleState.PAUSED:
         yield _fact("paused", known, {**_base(known), "note": known.in_force.definition.schedule.pause_note})
     elif before is ScheduleState.PAUSED and after is not ScheduleState.PAUSED:
@@ -123,7 +131,7 @@ def withdrawn(known: Known, disarms: Sequence[datetime]) -> Iterator[Fact]:
     paused: list[datetime] = []
     gone: list[datetime] = []
     for nominal in disarms:
-        if nominal <= known.at:
+        if nominal <= known.effective_at:
             is_paused = known.in_force is not None and known.in_force.definition.schedule.is_paused_at(nominal)
             (paused if is_paused else gone).append(nominal)
     if paused:
@@ -146,11 +154,22 @@ def verdicts_fact(
 
 
 def _fact(kind: str, known: Known, data: dict[str, Any]) -> Fact:
-    return Fact(f"{kind}-{known.id}-{known.revision}", kind, known.id, data)
+    revisions = f"{known.revision}-{known.calendars}" if known.calendars else f"{known.revision}"
+    return Fact(f"{kind}-{known.id}-{revisions}", kind, known.id, data)
+
+
+def _calendars(known: Known) -> dict[str, Any]:
+    """The newest revision of the calendars in use, and what they said: an audit judges by those of the time."""
+    values = known.calendar_values
+    if not values:
+        return {"calendars": known.calendars}
+    size = sum(len(value) for value in values.values())
+    told = {name: msgspec.Raw(value) for name, value in values.items()} if size <= CALENDARS_MAX else None
+    return {"calendars": known.calendars, "calendar_definitions": told}
 
 
 def _base(known: Known) -> dict[str, Any]:
-    return {"generation": known.revision, "effective_from": format_instant(known.at)}
+    return {"generation": known.revision, "effective_from": format_instant(known.effective_at)}
 
 
 def _document(raw: bytes) -> msgspec.Raw:

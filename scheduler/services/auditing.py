@@ -193,7 +193,7 @@ def _changes(schedule_id: str, told: Sequence[Recorded], known: Known | None) ->
 
     Beside them, since when that is all: an event that cannot be read any more is the end of what is known.
     """
-    found: dict[int, Change] = {}
+    found: dict[tuple[int, int], Change] = {}
     is_whole = True
     for each in told:
         if each.kind not in CHANGES:
@@ -204,16 +204,24 @@ def _changes(schedule_id: str, told: Sequence[Recorded], known: Known | None) ->
             found.clear()
             is_whole = False
             continue
-        found.setdefault(change.generation, change)  # told again by a successor: it has planned further
-    if known is not None and known.revision > max(found, default=0):
-        found[known.revision] = _unapplied(known)
-    changes = tuple(found[generation] for generation in sorted(found))
+        found.setdefault(
+            (change.generation, change.calendars), change
+        )  # told again by a successor: it has planned further
+    if known is not None and (known.revision, known.calendars) > max(found, default=(0, 0)):
+        found[known.revision, known.calendars] = _unapplied(known)
+    changes = tuple(found[each] for each in sorted(found))
     return changes, FIRST if is_whole or not changes else changes[0].at
 
 
 def _unapplied(known: Known) -> Change:
     reason = "deleted" if known.deleted else "invalid" if known.in_force is None else "edited"
-    return Change(generation=known.revision, at=known.at, in_force=known.in_force, reason=reason)
+    return Change(
+        generation=known.revision,
+        at=known.effective_at,
+        in_force=known.in_force,
+        calendars=known.calendars,
+        reason=reason,
+    )
 
 
 def _ranges(told: Sequence[Recorded]) -> tuple[VerdictRange, ...]:

@@ -36,14 +36,20 @@ class Committer:
         self._timeline, self._clock, self._telemetry = timeline, clock, telemetry
 
     async def commit_all(
-        self, tenure: Tenure, arms: Sequence[Occurrence], disarms: Sequence[Disarm], *, applied: int | None = None
+        self,
+        tenure: Tenure,
+        arms: Sequence[Occurrence],
+        disarms: Sequence[Disarm],
+        *,
+        applied: int | None = None,
+        calendars: int | None = None,
     ) -> None:
-        """Any number of arms and disarms; the last batch moves R. Raises as `commit` does."""
+        """Any number of arms and disarms; the last batch moves R and C. Raises as `commit` does."""
         work: list[Occurrence | Disarm] = [*disarms, *arms]
         while len(work) > BATCH_MAX:
             await self.commit(tenure, *_split(work[:BATCH_MAX]))
             work = work[BATCH_MAX:]
-        await self.commit(tenure, *_split(work), applied=applied)
+        await self.commit(tenure, *_split(work), applied=applied, calendars=calendars)
 
     async def commit(
         self,
@@ -53,10 +59,15 @@ class Committer:
         *,
         until: datetime | None = None,
         applied: int | None = None,
+        calendars: int | None = None,
     ) -> None:
         """One batch; the watermark never moves back. Raises Deposed, or what no repetition would mend."""
         mark = tenure.office.watermark
-        following = Watermark(max(until or mark.until, mark.until), max(applied or 0, mark.applied), mark.calendars)
+        following = Watermark(
+            until=max(until or mark.until, mark.until),
+            applied=max(applied or 0, mark.applied),
+            calendars=max(calendars or 0, mark.calendars),
+        )
         while True:
             tenure.check()
             try:

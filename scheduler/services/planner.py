@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
-from scheduler.core.arming import Arming, next_wanted, plan_all, plan_arming
+from scheduler.core.arming import Arming, due_for_planning, next_to_plan, plan_all, plan_arming
 from scheduler.core.chain import is_chained, plan_chain
 from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.core.model.occurrence import Occurrence
@@ -28,6 +28,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline, Watermark
 from scheduler.services.agenda import Agenda
 from scheduler.services.announcing import Announcer
+from scheduler.services.calendar_edits import CalendarEdits
 from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
 from scheduler.services.leader import Deposed, Tenure
@@ -77,6 +78,7 @@ class Planner:
         self._chains = ChainArming(rows, schedules, clock)
         self._announcer = announcer
         self._notes = Notes(rows, announcer, schedules, clock)
+        self._calendar_edits = CalendarEdits(schedules, announcer, telemetry)
         self._horizon = horizon
         self._step = min(STEP_MAX, horizon / 8)
         self._read_not_before = not_before
@@ -127,12 +129,12 @@ class Planner:
 
     async def _round(self) -> None:
         """Edits first, then repairs, then slices up to the horizon."""
-        await self._apply_edits(await self._schedules.fresh())
+        await self._apply_edits(await self._schedules.fresh(calendars=True))
         await self._rearm_requested()
         await self._arm_chains()
         while self._mark.until + self._step <= self._clock.now() + self._horizon:
             await self._plan_slice()
-            await self._apply_edits(await self._schedules.fresh())
+            await self._apply_edits(await self._schedules.fresh(calendars=True))
         await self._notes.turned(self._office_holder)
 
     async def _wait(self) -> None:
@@ -153,19 +155,20 @@ class Planner:
 
     async def _enter_all(self) -> None:
         """Every schedule that the watermark covers goes on from W; the others are edits and come right after."""
-        await self._schedules.fresh()
+        await self._schedules.fresh(calendars=True)
         self._agenda = Agenda()
         self._chains.begin()
         self._notes.begin(self._mark.until - self._horizon - TURNS_BACK)
         for number, known in enumerate(list(self._schedules), start=1):
             if known.revision <= self._mark.applied and known.in_force is not None:
-                self._enter(known, next_wanted(known.in_force, self._mark.until))
+                self._enter(known, next_to_plan(known.in_force, self._mark.until))
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
     def _enter(self, known: Known, following: datetime | None) -> None:
         """Remember what is applied: when it is due next, when its state turns, and which one-shots it had."""
-        self._agenda.put(following, known.id, known.revision)
+        due = None if known.in_force is None else due_for_planning(known.in_force, following)
+        self._agenda.put(due, known.id, known.revision)
         self._notes.expect_turn(known, following)
         if known.in_force is not None:
             self._one_shots.pop(known.id, None)
@@ -217,10 +220,12 @@ class Planner:
 
     async def _after_interleaved_edits(self, arms: list[Occurrence]) -> list[Occurrence]:
         """Apply edits that came meanwhile; they arm themselves up to the reach, so their old arms are dropped."""
-        newest = self._schedules.mirror.applied
-        if newest <= self._mark.applied:
+        is_behind = self._schedules.mirror.applied > self._mark.applied
+        if not is_behind and self._schedules.calendars_applied <= self._mark.calendars:
             return arms
-        edited = {known.id for known in self._schedules.changed_after(self._mark.applied)}
+        newest = await self._schedules.fresh(calendars=True)
+        users = self._calendar_edits.users(self._mark)
+        edited = {known.id for known in (*self._schedules.changed_after(self._mark.applied), *users)}
         await self._apply_edits(newest)
         return [each for each in arms if each.schedule_id not in edited]
 
@@ -234,9 +239,22 @@ class Planner:
     # --- edits
 
     async def _apply_edits(self, newest: int) -> None:
-        """Bring every write up to revision `newest` onto the timeline and move R there."""
-        if newest <= self._mark.applied:
-            return
+        """Bring every write up to revision `newest` onto the timeline and move R there; then the calendars, and C."""
+        if newest > self._mark.applied:
+            await self._apply_schedules(newest)
+        if self._schedules.calendars_applied > self._mark.calendars:
+            await self._apply_calendars(self._schedules.calendars_applied)
+
+    async def _apply_calendars(self, newest: int) -> None:
+        """Plan the schedules that use a calendar written since C anew, and no other."""
+        await self._calendar_edits.tell(self._office_holder, newest)
+        edits = self._calendar_edits.users(self._mark)
+        while len(edits) > EDITS_MAX:
+            chunk, edits = edits[:EDITS_MAX], edits[EDITS_MAX:]
+            await self._apply(chunk, self._mark.applied)
+        await self._apply(edits, self._mark.applied, calendars=newest)
+
+    async def _apply_schedules(self, newest: int) -> None:
         edits = [known for known in self._schedules.changed_after(self._mark.applied) if known.revision <= newest]
         await self._tell_invalid_keys(newest)
         while len(edits) > EDITS_MAX:
@@ -250,8 +268,8 @@ class Planner:
         await self._notes.invalid_keys(keys, self._office_holder)
         self._told = max(newest, self._told)
 
-    async def _apply(self, edits: Sequence[Known], applied: int) -> None:
-        """R moves last: whatever comes before it is repeated by a successor, and does no harm twice."""
+    async def _apply(self, edits: Sequence[Known], applied: int, *, calendars: int | None = None) -> None:
+        """R and C move last: whatever comes before it is repeated by a successor, and does no harm twice."""
         before = await self._notes.states(edits)
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
         plans = [self._plan(known, at, await self._previous(known)) for known, at in zip(edits, armed, strict=True)]
@@ -266,7 +284,7 @@ class Planner:
         await self._notes.withdrawn(edits, plans, self._office_holder)
         arms = [each for plan in plans for each in plan.arms]
         disarms = [(known.id, at) for known, plan in zip(edits, plans, strict=True) for at in plan.disarms]
-        await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied)
+        await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied, calendars=calendars)
         for known, plan in zip(edits, plans, strict=True):
             self._enter(known, plan.next_nominal)
             if is_chained(known.in_force):
@@ -279,6 +297,8 @@ class Planner:
         previous = self._one_shots.get(known.id)
         if previous is not None or known.in_force is None:
             return previous
+        if known.revision <= self._mark.applied:  # only a calendar of it was edited
+            return known.in_force.definition
         if not late_one_shots(known.in_force.definition, known.in_force.trigger):
             return None
         before = await self._announcer.before(known)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain, takewhile
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from scheduler.core.arming import next_wanted
+from scheduler.core.calendars import Calendar, no_calendars
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
@@ -18,17 +20,24 @@ from scheduler.core.overlap import Terms, terms_of
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
+from scheduler.services.calendar_uses import CalendarUses
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.mirror import Mirror
 from scheduler.wire.ids import is_schedule_id
 from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 
 log = logging.getLogger(__name__)
 OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket
+YIELD_EVERY = 500  # schedules read again before other tasks get a turn
 CHANGES_MAX = 100_000  # beyond this many unread changes a reader scans the schedules instead
 
 
 class Known(Struct, frozen=True):
-    """What the bucket holds under one key: a definition in force, or an error, or a delete marker."""
+    """What the bucket holds under one key: a definition in force, or an error, or a delete marker.
+
+    `at` is the server's time of that write, `effective_at` that of the newest one of it and of the calendars it uses,
+    `calendars` the newest revision of those, `calendar_values` what they say.
+    """
 
     id: str
     revision: int
@@ -37,6 +46,13 @@ class Known(Struct, frozen=True):
     in_force: InForce | None = None
     error: str | None = None
     deleted: bool = False
+    calendars: int = 0
+    calendars_at: datetime | None = None
+    calendar_values: Mapping[str, bytes] = {}
+
+    @property
+    def effective_at(self) -> datetime:
+        return self.at if self.calendars_at is None else max(self.at, self.calendars_at)
 
     @property
     def absent_reason(self) -> str:
@@ -50,7 +66,9 @@ class ScheduleCache:
     deletion: once it is back, what the bucket has no key of any more is dropped.
     """
 
-    def __init__(self, bucket: Bucket, clock: Clock, limits: ScheduleLimits) -> None:
+    def __init__(
+        self, bucket: Bucket, clock: Clock, limits: ScheduleLimits, calendars: CalendarCache | None = None
+    ) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
         self._clock = clock
         self._limits = limits
@@ -58,22 +76,61 @@ class ScheduleCache:
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
         self._invalid_keys: dict[str, Known] = {}
         self._proven_s = clock.boottime_s()
+        self.calendars = calendars
+        self.calendars_applied = 0
+        self._uses = CalendarUses()
+        self._stale: set[str] = set()
+        if calendars is not None:
+            calendars.changed = self._calendar_changed
 
     async def start(self) -> None:
+        if self.calendars is not None:
+            await self.calendars.start()
         await self.mirror.start()
         self._proven_s = self._clock.boottime_s()
 
     async def stop(self) -> None:
         await self.mirror.stop()
+        if self.calendars is not None:
+            await self.calendars.stop()
 
-    async def fresh(self) -> int:
-        """See `Mirror.fresh`."""
+    async def fresh(self, *, calendars: bool = False) -> int:
+        """See `Mirror.fresh`. The calendars are proven too where a schedule uses one, and with `calendars` in any case:
+        then every schedule is read with what they say now."""
         asked_s = self._clock.boottime_s()
         newest = await self.mirror.fresh()
         if asked_s - self._proven_s > OUT_OF_TOUCH_S:
             await self._drop_vanished(newest)
         self._proven_s = max(asked_s, self._proven_s)
+        if self.calendars is not None and (calendars or self._uses):
+            await self.calendars.fresh()
+            await self._read_stale(self.calendars)
         return newest
+
+    async def _read_stale(self, calendars: CalendarCache) -> None:
+        """Read the users of changed calendars again. `calendars_applied`: up to here all of them are."""
+        number = 0
+        while self._stale:
+            known = self._known.get(self._stale.pop())
+            if known is not None and not known.deleted:
+                self._known[known.id] = self._read(Entry(known.id, known.raw, known.revision, known.at))
+            number += 1
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        self.calendars_applied = calendars.mirror.applied
+
+    def _calendar_changed(self, name: str) -> None:
+        self._stale |= self._uses.of(name)
+        self.mirror.changed.set()
+
+    def users_of(self, calendar: str) -> list[Known]:
+        """The schedules that use a calendar, valid or not, by id."""
+        found = (self._known.get(schedule_id) for schedule_id in sorted(self._uses.of(calendar)))
+        return [known for known in found if known is not None and not known.deleted]
+
+    def calendar_of(self, name: str) -> Calendar:
+        """A `CalendarOf`: the calendars as they are known here now."""
+        return no_calendars(name) if self.calendars is None else self.calendars.find(name)
 
     async def _drop_vanished(self, newest: int) -> None:
         keys = frozenset(await self.mirror.bucket.keys())
@@ -81,6 +138,7 @@ class ScheduleCache:
             for known in [each for each in place.values() if each.revision <= newest and each.id not in keys]:
                 log.warning("deleted while cut off", extra={"event": "deletion_missed", "schedule": known.id})
                 place.pop(known.id, None)
+                self._uses.put(known.id, ())
 
     def get(self, schedule_id: str) -> Known | None:
         """What is known of a schedule, its delete marker included."""
@@ -153,21 +211,50 @@ class ScheduleCache:
 
     def _read(self, entry: Entry) -> Known:
         if entry.deleted:
+            self._uses.put(entry.key, ())
             return Known(entry.key, entry.revision, entry.at, b"", deleted=True)
         previous = self._known.get(entry.key)
+        names: set[str] = set()
+
+        def calendar_of(name: str) -> Calendar:
+            names.add(name)
+            return self.calendar_of(name)
+
         try:
-            schedule = parse_schedule(entry.key, entry.value, self._limits)
-            definition = Definition(schedule=schedule, generation=entry.revision, effective_at=entry.at)
-            in_force = InForce(definition, compile_trigger(schedule))
-            return Known(entry.key, entry.revision, entry.at, entry.value, in_force=in_force)
+            schedule = parse_schedule(entry.key, entry.value, self._limits, calendar_of)
+            trigger = compile_trigger(schedule, calendar_of)
+            known = self._with_calendars(Known(entry.key, entry.revision, entry.at, entry.value), names)
+            definition = Definition(
+                schedule=schedule,
+                generation=known.revision,
+                effective_at=known.effective_at,
+                calendars=known.calendars,
+            )
+            return structs.replace(known, in_force=InForce(definition, trigger))
         except InvalidArgument as problem:
             error = problem.sentence
         except Exception as problem:  # a value that breaks the parser must not stop every other schedule
             log.exception("a schedule broke the parser", extra={"event": "parser_broke", "schedule": entry.key})
             error = f"cannot be read: {type(problem).__name__}"
+        finally:
+            self._uses.put(entry.key, names)
         if previous is None or previous.error != error:
             log.warning("invalid schedule", extra={"event": "invalid_schedule", "schedule": entry.key, "error": error})
-        return Known(entry.key, entry.revision, entry.at, entry.value, error=error)
+        return self._with_calendars(Known(entry.key, entry.revision, entry.at, entry.value, error=error), names)
+
+    def _with_calendars(self, known: Known, names: Iterable[str]) -> Known:
+        """A calendar that was written later is an edit of the schedule, too."""
+        found = [] if self.calendars is None else [self.calendars.get(name) for name in names]
+        used = [calendar for calendar in found if calendar is not None]
+        if not used:
+            return known
+        newest = max(calendar.revision for calendar in used)
+        return structs.replace(
+            known,
+            calendars=newest,
+            calendars_at=max(calendar.at for calendar in used),
+            calendar_values={calendar.name: calendar.raw for calendar in used if not calendar.deleted},
+        )
 
 
 def require_valid(known: Known | None, schedule_id: str) -> InForce:

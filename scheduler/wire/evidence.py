@@ -1,6 +1,7 @@
 """Events as evidence: what they say about a schedule's past, read and written in one place (mechanisms.md, part 8).
 
-applied   {generation, effective_from, planned_until, applied_until, definition, calendars, tzdata}
+applied   {generation, effective_from, planned_until, applied_until, definition, tzdata, calendars, and what those
+          said: calendar_definitions}; an edit of a calendar is a change of its users, of the same generation
 deleted   {generation, effective_from, planned_until, applied_until}
 invalid   the same, and error
 verdicts  {from, to, count, verdict, reason, generation}: one verdict for `count` nominal times, the first and the last
@@ -20,10 +21,12 @@ import msgspec
 from msgspec import Struct
 
 from scheduler.core.auditing import Change, VerdictRange
+from scheduler.core.calendars import Calendar, CalendarOf, no_calendars
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import Definition
 from scheduler.core.triggers import compile_trigger
+from scheduler.wire.calendar import calendar_of_document
 from scheduler.wire.instants import format_instant, parse_instant, parse_optional
 from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 
@@ -38,6 +41,8 @@ class _Change(Struct):
     planned_until: str | None = None
     applied_until: int | None = None
     definition: Any = None
+    calendars: int = 0
+    calendar_definitions: dict[str, Any] | None = None
 
 
 class _Range(Struct):
@@ -55,17 +60,30 @@ def read_change(schedule_id: str, kind: str, data: dict[str, Any]) -> Change:
     at = parse_instant(told.effective_from, field="effective_from")
     in_force = None
     if kind == APPLIED:
-        schedule = parse_schedule(schedule_id, msgspec.json.encode(told.definition), _ANY)
-        definition = Definition(schedule=schedule, generation=told.generation, effective_at=at)
-        in_force = InForce(definition, compile_trigger(schedule))
+        calendar_of = _calendars(told.calendar_definitions or {})
+        schedule = parse_schedule(schedule_id, msgspec.json.encode(told.definition), _ANY, calendar_of)
+        definition = Definition(
+            schedule=schedule, generation=told.generation, effective_at=at, calendars=told.calendars
+        )
+        in_force = InForce(definition, compile_trigger(schedule, calendar_of))
     return Change(
         generation=told.generation,
         at=at,
         in_force=in_force,
+        calendars=told.calendars,
         reason="edited" if kind == APPLIED else kind,
         planned_until=parse_optional(told.planned_until, field="planned_until"),
         applied_until=told.applied_until,
     )
+
+
+def _calendars(definitions: dict[str, Any]) -> CalendarOf:
+    """The calendars as they were told with the change."""
+
+    def calendar_of(name: str) -> Calendar:
+        return calendar_of_document(name, definitions[name]) if name in definitions else no_calendars(name)
+
+    return calendar_of
 
 
 def read_range(data: dict[str, Any]) -> VerdictRange:
