@@ -27,6 +27,7 @@ from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.announcing import Announcer
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.planner import Planner
 from scheduler.services.rows import StatusRows
@@ -55,6 +56,8 @@ class World:
         self.control = MemoryBucket(self.server, self.names.control)
         self.schedules = MemoryBucket(self.server, self.names.schedules)
         self.status = MemoryBucket(self.server, self.names.status)
+        self.calendars: MemoryBucket | None = None
+        """Only where a test is about them: they cost calls."""
         self.timeline = MemoryTimeline(self.server)
         self.events = MemoryEvents(self.server)
         self.history: dict[str, list[tuple[datetime, InForce | None]]] = {}
@@ -210,7 +213,8 @@ class PlanningReplica:
         self.telemetry = RecordingTelemetry()
         self.bucket = world.schedules.replica()
         self.status = world.status.replica()
-        self.schedules = ScheduleCache(around(self.bucket), self.process.clock, ScheduleLimits())
+        calendars = None if world.calendars is None else CalendarCache(around(world.calendars), self.process.clock)
+        self.schedules = ScheduleCache(around(self.bucket), self.process.clock, ScheduleLimits(), calendars)
         self.queues = _Queues(world.server, self)
         self.timeline = _Timeline(world.server, self)
         self.planner = Planner(
