@@ -41,7 +41,9 @@ FIRED, PAUSED, SUPERSEDED, PENDING = "fired", "paused", "superseded", "pending"
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A write to the schedules bucket, or of a calendar in use (revision `calendars`). `in_force` None: deleted, or invalid (`reason` says which, or `edited`).
+    """A write to the schedules bucket, or of a calendar in use (revision `calendars`).
+
+    `in_force` None: deleted, or invalid (`reason` says which, or `edited`).
 
     `planned_until`, `applied_until`: how far the one before was planned when this one was applied, and up to which
     generation changes had been applied at all; None where that is not known.
