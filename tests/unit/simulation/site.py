@@ -279,7 +279,10 @@ class _Events:
     """Evidence goes over the network like everything else; what is published soon is nobody's to wait for."""
 
     def __init__(self, events: MemoryEvents, network: Network) -> None:
-        self.publish, self.store = events.publish, network.around(events).store
+        self.publish, self._around = events.publish, network.around(events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._around, name)
 
 
 async def _nothing_missing() -> list[str]:
