@@ -1,6 +1,7 @@
 """The client of the API for Python programs: `async with Client.connect() as client: ...`.
 
-    client.schedules.put, get, list, delete, pause, resume, trigger, preview
+    client.schedules.put, get, list, delete, pause, resume, trigger, preview, backfill
+    client.backfills.get, list, cancel
     client.executions.get, list
     client.status
 
@@ -8,7 +9,8 @@ Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method
 `scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`,
 however often it is repeated. Repeated
 is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
-once, and an expected revision is read back), a `trigger` (its nonce names the execution). After `Unsure` the others
+once, and an expected revision is read back), a `trigger` (its nonce names the execution), a `backfill` (by its id).
+After `Unsure` the others
 (`delete`, `pause`, `resume`) may or may not have happened: look before you repeat them.
 """
 
@@ -27,12 +29,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from nats.aio.client import Client as NatsClient
 from nats.errors import NoRespondersError
 
+from scheduler.core.backfilling import RATE_DEFAULT
 from scheduler.core.errors import Conflict, Internal, InvalidArgument, PermissionDenied, Unavailable, Unsure
 from scheduler.core.model.execution import State
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.errors import from_exception, refusal
 from scheduler.wire import api
-from scheduler.wire.ids import check_nonce, check_queue, check_schedule_id
+from scheduler.wire.ids import check_backfill_id, check_nonce, check_queue, check_schedule_id
 from scheduler.wire.instants import cut, format_instant, parse_instant
 from scheduler.wire.names import DEFAULT_NAMESPACE, Names
 from scheduler.wire.record import Record
@@ -224,6 +227,28 @@ class Schedules:
         request = trigger_request(schedule_id, payload=payload, nonce=nonce, overlap=overlap)
         return await self._calls.call("schedule.trigger", request, api.TriggerReply, REPEATED)
 
+    async def backfill(
+        self,
+        schedule_id: str,
+        start: Instant,
+        end: Instant,
+        *,
+        dry_run: bool,
+        max_count: int | None = None,
+        rate: float = RATE_DEFAULT,
+        overlap: str | None = None,
+        backfill_id: str | None = None,
+    ) -> api.BackfillReply:
+        """Run what the schedule would have fired from `start` until before `end`; a dry run only lists it.
+
+        The same `backfill_id` (one is made up if none is given) is the same backfill. Raises NotFound, Conflict.
+        """
+        request = backfill_request(
+            schedule_id, start, end, dry_run=dry_run, max_count=max_count, rate=rate, overlap=overlap,
+            backfill_id=backfill_id,
+        )  # fmt: skip
+        return await self._calls.call("schedule.backfill", request, api.BackfillReply, REPEATED)
+
     async def preview(
         self,
         schedule_id: str | None = None,
@@ -235,6 +260,26 @@ class Schedules:
         """The next fires of a stored schedule, or of a definition, after an instant (exclusive; default now)."""
         request = preview_request(schedule_id, schedule, after=after, count=count)
         return (await self._calls.call("schedule.preview", request, api.PreviewReply)).fires
+
+
+class Backfills:
+    """What can be done with backfills."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def get(self, backfill_id: str) -> api.BackfillItem:
+        """Raises NotFound."""
+        return await self._calls.call("backfill.get", _backfill(backfill_id), api.BackfillItem)
+
+    async def list(self, *, schedule: str | None = None) -> AsyncIterator[api.BackfillItem]:
+        """All that are kept, newest first."""
+        async for item in self._calls.pages("backfill.list", backfills_request(schedule=schedule)):
+            yield api.decode_reply(bytes(item), api.BackfillItem)
+
+    async def cancel(self, backfill_id: str) -> api.BackfillItem:
+        """Start nothing more of it. What is over stays so. Raises NotFound."""
+        return await self._calls.call("backfill.cancel", _backfill(backfill_id), api.BackfillItem, REPEATED)
 
 
 class Executions:
@@ -271,6 +316,7 @@ class Client:
         self.connection = connection
         self.calls = Calls(connection, namespace, timeout_s)
         self.schedules = Schedules(self.calls)
+        self.backfills = Backfills(self.calls)
         self.executions = Executions(self.calls)
 
     @classmethod
@@ -351,6 +397,40 @@ def trigger_request(
         nonce=secrets.token_hex(8) if nonce is None else check_nonce(nonce),
         overlap=overlap,
     )
+
+
+def backfill_request(
+    schedule_id: str,
+    start: Instant,
+    end: Instant,
+    *,
+    dry_run: bool,
+    max_count: int | None = None,
+    rate: float = RATE_DEFAULT,
+    overlap: str | None = None,
+    backfill_id: str | None = None,
+) -> api.BackfillSchedule:
+    """Raises InvalidArgument that names the field."""
+    return api.BackfillSchedule(
+        id=check_schedule_id(schedule_id),
+        start=_instant(start, "from") or "",
+        end=_instant(end, "to") or "",
+        dry_run=dry_run,
+        max=max_count,
+        rate=rate,
+        overlap=overlap,
+        backfill_id=secrets.token_hex(4) if backfill_id is None else check_backfill_id(backfill_id),
+    )
+
+
+def backfills_request(*, schedule: str | None = None, limit: int = PAGE) -> api.ListBackfills:
+    """A page of `backfill.list`."""
+    schedule = None if schedule is None else check_schedule_id(schedule, field="schedule")
+    return api.ListBackfills(schedule=schedule, limit=limit)
+
+
+def _backfill(backfill_id: str) -> api.Id:
+    return api.Id(id=check_backfill_id(backfill_id, field="id"))
 
 
 def preview_request(

@@ -14,6 +14,7 @@ from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.backfills import Backfiller, Backfills
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
@@ -196,7 +197,7 @@ class Wiring:
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
-        duties = (self.planner, self.late, self.reconciler, self.housekeeper, self.schema)
+        duties = (self.planner, self.late, self.reconciler, self.housekeeper, self.schema, self.backfiller)
         await run_together(*(duty.run(tenure) for duty in duties))
 
     @cached_property
@@ -234,6 +235,18 @@ class Wiring:
             records=self.records,
             launcher=self.launcher,
             events=self.adapters.events,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            checkpoints=self.checkpoints,
+        )
+
+    @cached_property
+    def backfiller(self) -> Backfiller:
+        return Backfiller(
+            backfills=Backfills(self.adapters.control, self.telemetry),
+            schedules=self.schedules,
+            rows=self.rows,
+            launcher=self.launcher,
             clock=self.clock,
             telemetry=self.telemetry,
             checkpoints=self.checkpoints,

@@ -93,9 +93,11 @@ class Settlement:
             await self._chains.follow(ended)
 
     def fired(self, executions: Sequence[Execution]) -> None:
-        """Remember, for the rows, that these were queued. `fires` counts what fired by itself."""
+        """Remember, for the rows, that these were queued. `fires` counts what fired by itself; a backfill is no news
+        of when the schedule fired last."""
         for each in executions:
-            self._note(each.schedule, _Lazy(previous_at=each.nominal_at, fires=int(each.kind is Kind.AUTO)))
+            if each.kind is not Kind.BACKFILL:
+                self._note(each.schedule, _Lazy(previous_at=each.nominal_at, fires=int(each.kind is Kind.AUTO)))
 
     def _note(self, schedule_id: str, news: _Lazy) -> None:
         if schedule_id in self._lazy or len(self._lazy) < PENDING_MAX:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from scheduler.core.backfilling import MAX_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN
 from scheduler.core.errors import Internal, InvalidArgument, ScheddError, error_of
 from scheduler.core.model.status import ScheduleState
 from scheduler.wire import headers as h
@@ -42,7 +43,7 @@ class Nothing(Request):
 
 
 class Id(Request):
-    """`schedule.get`, `.delete`, `.resume`, `execution.get`."""
+    """`schedule.get`, `.delete`, `.resume`, `execution.get`, `backfill.get`, `.cancel`."""
 
     id: str
 
@@ -108,6 +109,31 @@ class AuditSchedule(Request):
     id: str
     since: str
     until: str | None = None
+
+
+class BackfillSchedule(Request):
+    """`schedule.backfill`: run the nominal times with from <= nominal < to of the definition in force.
+
+    `dry_run`: only list them. At most the first `max`; without it, more than 1000 are refused. `rate` is starts per
+    second. `overlap` in place of the default, by which nothing is dropped. `backfill_id` makes repeating harmless.
+    """
+
+    id: str
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    dry_run: bool
+    max: Annotated[int, Meta(ge=1, le=MAX_MAX)] | None = None
+    rate: Annotated[float, Meta(ge=RATE_MIN, le=RATE_MAX)] = RATE_DEFAULT
+    overlap: str | None = None
+    backfill_id: str | None = None
+
+
+class ListBackfills(Request):
+    """`backfill.list`, newest first."""
+
+    schedule: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
 
 
 class ListExecutions(Request):
@@ -178,6 +204,35 @@ class ScheduleList(Reply):
 class TriggerReply(Reply):
     execution_id: str
     state: str
+
+
+class BackfillReply(Reply):
+    """What will run (or, in a dry run, would): every nominal time, ascending."""
+
+    backfill_id: str
+    nominals: list[str]
+
+
+class BackfillItem(Reply):
+    """A backfill as it stands: `state` running, done or cancelled, `started` of `count` runs."""
+
+    id: str
+    schedule: str
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    state: str
+    reason: str | None
+    count: int
+    started: int
+    rate: float
+    overlap: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class BackfillList(Reply):
+    items: list[BackfillItem]
+    cursor: str | None = None
 
 
 class Fire(Reply):

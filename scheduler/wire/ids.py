@@ -63,6 +63,10 @@ def check_nonce(text: str, *, field: str = "nonce") -> str:
     return _check(_NONCE, text, field, "1 to 32 letters, digits, '_' and '-'")
 
 
+def check_backfill_id(text: str, *, field: str = "backfill_id") -> str:
+    return _check(_NONCE, text, field, "1 to 32 letters, digits, '_' and '-'")
+
+
 def check_namespace(text: str, *, field: str = "namespace") -> str:
     return _check(_NAMESPACE, text, field, "lower-case letters, digits and '-', beginning with a letter, at most 32")
 
@@ -92,6 +96,10 @@ def execution_id(schedule_id: str, nominal_at: datetime) -> str:
 
 def manual_execution_id(schedule_id: str, nominal_at: datetime, nonce: str) -> str:
     return f"{schedule_id}.{format_nominal(nominal_at)}-m{nonce}"
+
+
+def backfill_execution_id(schedule_id: str, nominal_at: datetime, backfill_id: str) -> str:
+    return f"{schedule_id}.{format_nominal(nominal_at)}-b{backfill_id}"
 
 
 class ExecutionKey(NamedTuple):

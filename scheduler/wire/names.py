@@ -187,6 +187,11 @@ TRACKER = "tracker"  # the consumer of reports, and the one of advisories
 LEADER_KEY = "leader"
 SCHEMA_KEY = "schema"
 WATERMARK_KEY = "watermark"
+BACKFILL_KEYS = "backfill.*"
+
+
+def backfill_key(backfill_id: str) -> str:
+    return f"backfill.{backfill_id}"
 
 
 def nonce_key(schedule_id: str, nonce: str) -> str:

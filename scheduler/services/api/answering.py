@@ -20,12 +20,14 @@ from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
 from scheduler.services.api.auditing import Audits
+from scheduler.services.api.backfills import BackfillRuns
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
 from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.auditing import Auditor
+from scheduler.services.backfills import Backfills
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
@@ -97,6 +99,7 @@ class Api:
             auditor=auditor,
             ack_wait_s=ack_wait_s,
         )
+        self.backfills = BackfillRuns(backfills=Backfills(control, telemetry), cache=schedules, clock=clock)
         self.executions = Executions(bucket=records.bucket, index=index, clock=clock)
         self.status = Status(
             control=control,
@@ -107,7 +110,7 @@ class Api:
             server=server,
             discover=self._discover,
         )
-        self._endpoints = endpoints_of(self.schedules, self.audits, self.executions, self.status)
+        self._endpoints = endpoints_of(self.schedules, self.audits, self.backfills, self.executions, self.status)
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -154,7 +157,9 @@ class Api:
             raise Internal(f"{endpoint} failed inside the daemon; its log says more") from None
 
 
-def endpoints_of(schedules: Schedules, audits: Audits, executions: Executions, status: Status) -> dict[str, Endpoint]:
+def endpoints_of(
+    schedules: Schedules, audits: Audits, backfills: BackfillRuns, executions: Executions, status: Status
+) -> dict[str, Endpoint]:
     """Every endpoint of this version (contract, part 7)."""
     return {
         "schedule.put": Endpoint(api.PutSchedule, schedules.put),
@@ -166,6 +171,10 @@ def endpoints_of(schedules: Schedules, audits: Audits, executions: Executions, s
         "schedule.trigger": Endpoint(api.TriggerSchedule, schedules.trigger),
         "schedule.preview": Endpoint(api.PreviewSchedule, schedules.preview),
         "schedule.audit": Endpoint(api.AuditSchedule, audits.audit),
+        "schedule.backfill": Endpoint(api.BackfillSchedule, backfills.backfill),
+        "backfill.get": Endpoint(api.Id, backfills.get),
+        "backfill.list": Endpoint(api.ListBackfills, backfills.list),
+        "backfill.cancel": Endpoint(api.Id, backfills.cancel),
         "execution.list": Endpoint(api.ListExecutions, executions.list),
         "execution.get": Endpoint(api.Id, executions.get),
         "status.get": Endpoint(api.Nothing, status.get),

@@ -51,7 +51,7 @@ class ManualRuns:
         self, in_force: InForce, request: api.TriggerSchedule, payload_bytes_max: int
     ) -> api.TriggerReply:
         """Raises InvalidArgument, PayloadTooLarge, Unavailable, Unsure (repeat it with the same nonce)."""
-        overlap = _overlap(request.overlap)
+        overlap = read_overlap(request.overlap)
         definition = _with_payload(in_force.definition, request, payload_bytes_max)
         execution_id = await self._execution_id(definition.id, request.nonce)
         nominal_at = parse_execution_id(execution_id).nominal_at
@@ -109,7 +109,8 @@ def _known_id(value: bytes, schedule_id: str, nonce: str) -> str:
     return manual_execution_id(schedule_id, key.nominal_at, nonce)
 
 
-def _overlap(given: str | None) -> Overlap | None:
+def read_overlap(given: str | None) -> Overlap | None:
+    """The policy of a request. Raises InvalidArgument."""
     if given is None:
         return None
     known = [each.value for each in Overlap]

@@ -17,6 +17,7 @@ CONTRACT = {
         f"schedule.{verb}"
         for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger", "preview", "audit")
     ),
+    *("schedule.backfill", "backfill.get", "backfill.list", "backfill.cancel"),
     *("execution.list", "execution.get", "status.get"),
 }
 
