@@ -154,7 +154,7 @@ class Site:
         names = self.names = self.server.names
         self.buckets = {
             word: MemoryBucket(self.server, names.bucket(word))
-            for word in ("schedules", "executions", "status", "control", "workers")
+            for word in ("schedules", "executions", "status", "control", "workers", "calendars")
         }
         self.journal = Journal()
         for word, note in (("schedules", self.journal.note_schedule), ("executions", self.journal.note_record)):
