@@ -12,8 +12,9 @@ every step is a compare-and-set of that row (mechanisms.md, part 3):
   runs and backfills are no part of the chain.
 
 A definition only ever moves what is to come, and never to before it took effect; one that asks for the same nominal
-time leaves it alone. While paused without an end, invalid, or past `ends_at` nothing is to come, and the chain goes on
-from where it stood. Deleting ends it; what is created after that is a new chain.
+time leaves it alone. While paused without an end, invalid, or past `ends_at` or `max_fires` nothing is to come, and the
+chain goes on from where it stood. What would lie on an excluded day is put off to its end. Deleting ends a chain; what
+is created after that is a new one.
 
 For audit: every record of an `after` schedule is its own expectation. What is expected of it is the recorded chain.
 """
@@ -32,9 +33,10 @@ from scheduler.core.firing import occurrence_of
 from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Execution, Kind
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import After, Definition, Schedule
+from scheduler.core.model.schedule import After, Schedule
 from scheduler.core.model.status import Chain, StatusRow
 from scheduler.core.reconciling import Ages
+from scheduler.core.triggers import CompiledTrigger, Excluded
 
 
 def is_chained(in_force: InForce | None) -> bool:
@@ -42,9 +44,9 @@ def is_chained(in_force: InForce | None) -> bool:
     return in_force is not None and isinstance(in_force.definition.schedule.trigger, After)
 
 
-def begin(definition: Definition, since: datetime) -> Chain:
+def begin(in_force: InForce, since: datetime) -> Chain:
     """A new chain: it begins with its definition, but not before `since` (schedd's first start, or a lost row)."""
-    return adjusted(Chain(counts_from=max(definition.effective_at, since), is_first=True), definition)
+    return adjusted(Chain(counts_from=max(in_force.definition.effective_at, since), is_first=True), in_force)
 
 
 def applied(chain: Chain | None, in_force: InForce | None, since: datetime) -> Chain | None:
@@ -53,22 +55,22 @@ def applied(chain: Chain | None, in_force: InForce | None, since: datetime) -> C
         return None if chain is None else _halted(chain)
     if not is_chained(in_force):
         return None
-    return begin(in_force.definition, since) if chain is None else adjusted(chain, in_force.definition)
+    return begin(in_force, since) if chain is None else adjusted(chain, in_force)
 
 
-def adjusted(chain: Chain, definition: Definition) -> Chain:
+def adjusted(chain: Chain, in_force: InForce) -> Chain:
     """The chain under this definition. What has started is left alone, and so is what is asked for as before."""
     if chain.started_at is not None:
         return chain
-    schedule = definition.schedule
-    target = _target(chain, schedule)
+    definition, trigger = in_force.definition, in_force.trigger
+    target = _target(chain, definition.schedule, trigger)
     if target is None or (target == chain.target and chain.nominal is not None):
         return structs.replace(chain, target=target, nominal=None if target is None else chain.nominal)
-    nominal = max(target, definition.effective_at)
-    return structs.replace(chain, target=target, nominal=None if _is_past_end(schedule, nominal) else nominal)
+    nominal = _allowed(max(target, definition.effective_at), definition.schedule, trigger)
+    return structs.replace(chain, target=target, nominal=nominal)
 
 
-def _target(chain: Chain, schedule: Schedule) -> datetime | None:
+def _target(chain: Chain, schedule: Schedule, trigger: CompiledTrigger) -> datetime | None:
     """When the schedule wants its next occurrence, whenever it came to say so; None: not as it is now."""
     if not isinstance(schedule.trigger, After) or (schedule.paused and schedule.paused_until is None):
         return None
@@ -77,11 +79,13 @@ def _target(chain: Chain, schedule: Schedule) -> datetime | None:
         target = max(target, schedule.starts_at)
     if schedule.paused and schedule.paused_until is not None:
         target = max(target, schedule.paused_until)
-    return None if _is_past_end(schedule, target) else target
+    return _allowed(target, schedule, trigger)
 
 
-def _is_past_end(schedule: Schedule, nominal: datetime) -> bool:
-    return schedule.ends_at is not None and nominal >= schedule.ends_at
+def _allowed(at: datetime, schedule: Schedule, trigger: CompiledTrigger) -> datetime | None:
+    """The first instant from there on that is not excluded; None if the schedule has ended by then."""
+    found = trigger.first_allowed(at) if isinstance(trigger, Excluded) else at
+    return None if found is None or (schedule.ends_at is not None and found >= schedule.ends_at) else found
 
 
 def _halted(chain: Chain) -> Chain:
@@ -98,28 +102,28 @@ def started(chain: Chain | None, nominal: datetime, now: datetime) -> Chain | No
     return chain if chain.started_at is not None else structs.replace(chain, started_at=now)
 
 
-def followed(chain: Chain | None, execution: Execution, definition: Definition | None) -> Chain | None:
+def followed(chain: Chain | None, execution: Execution, in_force: InForce | None) -> Chain | None:
     """The chain after this execution has ended; unchanged if it is not the one that the chain waits for.
 
-    `definition` None: there is none in force now. The chain then keeps the end that it will count from.
+    `in_force` None: the schedule is invalid or deleted now. The chain then keeps the end that it will count from.
     """
     if chain is None or execution.kind is not Kind.AUTO or chain.nominal != execution.nominal_at:
         return chain
     if not is_terminal(execution) or execution.finished_at is None:
         return chain
-    return _after(max(execution.finished_at, execution.nominal_at), definition)
+    return _after(max(execution.finished_at, execution.nominal_at), in_force)
 
 
-def given_up(chain: Chain | None, nominal: datetime, now: datetime, definition: Definition | None) -> Chain | None:
+def given_up(chain: Chain | None, nominal: datetime, now: datetime, in_force: InForce | None) -> Chain | None:
     """The chain after its run is found to be gone without a record; that is noticed only now."""
     if chain is None or chain.nominal != nominal:
         return chain
-    return _after(max(now, nominal), definition)
+    return _after(max(now, nominal), in_force)
 
 
-def _after(end: datetime, definition: Definition | None) -> Chain:
+def _after(end: datetime, in_force: InForce | None) -> Chain:
     chain = Chain(counts_from=end)
-    return chain if definition is None else adjusted(chain, definition)
+    return chain if in_force is None else adjusted(chain, in_force)
 
 
 class Stall(StrEnum):
@@ -170,10 +174,16 @@ def plan_chain(chain: Chain | None, in_force: InForce, armed: Sequence[datetime]
     return Arming(arms, tuple(sorted(at for at in set(armed) if at != nominal)))
 
 
-def with_chain(row: StatusRow, chain: Chain | None) -> StatusRow:
-    """The row with this chain, and with what follows from it for the next nominal time."""
+def with_chain(row: StatusRow, chain: Chain | None, in_force: InForce | None = None) -> StatusRow:
+    """The row with this chain, and with what follows from it for the next nominal time.
+
+    Where the definition's `max_fires` is reached, nothing is to come any more.
+    """
     if chain is None and row.chain is None:
         return row
+    most = None if in_force is None else in_force.definition.schedule.max_fires
+    if chain is not None and most is not None and row.fires >= most:
+        chain = _halted(chain)
     return structs.replace(row, chain=chain, next_nominal=next_of(chain))
 
 

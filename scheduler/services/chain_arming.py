@@ -112,6 +112,6 @@ def edit_of(known: Known, since: datetime, before_write: Callable[[], None]) -> 
 
     def edit(row: StatusRow) -> StatusRow:
         before_write()
-        return with_chain(row, applied(row.chain, known.in_force, since))
+        return with_chain(row, applied(row.chain, known.in_force, since), known.in_force)
 
     return edit

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from scheduler.core.chain import followed, given_up, is_chained, started, with_chain
+from scheduler.core.dispatching import InForce
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, Kind
-from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import Chain, StatusRow
 from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
@@ -75,7 +75,7 @@ class Chains:
     def _following(self, schedule_id: str, ended: Sequence[Execution]) -> Move:
         def move(chain: Chain | None) -> Chain | None:
             for each in ended:
-                chain = followed(chain, each, self._definition(schedule_id))
+                chain = followed(chain, each, self._in_force(schedule_id))
             return chain
 
         return move
@@ -83,7 +83,7 @@ class Chains:
     async def give_up(self, schedule_id: str, nominal: datetime) -> None:
         """The run that the chain waits for has no record any more. Raises Unsure, Unavailable."""
         now = self._clock.now()
-        move: Move = lambda chain: given_up(chain, nominal, now, self._definition(schedule_id))  # noqa: E731
+        move: Move = lambda chain: given_up(chain, nominal, now, self._in_force(schedule_id))  # noqa: E731
         for row in (await self._move({schedule_id: move})).values():
             if isinstance(row, ScheddError):
                 raise row
@@ -94,15 +94,15 @@ class Chains:
         await self.follow(behind.values())
 
     async def _move(self, moves: dict[str, Move]) -> dict[str, StatusRow | ScheddError]:
-        def edit_for(move: Move) -> Edit:
-            return lambda row: with_chain(row, move(row.chain))
+        def edit_for(schedule_id: str, move: Move) -> Edit:
+            return lambda row: with_chain(row, move(row.chain), self._in_force(schedule_id))
 
-        edits = {schedule_id: edit_for(move) for schedule_id, move in moves.items()}
+        edits = {schedule_id: edit_for(schedule_id, move) for schedule_id, move in moves.items()}
         return await self._rows.try_change(edits, create=False)
 
-    def _definition(self, schedule_id: str) -> Definition | None:
+    def _in_force(self, schedule_id: str) -> InForce | None:
         known = self._schedules.get(schedule_id)
-        return known.in_force.definition if known is not None and known.in_force is not None else None
+        return None if known is None else known.in_force
 
     def _keep(self, ended: Sequence[Execution], problem: ScheddError) -> None:
         log.warning("a chain cannot go on yet", extra={"event": "chain_waits", "error": problem.message})

@@ -132,7 +132,7 @@ def _edit(
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
         row = structs.replace(row, state=state_of(known.in_force, now), error=known.error, next_nominal=next_nominal)
-        return with_chain(row, applied(row.chain, known.in_force, since))
+        return with_chain(row, applied(row.chain, known.in_force, since), known.in_force)
 
     return edit
 

@@ -157,9 +157,13 @@ _HOW: Final[Mapping[str, Callable[[Any, str], Any]]] = {
 def _check_together(document: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     if "anchor" in document and "every" not in document and "rrule" not in document:
         raise InvalidArgument("anchor belongs to every or rrule", field="anchor")
-    if "after" in document and found.get("exclude"):
-        raise InvalidArgument("exclude has no effect on after, which names no times to leave out", field="exclude")
     starts: datetime | None = found.get("starts_at")
     ends: datetime | None = found.get("ends_at")
+    if "after" in document and found.get("on_excluded") is OnExcluded.PREVIOUS_BUSINESS_DAY:
+        raise InvalidArgument(
+            "on_excluded previous_business_day needs times that are known ahead, as after's are not: "
+            "use skip or next_business_day",
+            field="on_excluded",
+        )
     if starts is not None and ends is not None and ends <= starts:
         raise InvalidArgument("ends_at must be after starts_at", field="ends_at")

@@ -33,6 +33,7 @@ __all__ = [
     "FIRST",
     "LAST",
     "CompiledTrigger",
+    "Excluded",
     "Moved",
     "clock_changes",
     "compile_trigger",

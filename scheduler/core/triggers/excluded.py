@@ -60,6 +60,16 @@ class Excluded:
     def yields(self, nominal: datetime) -> bool:
         return self.inner.yields(nominal) and not self.exclusions.holds(nominal)
 
+    def first_allowed(self, at: datetime) -> datetime | None:
+        """The first instant from `at` on that is not excluded, whatever the inner trigger yields. For chains."""
+        for _ in range(STEPS_MAX):
+            if at > LAST:
+                return None
+            if not self.exclusions.holds(at):
+                return at
+            at = self.exclusions.end(at)
+        return None
+
     def notes_at(self, nominal: datetime) -> tuple[str, ...]:
         return self.inner.notes_at(nominal)
 

@@ -275,7 +275,7 @@ class Schedules:
         """The one that is to come: those behind it depend on the ends of runs, as its note says."""
         definition, after = in_force.definition, parse_optional(request.after, field="after")
         stored = definition.generation > 0
-        chain = (await self._rows.get(definition.id)).chain if stored else begin(definition, definition.effective_at)
+        chain = (await self._rows.get(definition.id)).chain if stored else begin(in_force, definition.effective_at)
         occurrence = to_come(chain, in_force)
         if occurrence is None or (after is not None and occurrence.nominal_at <= after):
             return api.PreviewReply(fires=[])

@@ -42,14 +42,10 @@ def at(minutes: float) -> datetime:
     return T + minutes * MINUTE
 
 
-def definition(effective: float = 0, *, delay: float = 5, generation: int = 1, **fields: Any) -> Definition:
+def definition(effective: float = 0, *, delay: float = 5, generation: int = 1, **fields: Any) -> InForce:
     schedule = Schedule(id="a", queue="q", type="t", **{"trigger": After(delay * MINUTE), **fields})
-    return Definition(schedule=schedule, generation=generation, effective_at=at(effective))
-
-
-def in_force(*args: Any, **kwargs: Any) -> InForce:
-    found = definition(*args, **kwargs)
-    return InForce(found, compile_trigger(found.schedule))
+    found = Definition(schedule=schedule, generation=generation, effective_at=at(effective))
+    return InForce(found, compile_trigger(schedule))
 
 
 def ended(nominal: float, end: float, state: State = State.SUCCEEDED, kind: Kind = Kind.AUTO) -> Execution:
@@ -57,7 +53,7 @@ def ended(nominal: float, end: float, state: State = State.SUCCEEDED, kind: Kind
 
 
 def run(
-    chain: Chain | None, nominal: float, end: float, under: Definition | None, state: State = State.SUCCEEDED
+    chain: Chain | None, nominal: float, end: float, under: InForce | None, state: State = State.SUCCEEDED
 ) -> Chain:
     """The chain after one whole occurrence."""
     begun = started(chain, at(nominal), at(nominal))
@@ -79,12 +75,12 @@ def test_nothing_is_owed_for_the_time_before_schedd_was_there() -> None:
 
 def test_start_delay_is_added_once() -> None:
     """By the fire time alone: nominal times count from ends."""
-    force = in_force(start_delay=2 * MINUTE)
-    chain = begin(force.definition, since=at(0))
+    force = definition(start_delay=2 * MINUTE)
+    chain = begin(force, since=at(0))
     first = to_come(chain, force)
     assert first is not None
     assert (first.nominal_at, first.fire_at) == (at(0), at(2))
-    second = to_come(run(chain, 0, 3, force.definition), force)
+    second = to_come(run(chain, 0, 3, force), force)
     assert second is not None
     assert (second.nominal_at, second.fire_at) == (at(8), at(10))
 
@@ -212,15 +208,15 @@ def test_who_moved_it_by_an_older_definition_is_corrected() -> None:
 
 def test_what_a_write_makes_of_a_row() -> None:
     """A new chain; none any more when the trigger is another one; stillness while it is invalid."""
-    force = in_force(2)
-    assert applied(None, force, at(0)) == begin(force.definition, at(0))
+    force = definition(2)
+    assert applied(None, force, at(0)) == begin(force, at(0))
     every = definition(trigger=Every(MINUTE))
-    assert applied(begin(force.definition, at(0)), InForce(every, compile_trigger(every.schedule)), at(0)) is None
+    assert applied(begin(force, at(0)), every, at(0)) is None
     assert applied(None, None, at(0)) is None
-    halted = applied(begin(force.definition, at(0)), None, at(0))
+    halted = applied(begin(force, at(0)), None, at(0))
     assert halted is not None
     assert halted.nominal is None
-    assert applied(halted, in_force(7), at(0)) == Chain(counts_from=at(2), is_first=True, target=at(2), nominal=at(7))
+    assert applied(halted, definition(7), at(0)) == Chain(counts_from=at(2), is_first=True, target=at(2), nominal=at(7))
 
 
 def test_a_run_that_ends_while_the_schedule_is_invalid() -> None:
@@ -231,13 +227,39 @@ def test_a_run_that_ends_while_the_schedule_is_invalid() -> None:
     assert adjusted(chain, definition(60)).nominal == at(60)
 
 
+def test_an_excluded_day_is_put_off() -> None:
+    """To its end, whichever step would lead there; freed again, what is to come moves back, but not before the edit."""
+    sunday = at(16 * 60)  # T is 08:00 on a Saturday
+    weekdays = definition(delay=17 * 60, exclude=("* * * * 0",))
+    chain = run(begin(weekdays, since=at(0)), 0, 0, weekdays)
+    monday = sunday + timedelta(days=1)
+    assert chain.nominal == monday
+    assert weekdays.trigger.yields(monday)
+    assert adjusted(chain, weekdays) == chain
+    assert adjusted(chain, definition(5, delay=17 * 60)).nominal == at(17 * 60)
+    assert adjusted(chain, definition(18 * 60, delay=17 * 60)).nominal == at(18 * 60)
+    assert begin(definition(17 * 60, exclude=("* * * * 0",)), since=at(0)).nominal == monday
+    assert adjusted(chain, definition(1, exclude=("* * * * *",))).nominal is None
+
+
+def test_a_chain_ends_with_max_fires() -> None:
+    """Nothing is to come once so many have fired; with more allowed it goes on."""
+    three = definition(max_fires=3)
+    chain = begin(three, since=at(0))
+    assert with_chain(StatusRow(fires=2), chain, three).next_nominal == at(0)
+    spent = with_chain(StatusRow(fires=3), chain, three)
+    assert (spent.next_nominal, to_come(spent.chain, three)) == (None, None)
+    four = definition(9, max_fires=4)
+    assert with_chain(spent, applied(spent.chain, four, at(0)), four).next_nominal == at(9)
+
+
 # --- timeline and row
 
 
 def test_exactly_one_is_armed() -> None:
     """The one to come; whatever else stands on the timeline is disarmed. A run under way keeps its own."""
-    force = in_force()
-    chain = begin(force.definition, since=at(0))
+    force = definition()
+    chain = begin(force, since=at(0))
     plan = plan_chain(chain, force, [at(9), at(0), at(4)])
     assert ([each.nominal_at for each in plan.arms], plan.disarms) == ([at(0)], (at(4), at(9)))
     plan = plan_chain(started(chain, at(0), at(0)), force, [at(0), at(4)])
@@ -258,13 +280,13 @@ def test_the_row_shows_what_is_to_come() -> None:
 
 def test_a_chain_is_never_exhausted_before_its_end() -> None:
     """No trigger yields its next time, and yet it goes on until `ends_at`."""
-    assert is_chained(in_force())
-    assert state_of(in_force(), at(1000)) is ScheduleState.ACTIVE
-    ending = in_force(ends_at=at(10))
+    assert is_chained(definition())
+    assert state_of(definition(), at(1000)) is ScheduleState.ACTIVE
+    ending = definition(ends_at=at(10))
     assert state_of(ending, at(9)) is ScheduleState.ACTIVE
     assert turns_at(ending, at(9), None) == at(10)
     assert state_of(ending, at(10)) is ScheduleState.EXHAUSTED
-    assert turns_at(in_force(), at(9), None) is None
+    assert turns_at(definition(), at(9), None) is None
 
 
 # --- repairs
@@ -278,8 +300,8 @@ AGES = Ages(grace=0.5 * MINUTE, floor=30 * MINUTE)
 )
 def test_what_seems_to_stand_still(is_started: bool, now: float, expected: bool) -> None:
     """Older than the grace, counted from its start, or from when it should have fired."""
-    force = in_force()
-    chain = begin(force.definition, since=at(0))
+    force = definition()
+    chain = begin(force, since=at(0))
     if is_started:
         chain = started(chain, at(0), at(10)) or chain
     assert seems_stalled(chain, force, at(now), AGES.grace) is expected
@@ -287,8 +309,8 @@ def test_what_seems_to_stand_still(is_started: bool, now: float, expected: bool)
 
 def test_what_does_not_wait_for_anything_is_not_stalled() -> None:
     """A paused chain, and a row without one."""
-    force = in_force(paused=True)
-    assert not seems_stalled(begin(force.definition, since=at(0)), force, at(1000), AGES.grace)
+    force = definition(paused=True)
+    assert not seems_stalled(begin(force, since=at(0)), force, at(1000), AGES.grace)
     assert not seems_stalled(None, force, at(1000), AGES.grace)
 
 

@@ -211,6 +211,11 @@ def test_not_supported_yet(case: str) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "after with what lies before": (
+        {**NO_TRIGGER, "after": "5m", "exclude": ["* * * * 6"], "on_excluded": "previous_business_day"},
+        "on_excluded",
+        "known ahead",
+    ),
     "after too fast": ({**NO_TRIGGER, "after": "500ms"}, "after", "after fires every 500ms"),
     "after nothing": ({**NO_TRIGGER, "after": "0s"}, "after", ""),
     "no trigger": (NO_TRIGGER, "cron", "exactly one of"),
