@@ -213,10 +213,24 @@ def late_span(definition: Definition, trigger: CompiledTrigger, first: datetime,
 def is_late(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:
     """Whether an occurrence that should have fired at `fire_at` is a matter of catch-up.
 
-    The one of a chain (`after`) never is: the next one counts from its end, so that there is always one to run.
+    The one of a chain (`after`) never is: there is only one, and whoever dispatches it decides (`missed_in_chain`).
     """
-    if isinstance(schedule.trigger, After):
-        return False
+    return not isinstance(schedule.trigger, After) and _is_over_time(schedule, fire_at, now)
+
+
+def missed_in_chain(schedule: Schedule, fire_at: datetime, now: datetime) -> str | None:
+    """Why the occurrence of a chain is missed, if it is; the chain goes on its delay after that.
+
+    Late it fires in every mode but `none`: it is the oldest and the newest at once.
+    """
+    if not isinstance(schedule.trigger, After) or not _is_over_time(schedule, fire_at, now):
+        return None
+    if now - fire_at > schedule.catch_up.window:
+        return "window"
+    return "catch_up" if schedule.catch_up.mode == "none" else None
+
+
+def _is_over_time(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:
     return now - fire_at > max(schedule.catch_up.after, AFTER_MIN)
 
 

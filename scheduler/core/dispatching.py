@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
 
-from scheduler.core.catch_up import is_late
+from scheduler.core.catch_up import is_late, missed_in_chain
 from scheduler.core.firing import fire_time, is_coalesced
 from scheduler.core.model.execution import Execution, HistoryEntry, Kind, State
 from scheduler.core.model.occurrence import Occurrence
@@ -81,6 +81,8 @@ def decide_dispatch(
         return Close(_closed(execution, State.PAUSED, "paused", now))
     if is_coalesced(in_force.trigger, occurrence.nominal_at):
         return Close(_closed(execution, State.SKIPPED, "coalesced", now))
+    if missed := missed_in_chain(schedule, fire_at, now):
+        return Close(_closed(execution, State.MISSED, missed, now))
     return Late(execution) if is_late(schedule, fire_at, now) else Fire(execution, schedule)
 
 

@@ -21,6 +21,7 @@ from scheduler.core.catch_up import (
     is_dealt_with,
     is_late,
     late_span,
+    missed_in_chain,
     newest_late,
     with_decided,
     with_late,
@@ -315,3 +316,25 @@ def test_what_was_never_armed_is_noted_behind_what_is_dealt_with() -> None:
     assert late_span(subject, trigger, at(9.4), at(9.5)) is None
     once = in_force(schedule(At((at(1),))))
     assert late_span(once, compile_trigger(once.schedule), at(1), at(9)) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "late_s", "expected"),
+    [
+        ("none", 9, None),
+        ("none", 11, "catch_up"),
+        ("latest", 11, None),
+        ("earliest", 11, None),
+        ("all", 3600, None),
+        ("all", 3601, "window"),
+        ("none", 3601, "window"),
+    ],
+)
+def test_a_late_chain(mode: str, late_s: float, expected: str | None) -> None:
+    """There is one at a time: it fires late, but for mode none and beyond the window. Other triggers: never asked."""
+    policy = CatchUp(mode=mode, window=timedelta(hours=1))
+    chain = Schedule(id="a", queue="q", type="t", trigger=After(timedelta(minutes=5)), catch_up=policy)
+    now = NOON + timedelta(seconds=late_s)
+    assert missed_in_chain(chain, NOON, now) == expected
+    assert not is_late(chain, NOON, now)
+    assert missed_in_chain(structs.replace(chain, trigger=MINUTE), NOON, now) is None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -89,8 +90,9 @@ class Stage:
 
 
 def play(seed: int, scene: Callable[[Stage], Any]) -> Any:
-    """A scene in virtual time; errors that were logged fail it."""
-    with _seeded(seed) as errors, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    """A scene in virtual time, on a network that is never slow; errors that were logged fail it."""
+    at_once = mock.patch("tests.unit.simulation.network.SLOW_SHARE", 0.0)
+    with _seeded(seed) as errors, at_once, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualLoop)
 
@@ -188,8 +190,9 @@ def scene(play_it: Callable[[Stage], Any]) -> Callable[[], None]:
 async def test_another_payload_leaves_it_alone(stage: Stage) -> None:
     """What is armed fires when it would have."""
     due = stage.to_come()
+    assert due is not None
     stage.put(payload={"n": 1})
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.9 * (due - stage.site.now()).total_seconds())
     assert stage.to_come() == due
     await stage.until(lambda: len(stage.runs()) == 3)
     assert stage.runs()[-1].nominal_at == due
@@ -337,6 +340,28 @@ async def test_a_run_that_ends_while_nobody_leads(stage: Stage) -> None:
     stage.site.start("r1")
     await stage.until(lambda: len(stage.runs()) >= 6)
     _check_steps(stage)
+
+
+@pytest.mark.parametrize("mode", ["none", "latest"])
+def test_an_outage(mode: str) -> None:
+    """The one that is to come is late then: fired all the same, or missed, and the chain goes on after that."""
+
+    async def played(stage: Stage) -> None:
+        replica = stage.site.start("r0")
+        stage.put(catch_up={"mode": mode})
+        await stage.waits_after(2)
+        await replica.kill()
+        await asyncio.sleep(30)
+        stage.site.start("r1")
+        await stage.until(lambda: len(stage.runs()) >= 5)
+        late = stage.runs()[2]
+        assert (late.state, late.reason) == ((State.MISSED, "catch_up") if mode == "none" else (State.SUCCEEDED, None))
+        assert late.finished_at is not None
+        assert late.finished_at > late.nominal_at + timedelta(seconds=25)
+        assert stage.runs()[3].state is State.SUCCEEDED
+        _check_steps(stage)
+
+    play(1, played)
 
 
 @scene
