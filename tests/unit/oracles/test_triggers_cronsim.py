@@ -46,7 +46,7 @@ ZONES = (
     "Pacific/Apia",
 )
 NOT_IN_HOURS = {"Australia/Lord_Howe"}
-AT_MIDNIGHT = {"Africa/Cairo", "America/Santiago", "America/Havana"}
+AT_MIDNIGHT = {"Africa/Cairo", "America/Santiago", "America/Havana", "Asia/Tehran"}  # Tehran: until 2022
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
