@@ -29,6 +29,7 @@ VALID: dict[str, dict[str, Any]] = {
     "cron-at": {**WHAT, "cron": "@midnight", "timezone": "America/St_Johns"},
     "cron-every": {**WHAT, "cron": "@every 10m"},
     "cron-hash": {**WHAT, "cron": "H H(0-7) * * *"},
+    "cron-every-day": {**WHAT, "cron": "@every 1d"},
     "cron-days": {**WHAT, "cron": "0 9 1W,L-3,LW * *"},
     "cron-weekdays": {**WHAT, "cron": "0 9 ? * 1,5#2,3L"},
     "cron-both": {**WHAT, "cron": "0 9 13 * +FRI"},
@@ -207,7 +208,6 @@ UNBUILT: dict[str, dict[str, Any]] = {
     "latest": {**YEARLY, "overlap": "latest"},
     "start-deadline": {**YEARLY, "start_deadline": "10s"},
     "deadline": {**YEARLY, "deadline": "1h"},
-    "cron-every-day": {**WHAT, "cron": "@every 1d"},
 }
 
 

@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 _NEVER = Once(())
-_EVERY_MAX_MS = 3650 * 86_400_000
+_DAY_MS = 86_400_000
+_EVERY_MAX_MS = 3650 * _DAY_MS
 
 
 def compile_trigger(schedule: Schedule, calendar_of: CalendarOf = no_calendars) -> CompiledTrigger:
@@ -130,19 +131,22 @@ def _compile_cron(expression: str, schedule: Schedule) -> CompiledTrigger:
 def _shared_cron(expression: str, timezone: str, dst: Dst, schedule_id: str) -> CompiledTrigger:
     word, _, rest = expression.strip().partition(" ")
     if word.lower() == "@every":
-        return Interval(_every(rest.strip().lower()), EPOCH)
+        return _every(rest.strip().lower(), zone_of(timezone), dst)
     trigger = CronTrigger(read_cron(expression, schedule_id), zone_of(timezone), dst)
     if trigger.next_after(FIRST) is None:
         raise InvalidArgument(f"{expression!r:.120} never fires: clocks in {timezone} skip all its times", field="cron")
     return trigger
 
 
-def _every(text: str) -> timedelta:
+def _every(text: str, zone: Zone, dst: Dst) -> CompiledTrigger:
+    """As the field `every` without an anchor: a grid of elapsed time, or days of the calendar."""
     count_ms = duration_ms(text)
     if not count_ms or count_ms > _EVERY_MAX_MS:
         raise InvalidArgument(f"'@every {text:.60}' needs a duration, as in '@every 10m'", field="cron")
-    if has_civil_units(text):
-        raise InvalidArgument(
-            f"'@every {text:.60}' counts in days, which is not supported yet: use hours", field="cron"
-        )
-    return timedelta(milliseconds=count_ms)
+    if not has_civil_units(text):
+        return Interval(timedelta(milliseconds=count_ms), EPOCH)
+    days, rest_ms = divmod(count_ms, _DAY_MS)
+    if rest_ms or any(unit in text for unit in "hms"):
+        told = f"'@every {text:.60}' mixes days of the calendar with hours: use whole days and weeks, or hours"
+        raise InvalidArgument(told, field="cron")
+    return CivilDays(days, EPOCH, zone, dst)

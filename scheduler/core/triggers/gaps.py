@@ -3,7 +3,7 @@
 Of cron expressions in one zone the answer is exact, for all of them together and for all years, on a calendar without
 clock changes: times of day and days are sets of bits (one per second of the day, one per day of two centuries), and
 "is any of these within n seconds of any of those" is a shift and an `and`. Of intervals it is arithmetic. Pairs of
-different kinds, or in different zones, are walked for a bounded number of occurrences.
+different kinds, or in different zones, are walked for a bounded number of occurrences, on the clocks of their zones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WALK_UNTIL: Final = datetime(2037, 1, 1, tzinfo=UTC)  # a step of a rare rule m
 def shortest_gap(trigger: CompiledTrigger) -> timedelta | None:
     """The shortest time between two occurrences of a rule that repeats; None for one that does not.
 
-    A day stands for a day and everything above. Clock changes are left out.
+    Of cron a day stands for a day and everything above.
     """
     match trigger:
         case CronTrigger():

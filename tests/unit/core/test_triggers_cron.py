@@ -111,6 +111,8 @@ MEANINGS = {
     "@daily": ("@daily", ["2027-01-02 00:00:00"]),
     "@hourly": ("@hourly", ["2027-01-01 01:00:00"]),
     "@every": ("@every 10m", ["2027-01-01 00:10:00", "2027-01-01 00:20:00"]),
+    "@every in days": ("@every 1d", ["2027-01-02 00:00:00", "2027-01-03 00:00:00"]),
+    "@every in weeks, from 1970-01-01, a Thursday": ("@every 1w", ["2027-01-07 00:00:00", "2027-01-14 00:00:00"]),
     "@every in milliseconds": ("@every 1s500ms", ["2027-01-01 00:00:01.500", "2027-01-01 00:00:03"]),
 }
 
@@ -144,7 +146,10 @@ REFUSALS = {
     "at reboot": ("@reboot", "not a known shortcut"),
     "every without a duration": ("@every", "needs a duration"),
     "every nothing": ("@every 0s", "needs a duration"),
-    "every day": ("@every 1d", "not supported yet"),
+    "every day and a half": ("@every 1d12h", "mixes days"),
+    "every half day": ("@every 0.5d", "mixes days"),
+    "every day of 24 hours": ("@every 6d24h", "mixes days"),
+    "every eleven years": ("@every 4018d", "needs a duration"),
     "zone of nowhere": ("CRON_TZ=Europe/Berln 0 0 * * *", "did you mean 'Europe/Berlin'"),
     "zone of nothing": ("CRON_TZ= 0 0 * * *", "not a time zone"),
     "zone as a path": ("TZ=../../etc/passwd 0 0 * * *", "not a time zone"),
@@ -464,6 +469,18 @@ def test_a_zone_in_front_is_the_zone_of_its_expression() -> None:
     """It overrides the schedule's timezone for that expression only, whatever the case of the prefix."""
     trigger = compiled("cron_tz=Asia/Tokyo 0 9 * * *", "0 9 * * *", zone="Europe/Berlin")
     assert first(trigger, 3) == ["2027-01-01 08:00:00", "2027-01-02 00:00:00", "2027-01-02 08:00:00"]
+
+
+def test_every_day_is_a_day_of_the_calendar() -> None:
+    """`@every 1d` keeps its wall time when clocks change, in the zone of the expression, and follows `dst`."""
+    trigger = compiled("TZ=Europe/Berlin @every 1d", zone="UTC")
+    assert first(trigger, 3, datetime(2027, 3, 26, 12, tzinfo=UTC)) == [
+        "2027-03-27 00:00:00",
+        "2027-03-28 00:00:00",
+        "2027-03-28 23:00:00",
+    ]
+    both = compiled("@every 1d", "0 9 * * *", zone="Europe/Berlin")
+    assert shortest_gap(both) == timedelta(hours=7)  # from 01:00 to 09:00 on the day that lacks an hour
 
 
 def test_never_fires_because_of_clocks() -> None:
