@@ -29,9 +29,9 @@ T = TypeVar("T", bound=Struct)
 UNLIMITED = 100_000  # columns, where no terminal sets a limit
 WIDE = 120  # from here on a table shows its extra columns
 STYLES = {
-    "active": "green", "succeeded": "green", "applied": "green",
+    "active": "green", "succeeded": "green", "fired": "green", "applied": "green",
     "running": "cyan", "queued": "blue", "claimed": "blue", "waiting": "blue", "retrying": "magenta",
-    "failed": "red", "timed_out": "red", "lost": "red", "invalid": "red",
+    "unexplained": "red", "pending": "blue", "failed": "red", "timed_out": "red", "lost": "red", "invalid": "red",
     "paused": "yellow", "skipped": "yellow", "missed": "yellow", "cancelled": "yellow", "expired": "yellow",
     "superseded": "dim", "exhausted": "dim",
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import backfills, executions, schedules, simulations, status, workers
+from cli import auditing, backfills, executions, schedules, simulations, status, workers
 from cli.connecting import Connection, group
 from cli.running import run
 from cli.versions import show_version
@@ -37,6 +37,7 @@ def schedctl(
 
 schedules.register(app)
 app.command("backfill")(backfills.backfill)
+app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
 app.command("status")(status.status)
 app.add_typer(executions.app, name="executions")

@@ -326,20 +326,26 @@ async def preview(
     after: Annotated[
         str | None, typer.Option("--after", metavar="INSTANT", help="Fires after this instant; default now.")
     ] = None,
+    last: Annotated[
+        int, typer.Option("--last", metavar="N", min=0, max=api.LIMIT_MAX, help="And what became of the last N.")
+    ] = 0,
 ) -> None:
     """Show when a schedule will fire: a stored one by its id, or any other by flags or a file."""
     if file is not None:
         entry = _only(_entries(schedule_id, fields, file), file)
         schedule_id, fields = entry.id, entry.schedule
-    request = preview_request(schedule_id, fields or None, after=after, count=count)
+    request = preview_request(schedule_id, fields or None, after=after, count=count, last=last)
     async with connection.client() as client:
         body = await client.calls.fetch("schedule.preview", request)
     if shown.json:
         print_json(body)
         return
-    fires = api.decode_reply(body, api.PreviewReply).fires
-    _show_fires(fires)
-    if not fires:
+    reply = api.decode_reply(body, api.PreviewReply)
+    if reply.past:
+        print_table(reply.past, PAST_COLUMNS)
+        say()
+    _show_fires(reply.fires)
+    if not reply.fires:
         warn("It never fires.")
 
 
@@ -354,6 +360,16 @@ FIRE_COLUMNS: Sequence[Column[api.Fire]] = (
     Column("LOCAL", lambda fire: instant(fire.local), rigid=True),
     Column("NOMINAL", lambda fire: instant(fire.nominal_at), rigid=True, wide=True),
     Column("NOTES", lambda fire: ", ".join(fire.notes)),
+)
+
+
+PAST_COLUMNS: Sequence[Column[api.Past]] = (
+    Column("FIRED AT", lambda past: instant(past.fire_at), rigid=True),
+    Column("LOCAL", lambda past: instant(past.local), rigid=True),
+    Column("VERDICT", lambda past: past.verdict, rigid=True),
+    Column("REASON", lambda past: past.reason or ""),
+    Column("EXECUTION", lambda past: past.execution_id or "", wide=True),
+    Column("NOTES", lambda past: ", ".join(past.notes)),
 )
 
 

@@ -2,6 +2,7 @@
 
     client.schedules.put, get, list, delete, pause, resume, trigger, preview, backfill
     client.backfills.get, list, cancel
+    client.schedules.put, get, list, delete, pause, resume, trigger, preview, audit
     client.executions.get, list
     client.status
 
@@ -61,6 +62,7 @@ class Patience(NamedTuple):
 
 
 READ = Patience(3.0, 6.0)
+LONG = Patience(13.0, 6.0)  # a day of a schedule that fires each second is read for some seconds
 ONCE = Patience(8.0, 0.0)  # the daemon waits up to 5 s until a write is applied
 REPEATED = Patience(8.0, 15.0)
 
@@ -261,6 +263,18 @@ class Schedules:
         request = preview_request(schedule_id, schedule, after=after, count=count)
         return (await self._calls.call("schedule.preview", request, api.PreviewReply)).fires
 
+    async def audit(self, schedule_id: str, *, since: Instant, until: Instant | None = None) -> api.AuditReply:
+        """What became of every nominal time from `since` up to before `until` (default: now, less five seconds).
+
+        Raises NotFound, InvalidArgument (`since` is before what can be known; or too much at once: ask for less).
+        """
+        request = audit_request(schedule_id, since=since, until=until)
+        return api.decode_reply(await self.audit_body(request), api.AuditReply)
+
+    async def audit_body(self, request: api.AuditSchedule) -> bytes:
+        """The reply of `schedule.audit` as it came."""
+        return await self._calls.fetch("schedule.audit", request, LONG)
+
 
 class Backfills:
     """What can be done with backfills."""
@@ -433,8 +447,19 @@ def _backfill(backfill_id: str) -> api.Id:
     return api.Id(id=check_backfill_id(backfill_id, field="id"))
 
 
+def audit_request(schedule_id: str, *, since: Instant, until: Instant | None = None) -> api.AuditSchedule:
+    begin = _instant(since, "since")
+    assert begin is not None
+    return api.AuditSchedule(id=check_schedule_id(schedule_id), since=begin, until=_instant(until, "until"))
+
+
 def preview_request(
-    schedule_id: str | None, schedule: Definition | None, *, after: Instant | None = None, count: int = COUNT_DEFAULT
+    schedule_id: str | None,
+    schedule: Definition | None,
+    *,
+    after: Instant | None = None,
+    count: int = COUNT_DEFAULT,
+    last: int = 0,
 ) -> api.PreviewSchedule:
     """A stored schedule, or a definition (then the id is what `H` hashes). Raises InvalidArgument."""
     if schedule_id is None and schedule is None:
@@ -446,6 +471,7 @@ def preview_request(
         schedule=UNSET if schedule is None else Raw(encode_document(schedule)),
         after=_instant(after, "after"),
         count=count,
+        last=last,
     )
 
 

@@ -1,0 +1,120 @@
+"""`schedctl audit`: what became of every nominal time of a schedule; exit code 1 if one of them is unexplained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from cli.connecting import Connection, connected
+from cli.output import Column, Format, instant, print_json, print_table, say, shown_as, warn
+from scheduler.client import Client, audit_request
+from scheduler.core.durations import duration_ms
+from scheduler.core.errors import InvalidArgument, NotFound
+from scheduler.core.zones import zone_of
+from scheduler.system.clock import SystemClock
+from scheduler.wire import api
+from scheduler.wire.instants import format_instant, parse_instant
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class _Row(msgspec.Struct):
+    told: api.Verdict
+    local: str
+
+
+COLUMNS: Sequence[Column[_Row]] = (
+    Column("NOMINAL", lambda row: instant(row.told.nominal_at), rigid=True),
+    Column("LOCAL", lambda row: instant(row.local), rigid=True),
+    Column("VERDICT", lambda row: row.told.verdict, rigid=True),
+    Column("REASON", lambda row: row.told.reason or ""),
+    Column("EXECUTION", lambda row: row.told.execution_id or "", wide=True),
+)
+
+
+@connected
+@shown_as("json")
+async def audit(
+    connection: Connection,
+    shown: Format,
+    schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the schedule.", show_default=False)],
+    since: Annotated[
+        str, typer.Option("--since", metavar="SPAN|INSTANT", help="From so long ago (24h), or from this instant on.")
+    ] = "24h",
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="INSTANT", help="Up to before this instant; default now.")
+    ] = None,
+    verdict: Annotated[
+        list[str] | None,
+        typer.Option("--verdict", metavar="WORD", help="Show only these (unexplained, missed, ...); may be repeated."),
+    ] = None,
+) -> None:
+    """Show what became of every nominal time: 100 % of them have a verdict, or the exit code is 1."""
+    request = audit_request(schedule_id, since=_instant(since), until=until)
+    async with connection.client() as client:
+        if shown.json:
+            body = await client.schedules.audit_body(request)
+            reply = api.decode_reply(body, api.AuditReply)
+            print_json(body)
+        else:
+            reply = await client.schedules.audit(request.id, since=request.since, until=request.until)
+            await _show(client, request, reply, verdict or [])
+    if reply.unexplained:
+        raise typer.Exit(1)
+
+
+def _instant(since: str) -> str:
+    """A span is counted back from now, by this machine's clock."""
+    count_ms = duration_ms(since)
+    if count_ms is None:
+        try:
+            return format_instant(parse_instant(since, field="since"))
+        except InvalidArgument:
+            hint = "write a span (24h, 90m) or an instant (2026-11-21T08:00:00Z)"
+            raise InvalidArgument(f"--since {since[:60]!r}: {hint}", field="since") from None
+    return format_instant(SystemClock().now() - timedelta(milliseconds=count_ms))
+
+
+async def _show(client: Client, request: api.AuditSchedule, reply: api.AuditReply, only: Sequence[str]) -> None:
+    local = await _local(client, request.id)
+    shown = 0
+    for page in [reply, *await _rest(client, request, reply)]:
+        rows = [_Row(each, local(each.nominal_at)) for each in page.occurrences if not only or each.verdict in only]
+        shown += len(rows)
+        if rows:
+            print_table(rows, COLUMNS)
+    if shown:
+        say()
+    elif not reply.expected:
+        warn("Nothing was due in this time.")
+    counts = (f"{word} {count:,}" for word, count in sorted(reply.verdicts.items(), key=lambda item: -item[1]))
+    say(" · ".join([f"expected {reply.expected:,}", *counts, f"unexplained {reply.unexplained:,}"]))
+
+
+async def _rest(client: Client, request: api.AuditSchedule, reply: api.AuditReply) -> list[api.AuditReply]:
+    """What did not fit into the first answer, asked for piece by piece."""
+    pages: list[api.AuditReply] = []
+    while reply.truncated and reply.occurrences:
+        last = parse_instant(reply.occurrences[-1].nominal_at)
+        reply = await client.schedules.audit(request.id, since=last + _MILLISECOND, until=request.until)
+        pages.append(reply)
+    return pages
+
+
+async def _local(client: Client, schedule_id: str) -> Any:
+    """How the schedule's own clocks show an instant; of one that is gone, UTC."""
+    try:
+        name = (await client.schedules.get(schedule_id)).definition.get("timezone", "UTC")
+        zone = zone_of(name)
+    except (NotFound, InvalidArgument):
+        zone = zone_of("UTC")
+
+    def local(nominal_at: str) -> str:
+        at: datetime = parse_instant(nominal_at)
+        return zone.local(at).isoformat(timespec="milliseconds" if at.microsecond else "seconds")
+
+    return local
