@@ -152,7 +152,7 @@ class Auditor:
     def _shortest_retention(self, changes: Sequence[Change], since: datetime) -> timedelta:
         """How long a record of the window is kept at least: no shorter than its claim."""
         ends = [*(change.at for change in changes[1:]), LAST]
-        in_force = [change.in_force for change, end in zip(changes, ends, strict=True) if end > since]
+        in_force = [change.in_force for change, end in zip(changes, ends, strict=False) if end > since]
         ages = [each.definition.schedule.retention_age for each in in_force if each is not None]
         return max(min(ages, default=WINDOW), self._claim_floor)
 

@@ -168,3 +168,72 @@ async def test_a_pause_is_announced_though_the_first_leader_died_between_row_and
         row = await world.row("s")
         assert row is not None
         assert row.state is ScheduleState.ACTIVE
+
+
+async def test_evidence_is_stored_before_it_counts() -> None:
+    """Whatever the watermark calls applied was told before, with the definition as it was; a huge payload is left out."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("s", every="1s", timezone="Europe/Berlin")
+    world.put("big", every="2s", payload_base64="x" * 4, description="d" * 4000, payload=None)
+    huge = b'{"queue":"Q","type":"t","every":"3s","payload":"' + b"x" * 60_000 + b'"' + b" " * 80_000 + b"}"
+    world.put_raw("huge", huge)
+    async with PlanningReplica(world) as leader:
+        told: list[tuple[int, int]] = []
+
+        async def look() -> None:
+            told.append((leader.mark.applied, len(world.events.of("applied"))))
+
+        leader.after_commit = look
+        await leader.plans()
+    assert told[0][1] == 2, "all valid ones are told before the first batch that calls them applied"
+    (event,) = world.events.of("applied", "s")
+    assert event.data["definition"] == {"queue": "Q", "type": "t", "every": "1s", "timezone": "Europe/Berlin"}
+    assert event.data["planned_until"] == instant(HALF)
+    assert event.id == f"applied-s-{event.data['generation']}"
+    (huge_event,) = world.events.of("applied", "huge")
+    assert huge_event.data["definition"] == {"queue": "Q", "type": "t", "every": "3s"}
+    (invalid,) = world.events.of("invalid", "big")
+    assert "payload" in invalid.data["error"]
+
+
+async def test_what_an_edit_takes_back_is_told() -> None:
+    """Nominal times that had come when an edit disarms them get their verdict with it, before they are disarmed."""
+    world = World()
+    await world.clock.advance(HALF)
+    for name in ("edited", "gone", "broken", "resting"):
+        world.put(name, every="1s", start_delay="4s")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        await world.clock.advance(3)
+        world.put("edited", every="1h")
+        world.delete("gone")
+        world.put_raw("broken", b"{")
+        world.put("resting", every="1s", start_delay="4s", paused=True)
+        await leader.plans()
+    told = {name: world.events.of("verdicts", name) for name in ("edited", "gone", "broken", "resting")}
+    assert {name: [(e.data["verdict"], e.data["reason"]) for e in events] for name, events in told.items()} == {
+        "edited": [("superseded", "edited")], "gone": [("superseded", "deleted")], "broken": [("superseded", "invalid")],
+        "resting": [("paused", "paused")],
+    }  # fmt: skip
+    (event,) = told["gone"]
+    assert (event.data["from"], event.data["to"], event.data["count"]) == (instant(1), instant(3), 3)
+
+
+async def test_a_new_leader_knows_what_was_before() -> None:
+    """A one-shot that is put late over a paused or finished schedule is owed, whoever leads; one that was there before
+    is not fired again."""
+    for before in ({"every": "1s", "paused": True}, {"at": instant(1)}):
+        world = World()
+        await world.clock.advance(HALF)
+        world.put("s", **before)
+        async with PlanningReplica(world) as first:
+            await first.plans()
+            await world.clock.advance(6)
+        world.put("s", at=[instant(1), instant(5)])
+        async with PlanningReplica(world) as second:
+            await second.plans()
+            await world.clock.advance(2)
+        wanted = {instant(5)} if "at" in before else {instant(1), instant(5)}
+        assert {instant((at - START).total_seconds()) for at in world.due()["s"] if at > START} >= wanted
+        assert len([at for at in world.due()["s"] if at == START + SECOND]) == 1
