@@ -171,7 +171,7 @@ async def test_a_pause_is_announced_though_the_first_leader_died_between_row_and
 
 
 async def test_evidence_is_stored_before_it_counts() -> None:
-    """Whatever the watermark calls applied was told before, with the definition as it was; a huge payload is left out."""
+    """What the watermark calls applied was told before, with the definition as it was; a huge payload is left out."""
     world = World()
     await world.clock.advance(HALF)
     world.put("s", every="1s", timezone="Europe/Berlin")
@@ -213,8 +213,8 @@ async def test_what_an_edit_takes_back_is_told() -> None:
         await leader.plans()
     told = {name: world.events.of("verdicts", name) for name in ("edited", "gone", "broken", "resting")}
     assert {name: [(e.data["verdict"], e.data["reason"]) for e in events] for name, events in told.items()} == {
-        "edited": [("superseded", "edited")], "gone": [("superseded", "deleted")], "broken": [("superseded", "invalid")],
-        "resting": [("paused", "paused")],
+        "edited": [("superseded", "edited")], "gone": [("superseded", "deleted")],
+        "broken": [("superseded", "invalid")], "resting": [("paused", "paused")],
     }  # fmt: skip
     (event,) = told["gone"]
     assert (event.data["from"], event.data["to"], event.data["count"]) == (instant(1), instant(3), 3)
