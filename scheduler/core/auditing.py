@@ -68,7 +68,11 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class VerdictRange(Struct, frozen=True, kw_only=True):
-    """One verdict for `count` nominal times, `first` and `last` among them."""
+    """One verdict for `count` nominal times, `first` and `last` among them.
+
+    Where an edit takes back what was late (superseded), nobody knows any more how many there were: then it is one for
+    the whole span up to the edit, and `count` at least so many. `generation` 0: of whichever definition there was.
+    """
 
     first: datetime
     last: datetime
@@ -76,6 +80,10 @@ class VerdictRange(Struct, frozen=True, kw_only=True):
     verdict: str
     reason: str
     generation: int
+
+    @property
+    def is_counted(self) -> bool:
+        return self.verdict != SUPERSEDED
 
 
 class OnRecord(Struct, frozen=True):
@@ -295,10 +303,10 @@ class _Judge:
     def _by_range(self, nominal: datetime, generation: int) -> tuple[str, str | None] | None:
         while self._ranges and self._ranges[0].first <= nominal:
             told = self._ranges.popleft()
-            self._open.append(_Counted(told, told.count))
+            self._open.append(_Counted(told, told.count if told.is_counted else NOMINALS_MAX))
         self._open = [each for each in self._open if nominal <= each.told.last and each.left > 0]
         for each in self._open:
-            if each.told.generation >= generation:
+            if each.told.generation >= generation or not each.told.generation:
                 each.left -= 1
                 return each.told.verdict, each.told.reason
         return None
