@@ -11,13 +11,15 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from cli.files import Entry, load_good
+from cli.files import Entry, load, load_good
 from cli.output import Column, Format, heading, instant, print_facts, print_json, print_table, say, shown_as, warn
+from scheduler.core.calendars import Calendar, CalendarOf
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import Schedule
+from scheduler.core.model.schedule import After, Schedule
 from scheduler.core.simulating import Peak, Simulation
 from scheduler.core.simulating import simulate as simulated
 from scheduler.core.triggers import FIRST, LAST, CompiledTrigger, compile_trigger
+from scheduler.wire.calendar import calendar_of_document
 from scheduler.wire.instants import format_instant, parse_instant
 from scheduler.wire.schedule import ScheduleLimits, parse_document
 
@@ -76,17 +78,23 @@ def simulate(
         str, typer.Option("--from", metavar="INSTANT", help="The first fire time, as 2027-01-01T00:00:00Z.")
     ],
     end: Annotated[str, typer.Option("--to", metavar="INSTANT", help="Fire times before this one.")],
+    calendars: Annotated[
+        Path | None,
+        typer.Option("--calendars", metavar="FILE", help="The calendars they exclude, each with its name as id."),
+    ] = None,
 ) -> None:
     """Count what the schedules of a file would fire: how densely, when most at once, and who does it."""
     begin, until = _window(start, end)
+    calendar_of = _calendars(calendars)
     entries, problems = load_good(file, size_max=FILE_MAX)
     schedules: list[tuple[Schedule, CompiledTrigger]] = []
     refused = [problem.sentence for problem in problems]
     for entry in entries:
         try:
-            schedules.append(_compiled(entry))
+            schedules.append(_compiled(entry, calendar_of))
         except InvalidArgument as problem:
             refused.append(f"{entry.id}: {problem.sentence}")
+    chains = [schedule.id for schedule, _ in schedules if isinstance(schedule.trigger, After)]
     for sentence in refused:
         warn(f"refused: {sentence}")
     simulation = simulated(schedules, start=begin, end=until)
@@ -94,6 +102,9 @@ def simulate(
         print_json(msgspec.json.encode(_report(simulation, refused)))
     else:
         _show(simulation)
+    if chains:
+        shown_ids = ", ".join(chains[:TOP]) + (", ..." if len(chains) > TOP else "")
+        warn(f"left out, for `after` depends on how long runs take: {shown_ids}")
     if refused:
         raise InvalidArgument(f"{len(refused)} of {len(schedules) + len(refused)} definitions were refused")
 
@@ -109,9 +120,23 @@ def _window(start: str, end: str) -> tuple[datetime, datetime]:
     return begin, until
 
 
-def _compiled(entry: Entry) -> tuple[Schedule, CompiledTrigger]:
-    schedule = parse_document(entry.id, entry.schedule, LIMITS)
-    return schedule, compile_trigger(schedule)
+def _calendars(file: Path | None) -> CalendarOf:
+    """Where to find the calendars by name; a file of them has no bad one. Raises InvalidArgument."""
+    known: dict[str, Calendar] = {}
+    for entry in load(file) if file is not None else ():
+        known[entry.id] = calendar_of_document(entry.id, entry.schedule)
+
+    def find(name: str) -> Calendar:
+        if name not in known:
+            raise InvalidArgument(f"there is no calendar {name!r} here: give it with --calendars FILE", field="exclude")
+        return known[name]
+
+    return find
+
+
+def _compiled(entry: Entry, calendar_of: CalendarOf) -> tuple[Schedule, CompiledTrigger]:
+    schedule = parse_document(entry.id, entry.schedule, LIMITS, calendar_of)
+    return schedule, compile_trigger(schedule, calendar_of)
 
 
 # --- for programs

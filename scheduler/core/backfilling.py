@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
+from scheduler.core.firing import is_coalesced
 from scheduler.core.model.schedule import Overlap, Schedule
 from scheduler.core.triggers import CompiledTrigger
 from scheduler.core.triggers.base import MILLISECOND
@@ -65,10 +66,11 @@ class Backfill(Struct, frozen=True, kw_only=True):
 
 
 def nominals_between(trigger: CompiledTrigger, start: datetime, end: datetime) -> Iterator[datetime]:
-    """The nominal times with start <= nominal < end, ascending; there may be very many."""
+    """The nominal times with start <= nominal < end, ascending, without coalesced ones; there may be very many."""
     nominal = trigger.next_after(start - MILLISECOND)
     while nominal is not None and nominal < end:
-        yield nominal
+        if not is_coalesced(trigger, nominal):
+            yield nominal
         nominal = trigger.next_after(nominal)
 
 

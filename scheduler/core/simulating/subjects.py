@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
+from scheduler.core.firing import is_coalesced, lead_of, moved_time
 from scheduler.core.jitter import jitter_of
-from scheduler.core.model.schedule import Schedule
+from scheduler.core.model.schedule import Cron, Schedule
 from scheduler.core.triggers import FIRST, LAST, CompiledTrigger, shortest_gap
 from scheduler.core.triggers.base import EPOCH, MILLISECOND
 from scheduler.core.triggers.cron import CronTrigger
+from scheduler.core.triggers.cron_text import uses_hash
+from scheduler.core.triggers.excluded import LEAD, Moved
 from scheduler.core.triggers.interval import Interval
 from scheduler.core.triggers.once import Once
-from scheduler.core.triggers.windowed import Windowed, windowed
+from scheduler.core.triggers.windowed import Windowed
 
 EXACT_MAX = 500_000
 """Jittered fires that are drawn one by one, rarest schedules first; the others have one draw for all of theirs."""
@@ -20,31 +24,52 @@ _NONE = timedelta(0)
 
 
 class Subject:
-    """Schedules with one beat. All times in milliseconds since 1970: a nominal time n fires at n + `delay` (+ jitter),
-    if that lies in [`first`, `until`) and is among the first `limit` that do."""
+    """Schedules with one beat. All times in milliseconds since 1970: a nominal time n, not before `since`, fires at
+    n + `delay` (+ jitter, or on the day it is moved to), if that lies in [`first`, `until`) and is among the first
+    `limit` that do."""
 
-    __slots__ = ("delay", "first", "is_spread", "jitter", "limit", "names", "total", "trigger", "until")
+    __slots__ = ("delay", "first", "is_spread", "jitter", "limit", "names", "since", "total", "trigger", "until")
 
     def __init__(
-        self, trigger: CompiledTrigger, delay: int, first: int, until: int, limit: int | None, jitter: timedelta = _NONE
-    ) -> None:
+        self, trigger: CompiledTrigger, *, delay: int, since: int, first: int, until: int, limit: int | None,
+        jitter: timedelta = _NONE,
+    ) -> None:  # fmt: skip
         self.trigger = trigger
-        self.delay, self.first, self.until, self.limit = delay, first, until, limit
+        self.delay, self.since, self.first, self.until, self.limit = delay, since, first, max(first, until), limit
         self.jitter = jitter
         self.names: list[str] = []
         self.total = 0
         self.is_spread = False
 
     def walk(self, low: int, high: int) -> Iterator[int]:
-        """Its fire times in [low, high), by the trigger itself."""
+        """Its fire times in [low, high), ascending, by the trigger itself."""
         low, high = max(low, self.first), min(high, self.until)
-        nominal = self.trigger.next_after(at_ms(low - self.delay - self.jitter // MILLISECOND - 1))
+        fires = self._moved(low, high) if isinstance(self.trigger, Moved) else self._straight(low, high)
+        return (fire for fire in fires if low <= fire < high)
+
+    def _straight(self, low: int, high: int) -> Iterator[int]:
+        """Fire times in the order of their nominal times, of which none is moved."""
+        nominal = self.trigger.next_after(at_ms(max(low - self.delay - self.jitter // MILLISECOND, self.since) - 1))
         while nominal is not None and ms_of(nominal) + self.delay < high:
             following = self.trigger.next_after(nominal)
-            fire = ms_of(nominal) + self.delay + self._jitter_at(nominal, following)
-            if low <= fire < high:
-                yield fire
+            yield ms_of(nominal) + self.delay + self._jitter_at(nominal, following)
             nominal = following
+
+    def _moved(self, low: int, high: int) -> Iterator[int]:
+        """Moved ones fire weeks from their nominal times: they are held back until no earlier one can come."""
+        lead, slack = lead_of(self.trigger) // MILLISECOND, (LEAD + self.jitter) // MILLISECOND
+        held: list[int] = []
+        nominal = self.trigger.next_after(at_ms(max(low - self.delay - slack, self.since) - 1))
+        while nominal is not None and ms_of(nominal) + self.delay - lead < high:
+            following = self.trigger.next_after(nominal)
+            if not is_coalesced(self.trigger, nominal):
+                moved = moved_time(self.trigger, nominal)
+                heappush(held, ms_of(moved) + self.delay + self._jitter_at(nominal, following))
+            nominal = following
+            while held and nominal is not None and held[0] <= ms_of(nominal) + self.delay - lead:
+                yield heappop(held)
+        while held:
+            yield heappop(held)
 
     def _jitter_at(self, nominal: datetime, following: datetime | None) -> int:
         if not self.jitter:
@@ -52,8 +77,9 @@ class Subject:
         return jitter_of(self.names[0], nominal, self.jitter, following) // MILLISECOND
 
     def nominals(self) -> tuple[datetime, datetime]:
-        """Those of its nominal times that matter lie after the first and not after the second of these."""
-        return at_ms(self.first - self.delay - self.jitter // MILLISECOND - 1), at_ms(self.until - self.delay - 1)
+        """Its nominal times that matter lie after the first and not after the second of these."""
+        slack = (lead_of(self.trigger) + self.jitter) // MILLISECOND
+        return at_ms(max(self.first - self.delay - slack, self.since) - 1), at_ms(self.until - self.delay + slack - 1)
 
 
 def ms_of(at: datetime) -> int:
@@ -75,7 +101,7 @@ def subjects_of(schedules: Iterable[tuple[Schedule, CompiledTrigger]], start: in
         if schedule.jitter:
             jittered.append((_expected(trigger, end - start), schedule, trigger))
         else:
-            _enter(found, schedule.id, _plain(schedule, trigger, start, end, _NONE))
+            _enter(found, schedule, _plain(schedule, trigger, start, end, _NONE))
     left = float(EXACT_MAX)
     for expected, schedule, trigger in sorted(jittered, key=lambda each: (each[0], each[1].id)):
         left -= expected
@@ -84,7 +110,7 @@ def subjects_of(schedules: Iterable[tuple[Schedule, CompiledTrigger]], start: in
         else:
             subject = _plain(schedule, trigger, start, end, _one_draw(schedule, trigger))
             subject.is_spread = True
-        _enter(found, schedule.id, subject)
+        _enter(found, schedule, subject)
     return list(found.values())
 
 
@@ -99,19 +125,23 @@ def _one_draw(schedule: Schedule, trigger: CompiledTrigger) -> timedelta:
     return jitter_of(schedule.id, EPOCH, schedule.jitter, None if gap is None else EPOCH + gap)
 
 
-def _enter(found: dict[Hashable, Subject], name: str, subject: Subject) -> None:
-    own = name if subject.jitter else None
-    key = (_sameness(subject.trigger), subject.delay, subject.first, subject.until, subject.limit, subject.is_spread)
-    found.setdefault((key, own), subject).names.append(name)
+def _enter(found: dict[Hashable, Subject], schedule: Schedule, subject: Subject) -> None:
+    own = schedule.id if subject.jitter else None
+    window = subject.since, subject.first, subject.until, subject.limit
+    key = _sameness(schedule, subject.trigger), subject.delay, window, subject.is_spread, own
+    found.setdefault(key, subject).names.append(schedule.id)
 
 
 def _plain(schedule: Schedule, trigger: CompiledTrigger, start: int, end: int, more: timedelta) -> Subject:
     """Without jitter, a window of nominal times is a window of fire times, and the trigger is what is within."""
     subject = _subject(schedule, trigger, start, end, more)
+    if isinstance(trigger, Moved):
+        return subject
     while isinstance(subject.trigger, Windowed):
         after, until = subject.trigger.within(*subject.nominals())
         subject.first, subject.until = ms_of(after) + 1 + subject.delay, ms_of(until) + 1 + subject.delay
         subject.trigger = subject.trigger.inner
+    subject.first = max(subject.first, subject.since + subject.delay)
     subject.until = max(subject.first, subject.until)
     return subject
 
@@ -120,13 +150,13 @@ def _subject(
     schedule: Schedule, trigger: CompiledTrigger, start: int, end: int, more: timedelta, jitter: timedelta = _NONE
 ) -> Subject:
     delay = (schedule.start_delay + more) // MILLISECOND
-    first, until = max(start, _FIRST_MS + delay), min(end, _LAST_MS + delay + jitter // MILLISECOND + 1)
+    since = _FIRST_MS
     if schedule.paused:
-        trigger = windowed(trigger, schedule.paused_until or LAST, None)
-    return Subject(trigger, delay, first, max(first, until), schedule.max_fires, jitter)
+        since = _LAST_MS if schedule.paused_until is None else ms_of(schedule.paused_until)
+    return Subject(trigger, delay=delay, since=since, first=start, until=end, limit=schedule.max_fires, jitter=jitter)
 
 
-def _sameness(trigger: CompiledTrigger) -> Hashable:
+def _sameness(schedule: Schedule, trigger: CompiledTrigger) -> Hashable:
     """Equal for triggers that yield the same instants; written differently, they may be unequal all the same."""
     match trigger:
         case CronTrigger():
@@ -137,4 +167,12 @@ def _sameness(trigger: CompiledTrigger) -> Hashable:
         case Once():
             return trigger.instants
         case _:
-            return id(trigger)
+            return _as_written(schedule)
+
+
+def _as_written(schedule: Schedule) -> Hashable:
+    rule = schedule.trigger
+    texts = (*(rule.expressions if isinstance(rule, Cron) else ()), *schedule.exclude)
+    hashed_by = schedule.id if any(uses_hash(text) for text in texts) else None
+    bounds = schedule.starts_at, schedule.ends_at
+    return rule, schedule.timezone, schedule.dst, bounds, schedule.exclude, schedule.on_excluded, hashed_by

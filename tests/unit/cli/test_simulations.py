@@ -103,3 +103,17 @@ def test_a_wrong_window_is_told(
     shown = capsys.readouterr()
     assert word in shown.err
     assert shown.out == ""
+
+
+def test_calendars_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A calendar that is excluded has to be given; with it, its days are left out."""
+    herd, holidays = tmp_path / "herd.yaml", tmp_path / "calendars.yaml"
+    herd.write_text('{id: a, cron: "0 9 * * *", exclude: [holidays], queue: q, type: t}\n---\n'
+                    "{id: chain, after: 5m, queue: q, type: t}\n")  # fmt: skip
+    holidays.write_text("{id: holidays, dates: [2027-01-01, 2027-12-25]}\n")
+    assert run(app, "schedctl", ("simulate", str(herd), *YEAR, "--json")) == 2
+    assert "there is no calendar 'holidays' here: give it with --calendars FILE" in capsys.readouterr().err
+    assert run(app, "schedctl", ("simulate", str(herd), *YEAR, "--calendars", str(holidays), "--json")) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["fires"] == 363
+    assert "left out, for `after` depends on how long runs take: chain" in shown.err

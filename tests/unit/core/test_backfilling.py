@@ -52,6 +52,14 @@ def test_what_the_definition_yields_counts() -> None:
     assert list(nominals_between(compile_trigger(windowed), NOON, NOON + 9 * HOUR)) == [NOON + HOUR]
 
 
+def test_exclusions_are_left_out_and_so_is_what_coalesces() -> None:
+    """2026-11-01 is a Sunday: excluded it is none of the list; moved to Monday, which has a run of its own, neither."""
+    daily = {"cron": "0 12 * * *", "exclude": ["* * * * sun"]}
+    for fields in (daily, {**daily, "on_excluded": "next_business_day"}):
+        trigger = compile_trigger(schedule(**fields))
+        assert list(nominals_between(trigger, NOON, NOON + 48 * HOUR)) == [NOON + 24 * HOUR]
+
+
 @pytest.mark.parametrize(
     ("fields", "asked", "policy"),
     [
