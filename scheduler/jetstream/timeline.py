@@ -35,6 +35,7 @@ from scheduler.wire.timeline import (
     encode_armed,
     encode_epoch,
     encode_watermark,
+    fire_at_of,
     parse_occurrence_subject,
 )
 
@@ -161,6 +162,10 @@ class NatsTimeline:
 
     async def undispatched(self, schedule_id: str) -> list[datetime]:
         return (await self._listed(self._names.due_of(schedule_id), "due")).get(schedule_id, [])
+
+    async def armed_for(self, schedule_id: str, nominal_at: datetime) -> datetime | None:
+        found = await self._last(self._names.arm(schedule_id, nominal_at))
+        return None if found is None else fire_at_of(found.data)
 
     async def all_armed(self) -> dict[str, list[datetime]]:
         return await self._listed(self._names.all_arms)

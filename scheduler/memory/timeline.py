@@ -19,6 +19,7 @@ from scheduler.wire.timeline import (
     encode_armed,
     encode_epoch,
     encode_watermark,
+    fire_at_of,
     parse_occurrence_subject,
 )
 
@@ -140,6 +141,10 @@ class MemoryTimeline:
 
     async def undispatched(self, schedule_id: str) -> list[datetime]:
         return self._listed(self._names.due_of(schedule_id), "due").get(schedule_id, [])
+
+    async def armed_for(self, schedule_id: str, nominal_at: datetime) -> datetime | None:
+        found = self._last(self._names.arm(schedule_id, nominal_at))
+        return None if found is None else fire_at_of(found.data)
 
     async def all_armed(self) -> dict[str, list[datetime]]:
         return self._listed(self._names.all_arms)

@@ -103,6 +103,9 @@ class Timeline(Protocol):
     async def undispatched(self, schedule_id: str) -> list[datetime]:
         """Nominal times of what has fired and is still with a dispatcher, or waits for one; ascending."""
 
+    async def armed_for(self, schedule_id: str, nominal_at: datetime) -> datetime | None:
+        """The fire time that stands in an arm; None if there is no such arm, or none that can be read."""
+
     async def all_armed(self) -> dict[str, list[datetime]]:
         """Everything armed, per schedule; paged. For take-over and reconciling."""
 

@@ -76,6 +76,14 @@ def decode_armed(body: bytes) -> Armed:
     return msgspec.structs.replace(armed, fire_at=cut(armed.fire_at))
 
 
+def fire_at_of(body: bytes) -> datetime | None:
+    """The fire time in an armed body; None for what can be none, as the empty message that disarms."""
+    try:
+        return decode_armed(body).fire_at
+    except InvalidArgument:
+        return None
+
+
 def encode_epoch(*, holder: str, lease_rev: int, at: datetime) -> bytes:
     return msgspec.json.encode({"holder": holder, "lease_rev": lease_rev, "at": format_instant(at)})
 

@@ -317,3 +317,15 @@ async def test_undispatched(stage: Stage) -> None:
             break
         await stage.sleep(0.05)
     assert await stage.timeline.undispatched("a") == [two]
+
+
+async def test_the_fire_time_of_an_arm(stage: Stage) -> None:
+    """What stands in an arm is read back, to the millisecond; there is none where nothing is armed any more."""
+    office = await office_of(stage)
+    arm = occurrence("a.b", later(stage, 60), delay_s=0.5)
+    office = await stage.timeline.commit(office, arms=[arm], disarms=[], watermark=Watermark(arm.nominal_at))
+    assert await stage.timeline.armed_for("a.b", arm.nominal_at) == arm.fire_at
+    assert await stage.timeline.armed_for("a", arm.nominal_at) is None
+    gone = [("a.b", arm.nominal_at)]
+    await stage.timeline.commit(office, arms=[], disarms=gone, watermark=Watermark(arm.nominal_at))
+    assert await stage.timeline.armed_for("a.b", arm.nominal_at) is None
