@@ -28,6 +28,7 @@ from scheduler.services.planner import Planner
 from scheduler.services.promotion import Promoter
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
+from scheduler.services.remembering import Remembering
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.schema import Schema
@@ -197,7 +198,15 @@ class Wiring:
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
-        duties = (self.planner, self.late, self.reconciler, self.housekeeper, self.schema, self.backfiller)
+        duties = (
+            self.planner,
+            self.late,
+            self.reconciler,
+            self.housekeeper,
+            self.schema,
+            self.backfiller,
+            Remembering(self.announcer, self.schedules, self.clock),
+        )
         await run_together(*(duty.run(tenure) for duty in duties))
 
     @cached_property

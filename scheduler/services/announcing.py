@@ -119,6 +119,13 @@ def told_of(known: Known, before: ScheduleState | None, after: ScheduleState, ma
         yield resumed(known)
 
 
+def told_again(known: Known, hour: int) -> Fact:
+    """The definition in force, told again in that hour, before what was told of it is too old to be kept."""
+    definition = {"definition": _document(known.raw), "tzdata": tzdata_version()}
+    fact = _fact("applied", known, {**_base(known), **definition, **_calendars(known)})
+    return Fact(f"{fact.id}-{hour}", fact.kind, fact.schedule_id, fact.data)
+
+
 def resumed(known: Known) -> Fact:
     """A pause is over, taken back or run out."""
     return _fact("resumed", known, _base(known))
