@@ -644,8 +644,9 @@ async def test_discovery(site: Site) -> None:
     subjects = {each["subject"] for each in info["endpoints"]}
     assert subjects == {
         *(f"schedd.api.v1.schedule.{verb}" for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger")),
-        *("schedd.api.v1.schedule.preview", "schedd.api.v1.execution.list", "schedd.api.v1.execution.get"),
-        "schedd.api.v1.status.get",
+        *(f"schedd.api.v1.schedule.{verb}" for verb in ("preview", "audit", "backfill")),
+        *(f"schedd.api.v1.backfill.{verb}" for verb in ("get", "list", "cancel")),
+        *("schedd.api.v1.execution.list", "schedd.api.v1.execution.get", "schedd.api.v1.status.get"),
     }
     assert all({"name", "subject", "queue_group", "metadata"} <= set(each) for each in info["endpoints"])
     stats = (await _all(site, "$SRV.STATS.schedd"))[0]
