@@ -244,6 +244,7 @@ class Wiring:
             records=self.records,
             launcher=self.launcher,
             events=self.adapters.events,
+            announcer=self.announcer,
             clock=self.clock,
             telemetry=self.telemetry,
             checkpoints=self.checkpoints,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from scheduler.core.catch_up import Span, late_after
 from scheduler.core.dispatching import InForce
 from scheduler.core.firing import lead_of, occurrence_of
 from scheduler.core.model.occurrence import Occurrence
@@ -28,6 +29,8 @@ class Arming(Struct, frozen=True):
     arms: tuple[Occurrence, ...] = ()
     disarms: tuple[datetime, ...] = ()
     next_nominal: datetime | None = None
+    late: Span | None = None
+    """What is late already, after an outage: not armed, but left to catch-up."""
 
 
 def plan_arming(
@@ -37,6 +40,7 @@ def plan_arming(
     *,
     not_before: datetime = EPOCH,
     previous: Definition | None = None,
+    now: datetime = EPOCH,
 ) -> Arming:
     """The edit of one schedule, for a timeline that is planned up to `reach`. None: deleted or invalid.
 
@@ -51,11 +55,19 @@ def plan_arming(
         return Arming(disarms=tuple(sorted(armed)))
     definition, trigger = in_force.definition, in_force.trigger
     until = reach + lead_of(trigger)
-    plan = plan_edit(definition, trigger, until=until, previous=previous, not_before=not_before)
+    first = next_wanted(in_force, not_before)
+    late = None if first is None else late_from(in_force, first, now)
+    after = not_before if late is None else max(not_before, late.last)
+    plan = plan_edit(definition, trigger, until=until, previous=previous, not_before=after)
     arms, following = _all_of(plan, in_force, until)
     kept = [at for at in armed if trigger.yields(at) and not definition.schedule.is_paused_at(at)]
     arms = sorted((*arms, *_armed_anew(in_force, kept, until)), key=lambda each: each.nominal_at)
-    return Arming(tuple(arms), tuple(sorted(set(armed).difference(kept))), following)
+    return Arming(tuple(arms), tuple(sorted(set(armed).difference(kept))), following, late)
+
+
+def late_from(in_force: InForce, first: datetime, now: datetime) -> Span | None:
+    """What is late from `first` on, the next nominal time to be armed. See `core.catch_up.late_after`."""
+    return late_after(in_force.definition.schedule, in_force.trigger, first, now)
 
 
 def _armed_anew(in_force: InForce, kept: Sequence[datetime], until: datetime) -> list[Occurrence]:

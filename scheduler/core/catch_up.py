@@ -41,6 +41,7 @@ Counting = Generator[None, None, T]
 
 STEPS = 2000  # nominal times between two pauses
 AFTER_MIN = timedelta(seconds=1)  # the broker and we ourselves may need that long: on time, whatever `after` says
+LISTED_MAX = 10_000  # nominal times that an edit supersedes one by one
 BACK_MAX = 1000  # nominal times that lie between the cut and the newest late one: jitter, moved ones
 
 
@@ -67,7 +68,8 @@ class Decision(Struct, frozen=True):
 def is_owed(definition: Definition, nominal: datetime) -> bool:
     """Whether the definition in force answers for a late nominal time: for what comes after it took effect, and for
     one-shots, which are late rather than retroactive. What an edit finds late and undecided is superseded."""
-    return nominal > definition.effective_at or isinstance(definition.schedule.trigger, At)
+    rule = definition.schedule.trigger
+    return nominal > definition.effective_at or (isinstance(rule, At) and nominal in rule.instants)
 
 
 # --- the row
@@ -145,17 +147,33 @@ def _rest_behind(last: datetime, schedule: Schedule, trigger: CompiledTrigger, n
     return following
 
 
-def disowned(row: StatusRow, definition: Definition | None, now: datetime, reason: str) -> tuple[Range, ...]:
-    """What of the late ones nobody answers for any more, after an edit. `definition` None: deleted or invalid.
-
-    `count` is what is known for sure: that the ends of a fixed span were owed, and that what was noted was.
-    """
+def disowned(row: StatusRow, definition: Definition | None, now: datetime) -> tuple[Span, ...]:
+    """What of the late ones nobody answers for any more, after an edit. `definition` None: deleted or invalid."""
     found = []
-    if (span := row.deciding) is not None and not _answers_for(definition, span):
-        found.append(_superseded(span.first, span.last, 1 if span.first == span.last else 2, reason))
+    if (fixed := row.deciding) is not None and not _answers_for(definition, fixed):
+        found.append(Span(fixed.first, fixed.last))
     if (late := row.late_from) is not None and (definition is None or not is_owed(definition, late)):
-        end = now if definition is None else definition.effective_at
-        found.append(_superseded(late, max(late, end), 1, reason))
+        found.append(Span(late, max(late, now if definition is None else definition.effective_at)))
+    return tuple(found)
+
+
+def owed_in(definition: Definition, trigger: CompiledTrigger, span: Span) -> Counting[tuple[datetime, ...]]:
+    """The nominal times of a span that a definition owed, pauses left out, as far as they can be listed.
+
+    At most `LISTED_MAX` of them, oldest first.
+    """
+    schedule, first = definition.schedule, max(span.first - MILLISECOND, _answers_from(definition))
+    if schedule.paused:
+        if schedule.paused_until is None:
+            return ()
+        first = max(first, schedule.paused_until - MILLISECOND)
+    found: list[datetime] = []
+    nominal = trigger.next_after(first)
+    while nominal is not None and nominal <= span.last and len(found) < LISTED_MAX:
+        found.append(nominal)
+        nominal = trigger.next_after(nominal)
+        if len(found) % STEPS == 0:
+            yield
     return tuple(found)
 
 
@@ -172,10 +190,17 @@ def without_disowned(
 
 
 def _first_late(definition: Definition, trigger: CompiledTrigger, now: datetime) -> datetime | None:
-    first = trigger.next_after(definition.effective_at)
+    first = trigger.next_after(_answers_from(definition))
     if first is None or newest_late(definition.schedule, trigger, first, now) is None:
         return None
     return first
+
+
+def _answers_from(definition: Definition) -> datetime:
+    """Nominal times after this are its own; one-shots are its own for as long as they may be late."""
+    if not isinstance(definition.schedule.trigger, At):
+        return definition.effective_at
+    return definition.effective_at - definition.schedule.catch_up.window - MILLISECOND
 
 
 def _answers_for(definition: Definition | None, span: Deciding) -> bool:
@@ -184,30 +209,23 @@ def _answers_for(definition: Definition | None, span: Deciding) -> bool:
     return span.generation == definition.generation or is_owed(definition, span.first)
 
 
-def _superseded(first: datetime, last: datetime, count: int, reason: str) -> Range:
-    return Range(first=first, last=last, count=count, verdict=State.SUPERSEDED.value, reason=reason)
-
-
 # --- what is late
 
 
 class Span(Struct, frozen=True):
-    """Late nominal times from `first` to `last`, both inclusive, and the first one behind them."""
+    """Late nominal times from `first` to `last`, both inclusive."""
 
     first: datetime
     last: datetime
-    following: datetime | None = None
 
 
-def late_span(definition: Definition, trigger: CompiledTrigger, first: datetime, now: datetime) -> Span | None:
-    """What is late from a nominal time on that is yet to be armed. None: it is not late.
-
-    One-shots are few: they are armed, however late, and are noted one by one when they come out.
-    """
-    if isinstance(definition.schedule.trigger, At):
+def late_after(schedule: Schedule, trigger: CompiledTrigger, first: datetime, now: datetime) -> Span | None:
+    """What is late from a nominal time on, where that is the next to be armed. None: it is not late, or is armed for
+    all that: one-shots and moved ones are few, and are noted one by one when they come out."""
+    if isinstance(schedule.trigger, At) or isinstance(trigger, Moved):
         return None
-    last = newest_late(definition.schedule, trigger, first, now)
-    return None if last is None else Span(first, last, trigger.next_after(last))
+    last = newest_late(schedule, trigger, first, now)
+    return None if last is None else Span(first, last)
 
 
 def is_late(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:

@@ -40,12 +40,12 @@ class Agenda:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def take_until(self, until: datetime) -> Iterator[tuple[str, int]]:
-        """Remove and yield (schedule id, generation) of every entry at or before `until`, earliest first."""
+    def take_until(self, until: datetime) -> Iterator[tuple[datetime, str, int]]:
+        """Remove and yield (when it is due, schedule id, generation) of every entry up to `until`, earliest first."""
         while (first := self.first) is not None and first <= until:
-            _, schedule_id, generation = heapq.heappop(self._heap)
-            del self._entries[schedule_id]
-            yield schedule_id, generation
+            entry = heapq.heappop(self._heap)
+            del self._entries[entry[1]]
+            yield entry
 
     def _is_outdated(self, entry: tuple[datetime, str, int]) -> bool:
         return self._entries.get(entry[1]) is not entry

@@ -47,7 +47,14 @@ class Announcer:
         await self._events.publish("leader", None, {"replica": replica, "holder": holder, "epoch": epoch})
 
     async def before(self, known: Known) -> InForce | None:
-        """The last valid definition that was applied before this one and not deleted since. Raises Unsure, Unavailable.
+        """The last valid definition applied before this one and not deleted since. Raises Unsure, Unavailable."""
+        for change in await self.earlier(known):
+            if change.in_force is not None or change.reason == DELETED:
+                return change.in_force
+        return None
+
+    async def earlier(self, known: Known) -> list[Change]:
+        """What was applied before this one, the newest first. Raises Unsure, Unavailable.
 
         From evidence: nobody keeps a definition that is not in force any more.
         """
@@ -56,11 +63,7 @@ class Announcer:
             with suppress(InvalidArgument):
                 change = read_change(known.id, told.kind, told.data)
                 found[change.generation, change.calendars] = change
-        earlier = [found[each] for each in sorted(found, reverse=True) if each < (known.revision, known.calendars)]
-        for change in earlier:
-            if change.in_force is not None or change.reason == DELETED:
-                return change.in_force
-        return None
+        return [found[each] for each in sorted(found, reverse=True) if each < (known.revision, known.calendars)]
 
     async def passed_over(self, known: Known, after: datetime, until: datetime) -> Sequence[Fact]:
         """The nominal times in (after, until] of the definition before this one, as superseded."""

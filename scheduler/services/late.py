@@ -42,8 +42,10 @@ from scheduler.core.catch_up import (
     Counting,
     Decision,
     Range,
+    Span,
     catching_up,
     disowned,
+    owed_in,
     with_decided,
     with_span,
     without_disowned,
@@ -52,7 +54,6 @@ from scheduler.core.dispatching import InForce, claim
 from scheduler.core.errors import ScheddError
 from scheduler.core.firing import occurrence_of
 from scheduler.core.model.execution import Execution
-from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import Deciding, StatusRow
 from scheduler.core.triggers import Moved
 from scheduler.core.triggers.base import MILLISECOND
@@ -61,6 +62,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.stores import Entry
 from scheduler.ports.telemetry import Telemetry
+from scheduler.services.announcing import Announcer
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.leader import Tenure
 from scheduler.services.mirror import Mirror
@@ -104,12 +106,13 @@ class Late:
         records: Records,
         launcher: Launcher,
         events: Events,
+        announcer: Announcer,
         clock: Clock,
         telemetry: Telemetry,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._rows, self._schedules, self._records = rows, schedules, records
-        self._launcher, self._events = launcher, events
+        self._launcher, self._events, self._announcer = launcher, events, announcer
         self._clock, self._telemetry = clock, telemetry
         self._checkpoints = checkpoints or NoCheckpoints()
         self._waiting: dict[str, None] = {}
@@ -180,24 +183,52 @@ class Late:
         """Late ones that an applied edit leaves nobody to answer for are superseded: told first, then forgotten."""
         now = self._clock.now()
         applied = [each for each in schedule_ids if self._is_applied(each, tenure)]
-        facts: dict[str, list[Fact]] = {}
-        rows = await self._rows.get_many(applied)
-        for schedule_id, row in zip(applied, rows, strict=True):
-            definition, reason = self._definition_of(schedule_id)
-            ranges = disowned(row, definition, now, reason)
-            generation = 0 if definition is None else definition.generation
-            if ranges:
-                facts[schedule_id] = [fact_of(schedule_id, generation, each) for each in ranges]
-        if not facts:
+        before = dict(zip(applied, await self._rows.get_many(applied), strict=True))
+        told: dict[str, list[Range]] = {}
+        for schedule_id, row in before.items():
+            in_force = self._in_force(schedule_id)
+            if spans := disowned(row, None if in_force is None else in_force.definition, now):
+                told[schedule_id] = [each for span in spans if (each := await self._superseded(schedule_id, span))]
+        if not told:
             return
         tenure.check()
-        await self._events.store([fact for told in facts.values() for fact in told])
-        before = dict(zip(applied, rows, strict=True))
-        edits = {each: _disowning(before[each], self._in_force(each), now, tenure) for each in facts}
+        await self._events.store(
+            [fact_of(each, self._generation(each), verdicts) for each, found in told.items() for verdicts in found]
+        )
+        edits = {each: _disowning(before[each], self._in_force(each), now, tenure) for each in told}
         for schedule_id, result in (await self._rows.try_change(edits, create=False)).items():
             if isinstance(result, StatusRow):
-                for _ in facts[schedule_id]:
-                    self._telemetry.verdict(verdict="superseded", reason=self._definition_of(schedule_id)[1])
+                for each in told[schedule_id]:
+                    self._telemetry.verdict(verdict=each.verdict, reason=each.reason, count=each.count)
+
+    async def _superseded(self, schedule_id: str, span: Span) -> Range | None:
+        """What the definitions before the edit owed of a span and nobody has carried out; None if that is nothing."""
+        known = self._schedules.get(schedule_id)
+        found: set[datetime] = set()
+        if known is not None:
+            end = min(span.last, known.at)
+            for change in await self._announcer.earlier(known):
+                if change.in_force is not None and span.first <= end:
+                    part = Span(span.first, end)
+                    found.update(await _in_turns(owed_in(change.in_force.definition, change.in_force.trigger, part)))
+                end = min(end, change.at)
+        owed = sorted(found)
+        recorded = {
+            each
+            for start in range(0, len(owed), LOOK_UPS)
+            for each in await self._records.exist(
+                [execution_id(schedule_id, nominal) for nominal in owed[start : start + LOOK_UPS]]
+            )
+        }
+        left = [nominal for nominal in owed if execution_id(schedule_id, nominal) not in recorded]
+        if not left:
+            return None
+        reason = "edited" if known is None or known.in_force is not None else known.absent_reason
+        return Range(first=left[0], last=left[-1], count=len(left), verdict="superseded", reason=reason)
+
+    def _generation(self, schedule_id: str) -> int:
+        known = self._schedules.get(schedule_id)
+        return 0 if known is None else known.revision
 
     def _is_applied(self, schedule_id: str, tenure: Tenure) -> bool:
         known = self._schedules.get(schedule_id)
@@ -206,15 +237,6 @@ class Late:
     def _in_force(self, schedule_id: str) -> InForce | None:
         known = self._schedules.get(schedule_id)
         return None if known is None else known.in_force
-
-    def _definition_of(self, schedule_id: str) -> tuple[Definition | None, str]:
-        """The definition in force, and in one word what became of the one before."""
-        known = self._schedules.get(schedule_id)
-        if known is None:
-            return None, "deleted"
-        if known.in_force is None:
-            return None, known.absent_reason
-        return known.in_force.definition, "edited"
 
     # --- 1: fix
 

@@ -107,7 +107,7 @@ class Notes:
     async def turned(self, tenure: Tenure) -> None:
         """Rewrite the rows whose state has changed by itself. Raises Deposed, Unsure, Unavailable."""
         self._turned = now = self._clock.now()
-        found = [(self._schedules.get(schedule_id), revision) for schedule_id, revision in self._turns.take_until(now)]
+        found = [(self._schedules.get(each), revision) for _, each, revision in self._turns.take_until(now)]
         turning = [known for known, revision in found if known is not None and known.revision == revision]
         for start in range(0, len(turning), ROWS_MAX):
             await self._turn(turning[start : start + ROWS_MAX], now, tenure)

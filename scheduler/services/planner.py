@@ -14,13 +14,16 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
-from scheduler.core.arming import Arming, due_for_planning, next_to_plan, plan_all, plan_arming
+from scheduler.core.arming import Arming, due_for_planning, late_from, next_to_plan, plan_all, plan_arming
+from scheduler.core.catch_up import AFTER_MIN, Span
 from scheduler.core.chain import is_chained, plan_chain
+from scheduler.core.dispatching import InForce
 from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import At, Definition
 from scheduler.core.planning import late_one_shots, still_yields
 from scheduler.core.triggers import EPOCH
+from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import TaskQueues
@@ -31,6 +34,7 @@ from scheduler.services.announcing import Announcer
 from scheduler.services.calendar_edits import CalendarEdits
 from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.noting import Notes
 from scheduler.services.rows import StatusRows
@@ -77,6 +81,7 @@ class Planner:
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
         self._announcer = announcer
+        self._late_ones = LateOnes(rows)
         self._notes = Notes(rows, announcer, schedules, clock)
         self._calendar_edits = CalendarEdits(schedules, announcer, telemetry)
         self._horizon = horizon
@@ -181,6 +186,7 @@ class Planner:
 
     async def _plan_slice(self) -> None:
         """Arm (W, T] and move W to T."""
+        await self._hand_over_late()
         after, until = self._mark.until, self._end_of_slice()
         self._reach = max(self._reach, until)
         arms = await self._due_in(after, until)
@@ -204,10 +210,10 @@ class Planner:
         """The occurrences of all schedules in (after, until], by nominal time."""
         found: list[Occurrence] = []
         edited: list[Known] = []
-        for number, (schedule_id, generation) in enumerate(self._agenda.take_until(until), start=1):
+        for number, (due, schedule_id, generation) in enumerate(self._agenda.take_until(until), start=1):
             known = self._schedules.get(schedule_id)
             if known is not None and known.in_force is not None and known.revision == generation:
-                occurrences, following = plan_all(known.in_force, after, until)
+                occurrences, following = plan_all(known.in_force, max(after, due - MILLISECOND), until)
                 found += occurrences
                 self._enter(known, following)
             elif known is not None and known.at > after:
@@ -217,6 +223,28 @@ class Planner:
         await self._notes.passed_over(edited, after, until, self._office_holder)
         found.sort(key=lambda each: each.nominal_at)
         return found
+
+    async def _hand_over_late(self) -> None:
+        """After an outage: what is late already is not armed but noted, and planning goes on behind it.
+
+        It costs one write per schedule, however many occurrences that are, so that W is soon where it should be.
+        """
+        now, first = self._clock.now(), self._agenda.first
+        if first is None or first >= now - AFTER_MIN:
+            return
+        spans: list[tuple[InForce, Span]] = []
+        for number, (due, schedule_id, generation) in enumerate(list(self._agenda.take_until(now)), start=1):
+            known = self._schedules.get(schedule_id)
+            in_force = None if known is None or known.revision != generation else known.in_force
+            span = None if in_force is None else late_from(in_force, due, now)
+            if known is None or in_force is None or span is None:
+                self._agenda.put(due, schedule_id, generation)
+            else:
+                spans.append((in_force, span))
+                self._enter(known, next_to_plan(in_force, span.last))
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        await self._late_ones.note_spans(spans, self._office_holder.check)
 
     async def _after_interleaved_edits(self, arms: list[Occurrence]) -> list[Occurrence]:
         """Apply edits that came meanwhile; they arm themselves up to the reach, so their old arms are dropped."""
@@ -282,6 +310,9 @@ class Planner:
             for known, plan, at in zip(edits, plans, armed, strict=True)
         ]
         await self._notes.withdrawn(edits, plans, self._office_holder)
+        late = [(known.in_force, plan.late) for known, plan in zip(edits, plans, strict=True)]
+        spans = [(in_force, span) for in_force, span in late if in_force is not None and span is not None]
+        await self._late_ones.note_spans(spans, self._office_holder.check)
         arms = [each for plan in plans for each in plan.arms]
         disarms = [(known.id, at) for known, plan in zip(edits, plans, strict=True) for at in plan.disarms]
         await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied, calendars=calendars)
@@ -305,7 +336,14 @@ class Planner:
         return None if before is None else before.definition
 
     def _plan(self, known: Known, armed: Sequence[datetime], previous: Definition | None) -> Arming:
-        return plan_arming(known.in_force, armed, self._reach, not_before=self._not_before, previous=previous)
+        return plan_arming(
+            known.in_force,
+            armed,
+            self._reach,
+            not_before=self._not_before,
+            previous=previous,
+            now=self._clock.now(),
+        )
 
     async def _ensure_queues(self, edits: Sequence[Known]) -> None:
         """A worker may bind before the first fire: its consumer is there as soon as the schedule is applied.

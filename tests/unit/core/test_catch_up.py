@@ -20,9 +20,10 @@ from scheduler.core.catch_up import (
     drained,
     is_dealt_with,
     is_late,
-    late_span,
+    late_after,
     missed_in_chain,
     newest_late,
+    owed_in,
     with_decided,
     with_late,
     with_late_span,
@@ -273,18 +274,15 @@ def test_an_edit_supersedes_what_it_finds_late() -> None:
     """Fixed for another definition, or noted before this one took effect: told as a range, then forgotten."""
     edited, trigger = in_force(schedule(), since=4.5), compile_trigger(schedule())
     row = StatusRow(late_from=at(2))
-    assert [(each.first, each.last, each.count) for each in disowned(row, edited, at(9), "edited")] == [
-        (at(2), at(4.5), 1)
-    ]
+    assert disowned(row, edited, at(9)) == (Span(at(2), at(4.5)),)
     assert without_disowned(row, edited, trigger, at(9)) == StatusRow(late_from=at(5))
     assert with_span(row, edited, trigger, at(9)) == row
     assert without_disowned(row, edited, trigger, at(5.1)) == StatusRow()  # the next one is yet to be late
     fixed = StatusRow(deciding=Deciding(at(1), at(3), at(4), 6))
-    ((told),) = disowned(fixed, edited, at(9), "edited")
-    assert (told.first, told.last, told.verdict, told.reason) == (at(1), at(3), "superseded", "edited")
+    assert disowned(fixed, edited, at(9)) == (Span(at(1), at(3)),)
     assert without_disowned(fixed, edited, trigger, at(9)) == StatusRow()
     same = StatusRow(late_from=at(5), deciding=Deciding(at(1), at(3), at(4), 7))
-    assert disowned(same, edited, at(9), "edited") == ()
+    assert disowned(same, edited, at(9)) == ()
     assert without_disowned(same, edited, trigger, at(9)) == same
 
 
@@ -292,13 +290,16 @@ def test_one_shots_are_owed_whoever_asks() -> None:
     """An `at` that was past when it was put is late, not retroactive; a schedule that is gone owes nothing."""
     once = schedule(At((at(1), at(2))))
     definition, trigger = in_force(once, since=9), compile_trigger(once)
-    row = StatusRow(late_from=at(1), deciding=Deciding(at(0.5), at(0.6), at(2), 3))
-    assert disowned(row, definition, at(10), "edited") == ()
+    row = StatusRow(late_from=at(1), deciding=Deciding(at(2), at(2), at(4), 3))
+    assert disowned(row, definition, at(10)) == ()
     assert with_span(StatusRow(late_from=at(1)), definition, trigger, at(10)).deciding == Deciding(
         at(1), at(2), at(10), 7
     )
     assert catch_up(once, trigger, Deciding(at(0.5), at(0.6), at(2))) == Decision()
-    assert [each.reason for each in disowned(row, None, at(10), "deleted")] == ["deleted", "deleted"]
+    assert disowned(row, None, at(10)) == (Span(at(2), at(2)), Span(at(1), at(10)))
+    other = StatusRow(late_from=at(0.5))
+    assert disowned(other, definition, at(10)) == (Span(at(0.5), at(9)),)
+    assert without_disowned(other, definition, trigger, at(10)) == StatusRow(late_from=at(1))
     assert without_disowned(row, None, None, at(10)) == StatusRow()
 
 
@@ -306,16 +307,26 @@ def test_what_was_never_armed_is_noted_behind_what_is_dealt_with() -> None:
     """A planner that repeats what its predecessor handed over notes only what came after."""
     subject = in_force(schedule())
     trigger = compile_trigger(subject.schedule)
-    span = late_span(subject, trigger, at(1), at(9.5))
-    assert span == Span(at(1), at(9), at(10))
+    span = late_after(subject.schedule, trigger, at(1), at(9.5))
+    assert span == Span(at(1), at(9))
     assert span is not None
     assert with_late_span(StatusRow(), trigger, span).late_from == at(1)
     assert with_late_span(StatusRow(decided_from=at(1), decided=at(5)), trigger, span).late_from == at(6)
     under_way = StatusRow(decided_from=at(1), decided=at(5), deciding=Deciding(at(6), at(9), at(9.2)))
     assert with_late_span(under_way, trigger, span) == under_way
-    assert late_span(subject, trigger, at(9.4), at(9.5)) is None
-    once = in_force(schedule(At((at(1),))))
-    assert late_span(once, compile_trigger(once.schedule), at(1), at(9)) is None
+    assert late_after(subject.schedule, trigger, at(9.4), at(9.5)) is None
+    once = schedule(At((at(1),)))
+    assert late_after(once, compile_trigger(once), at(1), at(9)) is None
+
+
+def test_what_a_definition_owed() -> None:
+    """From when it took effect, pauses left out, and a bounded list."""
+    trigger, span = compile_trigger(schedule()), Span(at(1), at(5))
+    assert drained(owed_in(in_force(schedule(), since=2), trigger, span)) == (at(3), at(4), at(5))
+    assert drained(owed_in(in_force(schedule(paused=True)), trigger, span)) == ()
+    assert drained(owed_in(in_force(schedule(paused=True, paused_until=at(4))), trigger, span)) == (at(4), at(5))
+    long = Span(at(0), at(100_000))
+    assert len(drained(owed_in(in_force(schedule()), trigger, long))) == 10_000
 
 
 @pytest.mark.parametrize(

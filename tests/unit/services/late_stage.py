@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from scheduler.core.leadership import Term
-from scheduler.core.model.status import StatusRow
+from scheduler.core.model.status import ScheduleState, StatusRow
 from scheduler.memory.clock import START
 from scheduler.memory.events import MemoryEvents
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.announcing import Announcer, told_of
 from scheduler.services.late import Late
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.ids import parse_execution_id
@@ -32,6 +33,7 @@ class LateReplica(Dispatching):
             records=self.records,
             launcher=self.launcher,
             events=self.wire.around(MemoryEvents(world.server)),
+            announcer=Announcer(self.wire.around(MemoryEvents(world.server))),
             clock=world.clock,
             telemetry=self.telemetry,
         )
@@ -55,6 +57,16 @@ async def note(world: World, seconds: float, schedule_id: str = "a", **fields: A
     async with Dispatching(world) as replica:
         row = StatusRow(late_from=nominal(seconds), **fields)
         await replica.rows.change({schedule_id: lambda _: row})
+
+
+async def tell_applied(world: World, schedule_id: str = "a") -> None:
+    """What stands in the bucket was applied, as evidence has it."""
+    async with Dispatching(world) as replica:
+        known = replica.schedules.get(schedule_id)
+        assert known is not None
+        await Announcer(MemoryEvents(world.server)).store(
+            list(told_of(known, None, ScheduleState.ACTIVE, Watermark(START)))
+        )
 
 
 def ranges(world: World, schedule_id: str = "a") -> list[tuple[float, float, int, str, str]]:

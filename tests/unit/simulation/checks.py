@@ -15,6 +15,7 @@ from scheduler.wire.ids import execution_id, parse_execution_id
 from tests.unit.simulation.history import History
 from tests.unit.simulation.site import Version
 
+LATE = timedelta(seconds=10)  # the default of catch_up.after
 MARGIN = timedelta(seconds=1)  # an edit holds for what is due more than a second later
 LOOK_BACK = timedelta(seconds=30)  # how long ago a holder may have ended that a skip still saw: stalls included
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -108,6 +109,8 @@ def _phantoms(history: History) -> Iterator[str]:
             yield f"{each.id} fired at {decided}, and no version in force wanted it: {_brief(in_force)}"
         if each.state is State.SUPERSEDED and any(_delay(version) for version in in_force):
             continue  # a chain wants one nominal time at a time: see `_chains`
+        if each.state is State.SUPERSEDED and len(in_force) > 1 and decided - each.fire_at > LATE:
+            continue  # an edit drops what was late before it
         if each.state in (State.PAUSED, State.SUPERSEDED) and all(wanted):
             yield f"{each.id} is {each.state}, and every version in force wanted it: {_brief(in_force)}"
 

@@ -313,7 +313,7 @@ async def test_a_record_that_is_gone(stage: Stage) -> None:
     await stage.until(lambda: stage.to_come() is not None, within_s=100)
     chain = stage.chain()
     assert chain is not None
-    assert timedelta(seconds=60) < chain.counts_from - before < timedelta(seconds=80)
+    assert timedelta(seconds=58) < chain.counts_from - before < timedelta(seconds=80)  # it began before that
     assert stage.counted("repaired", kind="chains")
 
 
