@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -337,28 +337,16 @@ async def preview(
     request = preview_request(schedule_id, fields or None, after=after, count=count, last=last)
     async with connection.client() as client:
         body = await client.calls.fetch("schedule.preview", request)
-        reply = api.decode_reply(body, api.PreviewReply)
-        nothing = "" if reply.fires or shown.json else await _why_nothing(client, schedule_id, fields)
     if shown.json:
         print_json(body)
         return
+    reply = api.decode_reply(body, api.PreviewReply)
     if reply.past:
         print_table(reply.past, PAST_COLUMNS)
         say()
     _show_fires(reply.fires)
     if not reply.fires:
-        warn(nothing)
-
-
-async def _why_nothing(client: Client, schedule_id: str | None, fields: Mapping[str, Any]) -> str:
-    """What an empty preview means: what follows the end of a run is not known before that."""
-    if schedule_id is not None and not fields:
-        status = (await client.schedules.get(schedule_id)).status
-        if status.state == "active" and status.active:
-            return "It fires again after the end of its run."
-        if status.state == "paused":
-            return "It is paused."
-    return "It never fires."
+        warn("It never fires.")
 
 
 def _only(entries: Sequence[Entry], file: Path) -> Entry:

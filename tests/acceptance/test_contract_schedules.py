@@ -50,12 +50,15 @@ VALID: dict[str, dict[str, Any]] = {
     "dst-overlap": {**YEARLY, "dst": {"overlap": "both"}},
     "dst-second": {**YEARLY, "dst": {"gap": "next", "overlap": "second"}},
     "start-delay": {**YEARLY, "start_delay": "90m"},
+    "buffer-one": {**YEARLY, "overlap": "buffer_one"},
+    "buffer-all": {**YEARLY, "overlap": "buffer_all"},
+    "latest": {**YEARLY, "overlap": "latest"},
     "starts-at": {**YEARLY, "starts_at": "2026-01-01T00:00:00Z"},
     "ends-at": {**YEARLY, "ends_at": "2190-01-01T00:00:00Z"},
     "jitter": {**YEARLY, "jitter": "5s"},
     "jitter-none": {**YEARLY, "jitter": "0s"},
     "exclude-none": {**YEARLY, "exclude": [], "on_excluded": "skip"},
-    "exclude-cron": {**YEARLY, "exclude": ["* * 24 12 *", "@yearly"]},
+    "exclude-cron": {**YEARLY, "exclude": ["* * 24 12 *", "0 0 2 1 *"]},
     "on-excluded": {**YEARLY, "on_excluded": "next_business_day"},
     "on-excluded-2": {**YEARLY, "exclude": ["* * 1 1 *"], "on_excluded": "previous_business_day"},
     "queue-longest": {**YEARLY, "queue": "Q_-" + "q" * 61},
@@ -199,13 +202,9 @@ INVALID: dict[str, tuple[Any, str]] = {
 }
 
 UNBUILT: dict[str, dict[str, Any]] = {
-    "after": {**WHAT, "after": "5m"},
     "max-fires": {**YEARLY, "max_fires": 3},
-    "buffer-one": {**YEARLY, "overlap": "buffer_one"},
-    "buffer-all": {**YEARLY, "overlap": "buffer_all"},
     "cancel-other": {**YEARLY, "overlap": "cancel_other"},
     "terminate-other": {**YEARLY, "overlap": "terminate_other"},
-    "latest": {**YEARLY, "overlap": "latest"},
     "start-deadline": {**YEARLY, "start_deadline": "10s"},
     "deadline": {**YEARLY, "deadline": "1h"},
 }
@@ -492,6 +491,38 @@ TIMES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "at, cut": ({"at": "2026-03-01T00:00:00.9999Z"}, "2026-01-01 00:00", "2026-03-01 00:00:00.999"),
     "manual": ({"manual": True}, "2026-01-01 00:00", ""),
+    "every day, Berlin": (
+        {"every": "1d", "anchor": "2026-01-01T09:00:00+01:00", "timezone": "Europe/Berlin"},
+        "2026-03-28 00:00",
+        "2026-03-28 08:00, 2026-03-29 07:00",
+    ),
+    "every two weeks": (
+        {"every": "2w", "anchor": "2026-01-05T09:00:00Z"},
+        "2026-01-10 00:00",
+        "2026-01-19 09:00, 2026-02-02 09:00",
+    ),
+    "rrule": ({"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17"}, "2026-01-01 00:00", "2026-01-30 17:00, 2026-02-27 17:00"),
+    "rrule, counted": (
+        {"rrule": "RRULE:FREQ=DAILY;INTERVAL=10;COUNT=2", "anchor": "2026-03-01T09:00:00Z"},
+        "2026-01-01 00:00",
+        "2026-03-01 09:00, 2026-03-11 09:00",
+    ),
+    "rrule, in the gap": (
+        {"rrule": "FREQ=DAILY;BYHOUR=2;BYMINUTE=30", "timezone": "Europe/Berlin"},
+        "2026-03-28 12:00",
+        "2026-03-29 01:00, 2026-03-30 00:30",
+    ),
+    "rrules": (
+        {"rrule": ["FREQ=DAILY;BYHOUR=9", "FREQ=WEEKLY;BYDAY=MO;BYHOUR=9,10"]},
+        "2026-03-02 08:00",
+        "2026-03-02 09:00, 2026-03-02 10:00",
+    ),
+    "window": (
+        {"every": "1h", "starts_at": "2026-03-01T10:00:00Z", "ends_at": "2026-03-01T12:00:00Z"},
+        "2026-01-01 00:00",
+        "2026-03-01 10:00, 2026-03-01 11:00",
+    ),
+    "window that is over": ({"every": "1h", "ends_at": "2026-01-01T00:00:00Z"}, "2026-01-01 00:00", ""),
 }  # instants in UTC, without what is zero of seconds
 
 

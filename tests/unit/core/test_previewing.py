@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from scheduler.core.durations import format_duration
 from scheduler.core.model.schedule import At, Cron, Definition, Every, Manual, Schedule, Trigger
 from scheduler.core.planning import plan_window
 from scheduler.core.previewing import PreviewedFire, preview
@@ -40,6 +41,16 @@ def test_start_delay_moves_the_fire_time_only() -> None:
     assert fire.nominal_at == START + timedelta(hours=1)
     assert fire.fire_at == fire.nominal_at + timedelta(minutes=5)
     assert fire.notes == ("start_delay 5m",)
+
+
+def test_jitter_is_noted() -> None:
+    """The fire time has it, the nominal and local times do not, and the note says by how much."""
+    subject = schedule(Every(timedelta(hours=1)), start_delay=timedelta(minutes=5), jitter=timedelta(minutes=30))
+    for fire in previewed(subject, count=5):
+        held_back = fire.fire_at - fire.nominal_at - timedelta(minutes=5)
+        assert timedelta(0) < held_back < timedelta(minutes=30)
+        assert fire.notes == ("start_delay 5m", f"jitter {format_duration(held_back)}")
+        assert fire.local == fire.nominal_at.isoformat()
 
 
 def test_pause_is_noted() -> None:

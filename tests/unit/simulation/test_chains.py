@@ -395,18 +395,6 @@ async def test_what_is_shown(stage: Stage) -> None:
 
 
 @scene
-async def test_audit_explains_it(stage: Stage) -> None:
-    """What is expected of a chain is what is on record: it adds up."""
-    since = stage.site.later(-8)
-    await asyncio.sleep(20)
-    until = stage.site.later(-5)
-    answer = await stage.ask("schedule.audit", id="c", since=format_instant(since), until=format_instant(until))
-    runs = [each for each in stage.runs() if since < each.nominal_at < until]
-    assert len(runs) > 4
-    assert (answer["expected"], answer["verdicts"], answer["unexplained"]) == (len(runs), {"fired": len(runs)}, 0)
-
-
-@scene
 async def test_a_window_ends_it(stage: Stage) -> None:
     """What would be due at `ends_at` or later is not to come any more."""
     ends = stage.site.later(10)
