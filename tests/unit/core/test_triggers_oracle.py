@@ -3,8 +3,9 @@
 # ruff: noqa: DTZ001 - hypothesis takes naive bounds; each instant gets its zone
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
@@ -224,3 +225,30 @@ def test_backwards_is_the_mirror_of_forwards(
         before = trigger.previous_before(found[0])
         assert before is None or before <= start
         assert before is None or trigger.next_after(before) == found[0]
+
+
+# --- the days that neither library knows all of
+def named_by_calendar(kind: str, number: int, day: date) -> bool:
+    """Whether L-n, nW or L-nW is this day, by looking at each day of its month."""
+    length = monthrange(day.year, day.month)[1]
+    target = {"L-": length - number, "W": min(number, length), "L-W": length - number}[kind]
+    if kind == "L-":
+        return day.day == target
+    if target < 1:
+        return False
+    working = [n for n in range(1, length + 1) if date(day.year, day.month, n).weekday() < 5]
+    # Saturday prefers the Friday, Sunday the Monday: both are one day away, unless the month ends there
+    nearest = min(working, key=lambda n: (abs(n - target), n > target))
+    return day.day == nearest
+
+
+@pytest.mark.parametrize("kind", ["L-", "W", "L-W"])
+@pytest.mark.parametrize("number", range(1, 31))
+def test_special_days_as_a_calendar_shows_them(kind: str, number: int) -> None:
+    """L-3, 15W and L-3W name the days that one finds by looking at a calendar, in every kind of month."""
+    text = {"L-": f"L-{number}", "W": f"{number}W", "L-W": f"L-{number}W"}[kind]
+    start = date(2023, 12, 31)
+    days = [start + timedelta(days=n) for n in range(1, 366 * 6)]
+    expected = [day for day in days if named_by_calendar(kind, number, day)]
+    found = islice(fires(compiled(f"0 0 {text} * *"), datetime(2023, 12, 31, 12, tzinfo=UTC)), len(expected))
+    assert [at.date() for at in found] == expected
