@@ -1,4 +1,4 @@
-"""`schedctl executions list | show`."""
+"""`schedctl executions list | show | cancel`."""
 
 from __future__ import annotations
 
@@ -111,6 +111,29 @@ async def show(
         print_json(body)
     else:
         _show(api.decode_reply(body, Record))
+
+
+@app.command("cancel")
+@connected
+@shown_as("json")
+async def cancel(
+    connection: Connection,
+    shown: Format,
+    execution_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.", show_default=False)],
+    grace: Annotated[
+        str | None,
+        typer.Option("--grace", metavar="DURATION", help="How long its worker may tidy up; 0s ends it at once."),
+    ] = None,
+) -> None:
+    """End an execution before it ends by itself."""
+    async with connection.client() as client:
+        body = await client.calls.fetch("execution.cancel", api.CancelExecution(id=execution_id, grace=grace))
+    if shown.json:
+        print_json(body)
+        return
+    record = api.decode_reply(body, Record)
+    asked = f"{record.state}, and its worker is asked to end it" if record.state != "cancelled" else "cancelled"
+    say(f"{record.id}: {asked}")
 
 
 def _show(record: Record) -> None:

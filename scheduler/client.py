@@ -306,6 +306,13 @@ class Executions:
         """Raises NotFound."""
         return await self._calls.call("execution.get", api.Id(id=execution_id), Record)
 
+    async def cancel(self, execution_id: str, *, grace: str | None = None) -> Record:
+        """End it: at once where no worker has it in hand, else its worker is asked to, with `grace` ("10s") to tidy up.
+
+        Returns the record as it is then. Raises Conflict if it has ended otherwise.
+        """
+        return await self._calls.call("execution.cancel", api.CancelExecution(id=execution_id, grace=grace), Record)
+
     async def list(
         self,
         *,

@@ -16,7 +16,9 @@ from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.backfills import Backfiller, Backfills
 from scheduler.services.calendars import CalendarCache
+from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
+from scheduler.services.deadlines import Deadlines
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.handing_over import LateOnes
@@ -59,6 +61,7 @@ class Wiring:
 
     def services(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs on every replica for ever, by name; the leader's duties come and go with its terms."""
+        self.launcher.ousters = self.canceller
         return {
             "dispatcher": self.dispatcher.run,
             "reports": self.tracker.reports.run,
@@ -195,6 +198,31 @@ class Wiring:
             first_watermark=self.watermark_copy.first,
         )
 
+    @cached_property
+    def canceller(self) -> Canceller:
+        canceller = Canceller(
+            records=self.records,
+            reports=self.adapters.reports,
+            queues=self.adapters.queues,
+            cancels=self.adapters.cancels,
+            launcher=self.launcher,
+            folder=self.tracker.folder,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        self.launcher.ousters = canceller
+        return canceller
+
+    @cached_property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(
+            index=self.index,
+            records=self.records,
+            canceller=self.canceller,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+
     async def _lead(self, tenure: Tenure) -> None:
         epoch = tenure.office.epoch
         await self.announcer.leading(replica=self.settings.replica, holder=self.leader.holder, epoch=epoch)
@@ -206,6 +234,10 @@ class Wiring:
             self.schema,
             self.backfiller,
             Remembering(self.announcer, self.schedules, self.clock),
+            self.deadlines,
+            self.housekeeper,
+            self.schema,
+            self.backfiller,
         )
         await run_together(*(duty.run(tenure) for duty in duties))
 
@@ -309,6 +341,7 @@ class Wiring:
             index=self.index,
             launcher=self.launcher,
             events=self.adapters.events,
+            canceller=self.canceller,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,
             telemetry=self.telemetry,

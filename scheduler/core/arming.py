@@ -127,16 +127,23 @@ def next_wanted(in_force: InForce, after: datetime) -> datetime | None:
 # --- what it shows
 
 
-def state_of(in_force: InForce | None, now: datetime) -> ScheduleState:
-    """The state a schedule shows. None: invalid (a deleted one has no state)."""
+def state_of(in_force: InForce | None, now: datetime, fires: int = 0) -> ScheduleState:
+    """The state a schedule shows. None: invalid (a deleted one has no state). `fires`: as its row counts them."""
     if in_force is None:
         return ScheduleState.INVALID
     schedule = in_force.definition.schedule
     if schedule.is_paused_at(now):
         return ScheduleState.PAUSED
-    if not isinstance(schedule.trigger, Manual) and _is_over(in_force, now):
+    if is_spent(in_force, fires) or (not isinstance(schedule.trigger, Manual) and _is_over(in_force, now)):
         return ScheduleState.EXHAUSTED
     return ScheduleState.ACTIVE
+
+
+def is_spent(in_force: InForce | None, fires: int) -> bool:
+    """Whether it has fired as often as its `max_fires` allows: nothing fires by itself any more, until an edit raises
+    it. Nominal times behind the one that reached the limit are expected by nobody, unless they have a record."""
+    most = None if in_force is None else in_force.definition.schedule.max_fires
+    return most is not None and fires >= most
 
 
 def turns_at(in_force: InForce, after: datetime, following: datetime | None) -> datetime | None:

@@ -35,6 +35,7 @@ from scheduler.core.model.execution import Execution, Kind
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import After, Schedule
 from scheduler.core.model.status import Chain, StatusRow
+from scheduler.core.overlap import SPENT
 from scheduler.core.reconciling import Ages
 from scheduler.core.triggers import CompiledTrigger, Excluded
 
@@ -111,6 +112,8 @@ def followed(chain: Chain | None, execution: Execution, in_force: InForce | None
         return chain
     if not is_terminal(execution) or execution.finished_at is None:
         return chain
+    if execution.reason == SPENT:  # no other may fire; an edit that raises max_fires goes on from here
+        return Chain(counts_from=max(execution.finished_at, execution.nominal_at))
     return _after(max(execution.finished_at, execution.nominal_at), in_force)
 
 

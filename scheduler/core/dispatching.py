@@ -127,6 +127,8 @@ def claim(
         timeout_s=None if schedule.timeout is None else schedule.timeout.total_seconds(),
         retention_s=max(schedule.retention_age, occurrence.nominal_at - occurrence.fire_at).total_seconds(),
         overlap=overlap,
+        start_by=_later(occurrence.fire_at, schedule.start_deadline),
+        end_by=_later(occurrence.fire_at, schedule.deadline),
         claimed_at=now,
         history=(HistoryEntry(now, State.CLAIMED, note),),
     )
@@ -135,6 +137,10 @@ def claim(
 def superseded(execution: Execution, now: datetime) -> Execution:
     """An execution that was claimed by us and not stored yet, as the verdict of what its schedule has no more."""
     return _closed(execution, State.SUPERSEDED, "edited", now)
+
+
+def _later(at: datetime, span: timedelta | None) -> datetime | None:
+    return None if span is None else at + span
 
 
 def _orphan(occurrence: Occurrence, execution_id: str, epoch: int) -> Execution:

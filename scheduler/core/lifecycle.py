@@ -21,7 +21,7 @@ from datetime import datetime
 
 from msgspec import Struct, structs
 
-from scheduler.core.model.execution import HISTORY_MAX, Execution, Failure, HistoryEntry, State
+from scheduler.core.model.execution import HISTORY_MAX, Action, Asked, Execution, Failure, HistoryEntry, State
 
 TERMINAL: frozenset[State] = frozenset(
     {
@@ -38,6 +38,7 @@ TERMINAL: frozenset[State] = frozenset(
     }
 )
 OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.LOST)
+TAKEN_UP = "taken up again"  # the note of whoever goes on with what another one claimed
 NEVER_QUEUED = (State.SKIPPED, State.MISSED, State.PAUSED, State.SUPERSEDED, State.EXPIRED)
 
 # From each state, the states that may follow it. A missing pair is an illegal event.
@@ -70,6 +71,16 @@ class Wait(Struct, frozen=True):
     at: datetime
 
 
+class Ask(Struct, frozen=True):
+    """Somebody wants it to end. What is asked first holds, but for haste: to terminate goes over to cancel."""
+
+    asked: Asked
+
+    @property
+    def at(self) -> datetime:
+        return self.asked.at
+
+
 class Start(Struct, frozen=True):
     """A worker won the claim of this attempt."""
 
@@ -98,7 +109,7 @@ class Finish(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-Event = Resume | Queue | Wait | Start | Retry | Finish
+Event = Resume | Queue | Wait | Ask | Start | Retry | Finish
 
 
 def is_terminal(execution: Execution) -> bool:
@@ -114,6 +125,8 @@ def advance(execution: Execution, event: Event) -> Execution | None:
             return _queue(execution, event)
         case Wait():
             return _move(execution, State.WAITING, event.at)
+        case Ask():
+            return _ask(execution, event.asked)
         case Start():
             return _start(execution, event)
         case Retry():
@@ -129,7 +142,19 @@ def _resume(execution: Execution, event: Resume) -> Execution | None:
         return structs.replace(execution, promoted_at=event.at, history=history)
     if execution.state not in (State.CLAIMED, State.WAITING):
         return None
-    return structs.replace(execution, history=_longer(execution.history, event.at, execution.state, "taken up again"))
+    return structs.replace(execution, history=_longer(execution.history, event.at, execution.state, TAKEN_UP))
+
+
+def _ask(execution: Execution, asked: Asked) -> Execution | None:
+    """No transition: it goes on until its worker, or whoever takes its next attempt, has ended it."""
+    if is_terminal(execution) or (execution.asked is not None and not _is_hastier(asked, execution.asked)):
+        return None
+    note = f"asked to {'end' if asked.action is Action.CANCEL else 'end at once'}: {asked.reason}"
+    return structs.replace(execution, asked=asked, history=_longer(execution.history, asked.at, execution.state, note))
+
+
+def _is_hastier(asked: Asked, before: Asked) -> bool:
+    return asked.action is Action.TERMINATE and before.action is not Action.TERMINATE
 
 
 def _queue(execution: Execution, event: Queue) -> Execution | None:
@@ -161,13 +186,16 @@ def _retry(execution: Execution, event: Retry) -> Execution | None:
 def _finish(execution: Execution, event: Finish) -> Execution | None:
     if event.attempt is not None and event.attempt < execution.attempt and execution.started_at is not None:
         return None
-    changes: dict[str, object] = {"finished_at": event.at, "reason": event.reason, "result": event.result}
+    reason = event.reason
+    if reason is None and event.state is State.CANCELLED and execution.asked is not None:
+        reason = execution.asked.reason
+    changes: dict[str, object] = {"finished_at": event.at, "reason": reason, "result": event.result}
     if event.attempt is not None:
         changes["attempt"] = event.attempt
     elif event.state in (State.SUCCEEDED, State.FAILED) and execution.state in (State.QUEUED, State.RETRYING):
         changes["attempt"] = execution.attempt + 1  # a plain worker's signal stands for the try it ends
     changes["error"] = None if event.state is State.SUCCEEDED else event.error or execution.error
-    return _move(execution, event.state, event.at, note=event.reason, **changes)
+    return _move(execution, event.state, event.at, note=reason, **changes)
 
 
 def _is_past(execution: Execution, attempt: int) -> bool:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from scheduler.core.ending import wish_of
 from scheduler.core.lifecycle import Event, Finish, Queue, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.occurrence import Occurrence
@@ -114,13 +115,17 @@ def repair_silent(
 ) -> Finish | None:
     """An attempt whose worker's row is absent, or without it, for `silent`.
 
-    With tries left the redelivery deals with it. Without any, nothing more will happen: the run is lost.
+    With tries left the redelivery deals with it, unless it is to end. Without any, nothing more will happen: lost.
     """
     start = newest_start(execution, reports)
     if execution.state is not State.RUNNING or start is None or start.attempt != execution.attempt or start.by_daemon:
         return None
     if end_of(start, reports) is not None or min(silent, now - start.at) < ack_wait:
         return None
+    wish = wish_of(execution, now)
+    if wish is not None:  # no other attempt shall follow
+        state = State.CANCELLED if wish.state is State.CANCELLED else State.TIMED_OUT
+        return Finish(at=now, state=state, attempt=start.attempt, reason=wish.reason)
     return None if has_tries_left(execution, start.attempt) else lost(now, start.attempt, WORKER_GONE)
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 
 from scheduler.jetstream.buckets import NatsBucket
+from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.provisioning import provision, restore
 from scheduler.jetstream.queues import NatsTaskQueues
@@ -54,6 +55,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     queues: NatsTaskQueues
     reports: NatsReports
     signals: NatsSignals
+    cancels: NatsCancels
     events: NatsEvents
     ensure: Callable[[], Awaitable[list[str]]]
     server_version: str
@@ -113,6 +115,7 @@ async def open_adapters(
         queues=queues,
         reports=reports,
         signals=signals,
+        cancels=NatsCancels(client, names),
         events=events,
         ensure=partial(
             restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
-from scheduler.core.errors import InvalidArgument, ScheddError
+from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unsure
 from scheduler.jetstream.delivery import ACK, answer, read_reply
 from scheduler.jetstream.pulling import Puller
-from scheduler.jetstream.requests import Requests, StoredMessage
+from scheduler.jetstream.requests import Message, Requests, StoredMessage
 from scheduler.ports.queues import Poison, ReportMessage
+from scheduler.wire import headers as h
 from scheduler.wire.names import TRACKER, Names
-from scheduler.wire.reports import FINISHED, STARTED, check_report, parse_report_subject
+from scheduler.wire.reports import (
+    BY_DAEMON,
+    FINISHED,
+    STARTED,
+    Started,
+    check_report,
+    encode,
+    is_by_daemon,
+    parse_report_subject,
+)
 
 
 class NatsReports:
@@ -45,6 +56,18 @@ class NatsReports:
         subjects = [self._names.reports_of(queue, execution_id, kind) for kind in (STARTED, FINISHED)]
         found = [report for report in await self._last(subjects) if report is not None]
         return sorted(found, key=lambda report: report.seq)
+
+    async def take(self, queue: str, execution_id: str, attempt: int, at: datetime) -> bool:
+        subject = self._names.report(queue, execution_id, attempt, STARTED)
+        body = encode(Started(worker=BY_DAEMON, at=at, by=BY_DAEMON))
+        try:
+            await self._requests.publish(Message(subject, body, {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"}))
+        except (Conflict, Unsure) as problem:
+            found = await self._requests.stored(self._names.reports, {"last_by_subj": subject})
+            if found is None:
+                raise Unsure("whether an attempt was taken is not known") from problem
+            return is_by_daemon(found.data)
+        return True
 
     async def lag(self) -> int:
         info = await self._requests.api(f"CONSUMER.INFO.{self._names.reports}.{TRACKER}")

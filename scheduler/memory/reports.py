@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from scheduler.core.errors import InvalidArgument
+from scheduler.core.errors import Conflict, InvalidArgument, Unsure
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import Delivery, Message
 from scheduler.ports.queues import Poison, ReportMessage
-from scheduler.wire.reports import FINISHED, STARTED, check_report, parse_report_subject
+from scheduler.wire.reports import (
+    BY_DAEMON,
+    FINISHED,
+    STARTED,
+    Started,
+    check_report,
+    encode,
+    is_by_daemon,
+    parse_report_subject,
+)
 
 
 class MemoryReports:
@@ -38,6 +48,17 @@ class MemoryReports:
     async def all_of(self, queue: str, execution_id: str) -> list[ReportMessage]:
         found = [self._last(queue, execution_id, kind) for kind in (STARTED, FINISHED)]
         return sorted((report for report in found if report is not None), key=lambda report: report.seq)
+
+    async def take(self, queue: str, execution_id: str, attempt: int, at: datetime) -> bool:
+        subject = self._server.names.report(queue, execution_id, attempt, STARTED)
+        try:
+            self._server.report(subject, encode(Started(worker=BY_DAEMON, at=at, by=BY_DAEMON)), claim=True)
+        except (Conflict, Unsure) as problem:
+            found = self._server.reports.last_of(subject)
+            if found is None:
+                raise Unsure("whether an attempt was taken is not known") from problem
+            return is_by_daemon(found.data)
+        return True
 
     async def lag(self) -> int:
         self._server.check()

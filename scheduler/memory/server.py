@@ -10,7 +10,7 @@ await clock.advance(60)         # what is armed for that minute comes due, in or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -21,6 +21,7 @@ from scheduler.memory.streams import Limits, MemoryConsumer, MemoryStream, Write
 from scheduler.wire.advisories import KIND_OF_TYPE, REMOVED_REASON
 from scheduler.wire.instants import format_instant
 from scheduler.wire.names import DISPATCHER, TRACKER, Names
+from scheduler.wire.reports import Cancel
 
 LANDS_AFTER_S = 1.0
 _TYPE_OF_KIND = {str(kind): name for name, kind in KIND_OF_TYPE.items()}
@@ -49,6 +50,9 @@ class MemoryServer:
         self.due = self.timeline.consumer(DISPATCHER, self.names.all_due)
         self.tracker = self.reports.consumer(TRACKER, self.names.all_reports)
         self.signals = self.advisories.consumer(TRACKER, ">")
+        self.cancelled: list[tuple[str, Cancel]] = []
+        """Cancel messages that were sent, by execution id."""
+        self.on_cancel: Callable[[str, str, Cancel], None] = lambda queue, execution_id, cancel: None
         self._faults: deque[str] = deque()
         self._lands_after_s = LANDS_AFTER_S
 
@@ -94,6 +98,11 @@ class MemoryServer:
     def report(self, subject: str, body: bytes, *, claim: bool = False) -> int:
         """What a worker publishes; a claim expects to be the first on its subject. Raises Conflict."""
         return self.write(self.reports, [Write(subject, body, expect=0 if claim else None)])
+
+    def cancel(self, queue: str, execution_id: str, cancel: Cancel) -> None:
+        """A core message: kept for tests, heard by whoever listens."""
+        self.cancelled.append((execution_id, cancel))
+        self.on_cancel(queue, execution_id, cancel)
 
     # --- queues
 

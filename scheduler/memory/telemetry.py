@@ -85,6 +85,9 @@ class RecordingTelemetry:
     def repaired(self, *, kind: str) -> None:
         self._note("repaired", kind=kind)
 
+    def cancel_sent(self, *, action: str) -> None:
+        self._note("cancel_sent", action=action)
+
     def reports_lag(self, count: int) -> None:
         self._note("reports_lag", count=count)
 

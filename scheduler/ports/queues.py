@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from scheduler.core.errors import ScheddError
+from scheduler.core.model.execution import Action
 
 
 class Pair(Struct, frozen=True):
@@ -126,8 +127,21 @@ class Reports(Protocol):
     async def all_of(self, queue: str, execution_id: str) -> list[ReportMessage]:
         """Newest started and newest finished report of an execution, in stream order."""
 
+    async def take(self, queue: str, execution_id: str, attempt: int, at: datetime) -> bool:
+        """Claim an attempt for the daemon, so that no worker runs it; whether it is the daemon's, now or since before.
+
+        Raises Unsure, Unavailable.
+        """
+
     async def lag(self) -> int:
         """Reports not yet folded by anybody."""
+
+
+class Cancels(Protocol):
+    """Core messages to the workers of running executions. Nobody may be listening, and nobody answers."""
+
+    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None) -> None:
+        """Raises Unavailable."""
 
 
 class Signals(Protocol):

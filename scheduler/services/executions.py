@@ -8,7 +8,7 @@ out is counted. What it says is a hint: whoever acts on it, or shows it, reads t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from msgspec import Struct
@@ -63,6 +63,7 @@ class ExecutionIndex:
         self._recent_max, self._open_max, self._start_window = recent_max, open_max, start_window
         self._recent: OrderedDict[str, Seen] = OrderedDict()
         self._open: OrderedDict[str, Seen] = OrderedDict()
+        self.on_seen: Callable[[Seen], None] = lambda seen: None  # told of every write; set where everything is wired
 
     async def start(self) -> None:
         """Read the last writes, then keep up. Raises Unavailable."""
@@ -130,6 +131,7 @@ class ExecutionIndex:
         self._put(Seen(summary, entry.revision, entry.at))
 
     def _put(self, seen: Seen) -> None:
+        self.on_seen(seen)
         self._recent[seen.id] = seen
         self._recent.move_to_end(seen.id)
         if len(self._recent) > self._recent_max:

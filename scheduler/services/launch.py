@@ -35,8 +35,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from scheduler.core.ending import wish_of
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import Event, Finish, Queue, Resume, Wait, is_terminal
+from scheduler.core.lifecycle import TAKEN_UP, Event, Finish, Queue, Resume, Wait, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Schedule
 from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission, Terms, terms_of
@@ -180,6 +181,7 @@ class Launcher:
     async def _take_slots(self, steps: list[_Step]) -> None:
         full = [step for step in steps if step.fresh and self._is_full(step.execution.queue)]
         await self._refuse([(step, "queue_full") for step in full])
+        await self._expire(_open(steps))
         bound = [step for step in _open(steps) if step.terms.takes_slot]
         admissions = await self._slots.take([Request(step.execution, step.terms) for step in bound]) if bound else {}
         refused: list[tuple[_Step, str]] = []
@@ -224,18 +226,26 @@ class Launcher:
         await self._settlement.settle(ended)
         return ended
 
-    async def _refuse(self, refused: list[tuple[_Step, str]]) -> None:
+    async def _expire(self, steps: list[_Step]) -> None:
+        """End what is past a deadline before it gets a slot. What somebody may have sent already goes on: if it is in
+        its queue, it ends there (`services.deadlines`)."""
         now = self._clock.now()
-        skips: list[tuple[_Step, Event]] = []
+        wishes = [(step, wish_of(step.execution, now)) for step in steps if not _is_taken_up(step.execution)]
+        late = [(step, wish.reason) for step, wish in wishes if wish is not None and wish.state is State.EXPIRED]
+        await self._refuse(late, State.EXPIRED)
+
+    async def _refuse(self, refused: list[tuple[_Step, str]], state: State = State.SKIPPED) -> None:
+        now = self._clock.now()
+        ends: list[tuple[_Step, Event]] = []
         for step, reason in refused:
             age = _age(step, now)
             if _waits(step.execution) or (age <= FRESH if step.fresh else age >= 2 * FRESH):
-                skips.append((step, Finish(at=now, state=State.SKIPPED, reason=reason)))
+                ends.append((step, Finish(at=now, state=state, reason=reason)))
             else:
                 step.result = Unsure("another replica may be launching it")
-        await self._move(skips)
-        await self._settlement.settle([step.execution for step, _ in skips if step.result is None])
-        for step, _ in skips:
+        await self._move(ends)
+        await self._settlement.settle([step.execution for step, _ in ends if step.result is None])
+        for step, _ in ends:
             step.result = step.result or step.execution
 
     async def _move(self, moves: Sequence[tuple[_Step, Event]]) -> None:
@@ -345,6 +355,11 @@ def _unreadable(step: _Step) -> Conflict:
 def _waits(execution: Execution) -> bool:
     """On record as waiting, and nobody has begun to launch it."""
     return execution.state is State.WAITING and execution.promoted_at is None
+
+
+def _is_taken_up(execution: Execution) -> bool:
+    """Whether somebody else than its creator went on with it: its task may be under way."""
+    return execution.promoted_at is not None or any(each.note == TAKEN_UP for each in execution.history)
 
 
 def _age(step: _Step, now: datetime) -> timedelta:

@@ -95,6 +95,11 @@ class Notes:
 
     # --- what changes by itself
 
+    async def spent(self, schedules: Sequence[Known], tenure: Tenure) -> None:
+        """These have fired as often as they may: their rows say so. Raises Deposed, Unsure, Unavailable."""
+        now = self._clock.now()
+        await self._rows.change({known.id: _edit(known, None, now, tenure, now) for known in schedules}, create=False)
+
     def begin(self, since: datetime) -> None:
         """Forget all turns, they are entered anew; the rows are right as of `since`, or were repeated since then."""
         self._turns, self._turned = Agenda(), since
@@ -131,7 +136,9 @@ def _edit(
 ) -> Callable[[StatusRow], StatusRow]:
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
-        row = structs.replace(row, state=state_of(known.in_force, now), error=known.error, next_nominal=next_nominal)
+        row = structs.replace(
+            row, state=state_of(known.in_force, now, row.fires), error=known.error, next_nominal=next_nominal
+        )
         return with_chain(row, applied(row.chain, known.in_force, since), known.in_force)
 
     return edit

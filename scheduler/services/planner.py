@@ -35,6 +35,7 @@ from scheduler.services.calendar_edits import CalendarEdits
 from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
 from scheduler.services.handing_over import LateOnes
+from scheduler.services.fire_limits import FireLimits
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.noting import Notes
 from scheduler.services.rows import StatusRows
@@ -83,6 +84,7 @@ class Planner:
         self._announcer = announcer
         self._late_ones = LateOnes(rows)
         self._notes = Notes(rows, announcer, schedules, clock)
+        self._fire_limits = FireLimits(rows, clock)
         self._calendar_edits = CalendarEdits(schedules, announcer, telemetry)
         self._horizon = horizon
         self._step = min(STEP_MAX, horizon / 8)
@@ -137,6 +139,7 @@ class Planner:
         await self._apply_edits(await self._schedules.fresh(calendars=True))
         await self._rearm_requested()
         await self._arm_chains()
+        await self._withdraw_spent()
         while self._mark.until + self._step <= self._clock.now() + self._horizon:
             await self._plan_slice()
             await self._apply_edits(await self._schedules.fresh(calendars=True))
@@ -163,6 +166,7 @@ class Planner:
         await self._schedules.fresh(calendars=True)
         self._agenda = Agenda()
         self._chains.begin()
+        self._fire_limits.begin()
         self._notes.begin(self._mark.until - self._horizon - TURNS_BACK)
         for number, known in enumerate(list(self._schedules), start=1):
             if known.revision <= self._mark.applied and known.in_force is not None:
@@ -172,6 +176,7 @@ class Planner:
 
     def _enter(self, known: Known, following: datetime | None) -> None:
         """Remember what is applied: when it is due next, when its state turns, and which one-shots it had."""
+        self._fire_limits.enter(known)
         due = None if known.in_force is None else due_for_planning(known.in_force, following)
         self._agenda.put(due, known.id, known.revision)
         self._notes.expect_turn(known, following)
@@ -301,6 +306,11 @@ class Planner:
         before = await self._notes.states(edits)
         armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
         plans = [self._plan(known, at, await self._previous(known)) for known, at in zip(edits, armed, strict=True)]
+        spent = await self._fire_limits.spent_of(edits)
+        plans = [
+            Arming(disarms=tuple(sorted(at))) if known.id in spent else plan
+            for known, at, plan in zip(edits, armed, plans, strict=True)
+        ]
         await self._ensure_queues(edits)
         rows = await self._notes.applied(edits, plans, before, self._office_holder, not_before=self._not_before)
         plans = [
@@ -321,6 +331,19 @@ class Planner:
             if is_chained(known.in_force):
                 self._chains.armed(plan.arms)
         self._telemetry.planned(until_s=self._mark.until.timestamp(), armed=len(arms), disarmed=len(disarms))
+
+    async def _withdraw_spent(self) -> None:
+        """What has fired as often as it may: what is armed of it goes, its row says exhausted. Whatever came due before
+        that is skipped at dispatch, reason `max_fires`."""
+        if not (spent := await self._fire_limits.newly_spent()):
+            return
+        armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in spent))
+        await self._notes.spent(spent, self._office_holder)
+        disarms = [(known.id, at) for known, nominals in zip(spent, armed, strict=True) for at in nominals]
+        if disarms:
+            await self._committer.commit_all(self._office_holder, [], disarms)
+        for known in spent:
+            self._agenda.put(None, known.id, known.revision)
 
     async def _previous(self, known: Known) -> Definition | None:
         """The definition before this one, where it matters: what it had of late one-shots is dealt with. What was

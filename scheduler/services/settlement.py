@@ -17,15 +17,14 @@ from typing import Any
 from msgspec import Struct, structs
 
 from scheduler.core.errors import ScheddError
-from scheduler.core.lifecycle import NEVER_QUEUED
-from scheduler.core.model.execution import Execution, Kind
+from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.core.model.status import StatusRow
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.chains import Chains
 from scheduler.services.rows import Edit
-from scheduler.services.slots import SlotKeeper
+from scheduler.services.slots import SlotKeeper, outcome_of
 from scheduler.wire.instants import format_instant
 
 log = logging.getLogger(__name__)
@@ -76,13 +75,13 @@ class Settlement:
 
     async def settle(self, ended: Sequence[Execution]) -> None:
         """Called after the write that made these terminal. Raises nothing: what fails is the reconciler's to repair."""
-        ran = [each for each in ended if _may_hold_slot(each)]
+        holding = [each for each in ended if _may_hold_slot(each)]
         try:
-            await self._slots.release([each for each in ran if self._holds_slot(each.schedule)])
+            await self._slots.release([each for each in holding if self._holds_slot(each.schedule)])
         except ScheddError as problem:
             log.warning("slots not freed yet", extra={"event": "slot_release_failed", "error": problem.message})
-        for execution in ran:  # a skip says nothing about how the work goes
-            self._note(execution.schedule, _Lazy(last_outcome=execution.state.value, ended={execution.id}))
+        for execution in holding:
+            self._note(execution.schedule, _Lazy(last_outcome=outcome_of(execution), ended={execution.id}))
         await self.follow(ended)
         for execution in ended:
             await self._events.publish("finished", execution.schedule, _finished_data(execution))
@@ -93,11 +92,12 @@ class Settlement:
             await self._chains.follow(ended)
 
     def fired(self, executions: Sequence[Execution]) -> None:
-        """Remember, for the rows, that these were queued. `fires` counts what fired by itself; a backfill is no news
-        of when the schedule fired last."""
+        """Remember, for the rows, that these were queued. `fires` counts what fired by itself (where there is a
+        `max_fires`, that is counted with the slot); a backfill is no news of when the schedule fired last."""
         for each in executions:
             if each.kind is not Kind.BACKFILL:
-                self._note(each.schedule, _Lazy(previous_at=each.nominal_at, fires=int(each.kind is Kind.AUTO)))
+                counts = each.kind is Kind.AUTO and self._slots.terms_of(each.schedule).max_fires is None
+                self._note(each.schedule, _Lazy(previous_at=each.nominal_at, fires=int(counts)))
 
     def _note(self, schedule_id: str, news: _Lazy) -> None:
         if schedule_id in self._lazy or len(self._lazy) < PENDING_MAX:
@@ -168,7 +168,8 @@ async def _finished(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 def _may_hold_slot(execution: Execution) -> bool:
-    return execution.queued_at is not None or execution.state not in NEVER_QUEUED
+    has_waited = any(each.state is State.WAITING for each in execution.history)
+    return has_waited or outcome_of(execution) is not None
 
 
 def _finished_data(execution: Execution) -> dict[str, object]:

@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from msgspec import Struct, structs
 
 from scheduler.core.errors import ScheddError, Unsure
-from scheduler.core.model.execution import Execution, State
+from scheduler.core.lifecycle import NEVER_QUEUED
+from scheduler.core.model.execution import Execution
 from scheduler.core.model.status import StatusRow
 from scheduler.core.overlap import ADMIT, SKIP, SPENT, SUPERSEDED, Admission, Slots, Terms, admit, release
 from scheduler.services.rows import Edit, StatusRows
@@ -117,8 +118,7 @@ class SlotKeeper:
             newest = max(executions, key=lambda each: each.nominal_at)
 
             def edit(row: StatusRow) -> StatusRow:
-                outcome = row.last_outcome if newest.state is State.SKIPPED else newest.state.value
-                return structs.replace(row, last_outcome=outcome)
+                return structs.replace(row, last_outcome=outcome_of(newest) or row.last_outcome)
 
             return edit
 
@@ -155,6 +155,11 @@ class SlotKeeper:
         ids = list(promoted)
         if ids and self.promote is not None:
             await self.promote(ids)
+
+
+def outcome_of(ended: Execution) -> str | None:
+    """How the work went; None of what was never queued: a skip says nothing about that."""
+    return ended.state.value if ended.queued_at is not None or ended.state not in NEVER_QUEUED else None
 
 
 def slots_of(row: StatusRow) -> Slots:

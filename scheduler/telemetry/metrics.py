@@ -98,6 +98,7 @@ class PrometheusTelemetry:
         self._pending = self._gauge("queue_pending", "Tasks waiting to be delivered.", "queue")
         self._ack_pending = self._gauge("queue_ack_pending", "Tasks delivered, not yet acknowledged.", "queue")
         self._repairs = self._counter("reconciler_repairs_total", "Differences found and repaired.", "kind")
+        self._cancels = self._counter("cancels_sent_total", "Messages to workers to end an execution.", "action")
         self._reports_lag = self._gauge("reports_lag", "Reports of workers not folded yet.")
 
     def _declare_process(self) -> None:
@@ -159,6 +160,9 @@ class PrometheusTelemetry:
 
     def repaired(self, *, kind: str) -> None:
         self._repairs.labels(self._words(kind)).inc()
+
+    def cancel_sent(self, *, action: str) -> None:
+        self._cancels.labels(self._words(action)).inc()
 
     def reports_lag(self, count: int) -> None:
         self._reports_lag.set(count)

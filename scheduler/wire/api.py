@@ -148,6 +148,13 @@ class ListExecutions(Request):
     cursor: str | None = None
 
 
+class CancelExecution(Request):
+    """`execution.cancel`. `grace`: how long its worker may tidy up ("0s": none at all; default: the worker's)."""
+
+    id: str
+    grace: str | None = None
+
+
 # --- replies
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.execution import Execution, Failure, HistoryEntry, Kind, State
+from scheduler.core.model.execution import Action, Asked, Execution, Failure, HistoryEntry, Kind, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
 
@@ -26,6 +26,15 @@ class HistoryLine(Struct):
     at: str
     state: State
     note: str | None = None
+
+
+class AskedLine(Struct):
+    """That somebody wants it to end."""
+
+    action: Action
+    at: str
+    reason: str
+    grace_s: float | None = None
 
 
 class Record(Struct, kw_only=True):
@@ -52,6 +61,9 @@ class Record(Struct, kw_only=True):
     worker: str | None = None
     task_seq: int | None = None
     overlap: Overlap | UnsetType = UNSET
+    start_by: str | UnsetType = UNSET
+    end_by: str | UnsetType = UNSET
+    asked: AskedLine | UnsetType = UNSET
     claimed_at: str | None = None
     promoted_at: str | UnsetType = UNSET
     queued_at: str | None = None
@@ -77,6 +89,9 @@ class Summary(Struct, frozen=True):
     attempt: int = 0
     task_seq: int | None = None
     worker: str | None = None
+    start_by: str | None = None
+    end_by: str | None = None
+    asked: AskedLine | None = None
 
 
 class _Verdict(Struct):
@@ -120,6 +135,9 @@ def record_of(execution: Execution) -> Record:
         worker=execution.worker,
         task_seq=execution.task_seq,
         overlap=execution.overlap or UNSET,
+        start_by=_instant_or_unset(execution.start_by),
+        end_by=_instant_or_unset(execution.end_by),
+        asked=_asked_line(execution.asked),
         claimed_at=format_optional(execution.claimed_at),
         promoted_at=_instant_or_unset(execution.promoted_at),
         queued_at=format_optional(execution.queued_at),
@@ -137,6 +155,18 @@ def record_of(execution: Execution) -> Record:
 
 def _instant_or_unset(at: datetime | None) -> str | UnsetType:
     return UNSET if at is None else format_instant(at)
+
+
+def _asked_line(asked: Asked | None) -> AskedLine | UnsetType:
+    if asked is None:
+        return UNSET
+    return AskedLine(asked.action, format_instant(asked.at), asked.reason, asked.grace_s)
+
+
+def _asked(line: AskedLine | UnsetType) -> Asked | None:
+    if line is UNSET:
+        return None
+    return Asked(line.action, parse_instant(line.at), line.reason, line.grace_s)
 
 
 def _payload_fields(execution: Execution) -> tuple[Raw | UnsetType, str | UnsetType]:
@@ -186,6 +216,9 @@ def _execution_of(record: Record) -> Execution:
         worker=record.worker,
         task_seq=record.task_seq,
         overlap=record.overlap or None,
+        start_by=parse_optional(record.start_by or None),
+        end_by=parse_optional(record.end_by or None),
+        asked=_asked(record.asked),
         claimed_at=parse_optional(record.claimed_at),
         promoted_at=parse_optional(record.promoted_at or None),
         queued_at=parse_optional(record.queued_at),

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.execution import Failure
+from scheduler.core.model.execution import Action, Failure
 from scheduler.wire.instants import cut, format_instant
 from scheduler.wire.names import Names
 
@@ -48,13 +48,6 @@ class Outcome(StrEnum):
     RETRY = "retry"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-
-
-class Action(StrEnum):
-    """What a cancel message asks for: to end soon, with time to tidy up, or at once."""
-
-    CANCEL = "cancel"
-    TERMINATE = "terminate"
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -165,6 +158,14 @@ def decode(body: bytes, kind: type[Body]) -> Body:
         raise InvalidArgument(f"{what}: {field + ': ' if field else ''}{reason}", field=field) from None
     instants = {name: cut(value) for name, value in _fields(found) if isinstance(value, datetime)}
     return msgspec.structs.replace(found, **instants) if instants else found
+
+
+def is_by_daemon(started: bytes) -> bool:
+    """Whether this `started` report is the daemon's; one that nobody can read is a worker's."""
+    try:
+        return decode(started, Started).by == BY_DAEMON
+    except InvalidArgument:
+        return False
 
 
 def check_report(kind: str, body: bytes) -> None:

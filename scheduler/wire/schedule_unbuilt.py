@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import Overlap, Schedule
-
-_UNBUILT_OVERLAPS: Final = frozenset({Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER})
+from scheduler.core.model.schedule import Schedule
 
 
 def check_built(schedule: Schedule) -> None:
@@ -21,12 +19,5 @@ def check_built(schedule: Schedule) -> None:
             raise InvalidArgument(f"{_NAMES.get(field, field)} is not supported yet", field=field)
 
 
-NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {
-    "max_fires": lambda schedule: schedule.max_fires is not None,
-    "overlap": lambda schedule: schedule.overlap in _UNBUILT_OVERLAPS,
-    "start_deadline": lambda schedule: schedule.start_deadline is not None,
-    "deadline": lambda schedule: schedule.deadline is not None,
-}
-_NAMES: Final = {
-    "overlap": "overlap cancel_other and terminate_other",
-}
+NOT_BUILT: Final[Mapping[str, Callable[[Schedule], bool]]] = {}
+_NAMES: Final[Mapping[str, str]] = {}

@@ -34,6 +34,8 @@ def task_headers(
         headers[h.PREVIOUS_AT] = format_instant(previous_at)
     if next_at is not None:
         headers[h.NEXT_AT] = format_instant(next_at)
+    if execution.end_by is not None:
+        headers[h.DEADLINE] = format_instant(execution.end_by)
     if execution.timeout_s is not None:
         headers[h.TIMEOUT] = f"{execution.timeout_s:.3f}".rstrip("0").rstrip(".")
     if backoff != DEFAULT_BACKOFF:

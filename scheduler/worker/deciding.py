@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from msgspec import Raw, Struct
 
+from scheduler.core.ending import DEADLINE
 from scheduler.core.model.execution import Failure
 from scheduler.core.model.schedule import Backoff
 from scheduler.wire.reports import BY_DAEMON, NO_RESULT, Finished, Outcome, WorkerRow, clip_failure
@@ -215,19 +216,25 @@ _FINAL = {
 }
 
 
-def decide_outcome(ending: Ending, tries: Tries, backoff: Backoff, *, spread: float, at: datetime) -> Finished:
-    """The report of an attempt. `spread` from 0 to 1 places the delay within the backoff's jitter."""
+def decide_outcome(
+    ending: Ending, tries: Tries, backoff: Backoff, *, spread: float, at: datetime, deadline: datetime | None = None
+) -> Finished:
+    """The report of an attempt. `spread` from 0 to 1 places the delay within the backoff's jitter.
+
+    No retry would begin after the `deadline`: who would have to, or timed out because of it, has ended.
+    """
     error = None if ending.failure is None else clip_failure(ending.failure)
     final = _FINAL.get(ending.how)
     if final is not None:
         return Finished(outcome=final, at=at, result=ending.result, error=error, note=ending.note)
-    refusal = tries.refusal
-    if refusal is not None:
-        outcome = Outcome.TIMED_OUT if ending.how is How.TIMED_OUT else Outcome.FAILED
-        return Finished(outcome=outcome, at=at, error=error, note=refusal)
     delay_s = ending.retry_in_s
     if delay_s is None:
         delay_s = 0.0 if ending.how is How.STOPPED else retry_delay_s(backoff, tries.number, spread)
+    is_too_late = deadline is not None and at + timedelta(seconds=delay_s) >= deadline
+    refusal = DEADLINE if is_too_late else tries.refusal
+    if refusal is not None:
+        outcome = Outcome.TIMED_OUT if ending.how is How.TIMED_OUT else Outcome.FAILED
+        return Finished(outcome=outcome, at=at, error=error, note=refusal)
     return Finished(outcome=Outcome.RETRY, at=at, error=error, retry_in_s=delay_s, note=ending.note)
 
 

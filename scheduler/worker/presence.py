@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from scheduler.core.errors import ScheddError
+from scheduler.core.model.execution import Action
 from scheduler.jetstream.requests import Ack
 from scheduler.wire import headers as h
-from scheduler.wire.reports import Action, WorkerRow, encode
+from scheduler.wire.reports import WorkerRow, encode
 from scheduler.worker.link import Link, log
 from scheduler.worker.running import Runner
 

@@ -191,6 +191,8 @@ class Runner:
             payload = run.handler.read_payload(run.task.body)
         except InvalidArgument as problem:
             return Ending(how=How.UNUSABLE, failure=Failure("InvalidPayload", problem.message)), None
+        if run.task.deadline is not None and run.task.deadline <= self._link.clock.now():
+            return Ending(how=How.TIMED_OUT, failure=Failure("DeadlineExceeded", "its deadline had passed")), None
         if run.interrupt.done():  # asked to end while the claim was under way
             return _interrupted(run.interrupt.result(), limits), None
         context = self._context(run, limits)
@@ -237,7 +239,9 @@ class Runner:
         )
         spread = random.random()  # noqa: S311 - spreads retries, no secret
         backoff = run.handler.backoff or run.task.backoff or Backoff()  # the decorator, the schedule, the default
-        return decide_outcome(ending, tries, backoff, spread=spread, at=self._link.clock.now())
+        return decide_outcome(
+            ending, tries, backoff, spread=spread, at=self._link.clock.now(), deadline=run.task.deadline
+        )
 
     async def _conclude(self, run: Run, seq: int, claimed: Claimed, finished: Finished) -> None:
         """Report, then acknowledge or hand back. The task leaves our hands first: it may come back at once."""

@@ -264,17 +264,9 @@ async def test_every_field_refuses_what_the_contract_forbids(contract: Site) -> 
     assert unbuilt == []
 
 
-async def test_a_field_that_is_not_built_yet_says_so(contract: Site) -> None:
-    """A valid value of each is invalid for now, in the words "not supported yet"."""
-    rows = await put_all(contract, "unbuilt", UNBUILT)
-    wrong = {name: row for name, row in rows.items() if "not supported yet" not in (row["error"] or "")}
-    assert wrong == {}
-    assert {row["state"] for row in rows.values()} == {"invalid"}
-
-
 async def test_the_api_refuses_what_kv_refuses(contract: Site) -> None:
     """The same definitions by `schedule.put`: the same verdicts, and nothing is stored."""
-    wanted = {**{name: value for name, (value, _) in INVALID.items() if not isinstance(value, bytes)}, **UNBUILT}
+    wanted = {name: value for name, (value, _) in INVALID.items() if not isinstance(value, bytes)}
     replies = await asyncio.gather(
         *(
             contract.request("schedule.put", {"id": f"refused.{name}", "schedule": value})

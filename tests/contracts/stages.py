@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.delivery import answer, read_reply
 from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.provisioning import provision
@@ -20,6 +21,7 @@ from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.signals import NatsSignals
 from scheduler.jetstream.timeline import NatsTimeline, nak_body
+from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
@@ -28,12 +30,13 @@ from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
 from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
-from scheduler.ports.queues import Events, Reports, Signals, TaskQueues
+from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
 from scheduler.ports.timeline import Timeline
 from scheduler.system.clock import SystemClock
 from scheduler.wire import headers as h
 from scheduler.wire.instants import cut
 from scheduler.wire.names import DISPATCHER, Names
+from scheduler.wire.reports import Cancel, encode
 
 T = TypeVar("T")
 TIMEOUT_S = 0.6  # after which a request on the NATS stage is Unsure
@@ -68,6 +71,7 @@ class Stage(Protocol):
     queues: TaskQueues
     reports: Reports
     signals: Signals
+    cancels: Cancels
     events: Events
     dropped: list[str]
 
@@ -78,6 +82,9 @@ class Stage(Protocol):
 
     async def put(self, subject: str, body: bytes) -> None:
         """Publish as anybody might."""
+
+    async def listen(self, queue: str) -> list[tuple[str, bytes]]:
+        """From now on (subject, body) of every cancel message for a queue, as its workers get them."""
 
     async def stored(self, subject: str) -> list[bytes]:
         """Bodies of the events stream under a subject."""
@@ -110,6 +117,7 @@ class MemoryStage:
         self.queues: TaskQueues = MemoryTaskQueues(self.server)
         self.reports: Reports = MemoryReports(self.server)
         self.signals: Signals = MemorySignals(self.server)
+        self.cancels: Cancels = MemoryCancels(self.server)
         self.events: Events = MemoryEvents(self.server, dropped=self.dropped.append)
 
     def now(self) -> datetime:
@@ -129,6 +137,16 @@ class MemoryStage:
         word = subject.split(".")[1]
         streams = {"due": self.server.timeline, "report": self.server.reports, "event": self.server.events}
         streams.get(word, self.server.advisories).store([Write(subject, body)])
+
+    async def listen(self, queue: str) -> list[tuple[str, bytes]]:
+        heard: list[tuple[str, bytes]] = []
+
+        def hear(of: str, execution_id: str, cancel: Cancel) -> None:
+            if of == queue:
+                heard.append((self.names.cancel(of, execution_id), encode(cancel)))
+
+        self.server.on_cancel = hear
+        return heard
 
     async def stored(self, subject: str) -> list[bytes]:
         return [message.data for message in self.server.events.messages.values() if message.subject == subject]
@@ -181,7 +199,7 @@ class MemoryWorker:
 
 
 class FaultyRequests(Requests):
-    """Loses the acknowledgement of the next commit, or holds the commit itself back."""
+    """Loses the acknowledgement of the next commit (or claim of an attempt), or holds it back."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client, timeout_s=TIMEOUT_S)
@@ -191,7 +209,8 @@ class FaultyRequests(Requests):
     async def send(
         self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None
     ) -> asyncio.Future[Msg]:
-        if headers is None or h.BATCH_COMMIT not in headers or not self.faults:
+        is_meant = headers is not None and (h.BATCH_COMMIT in headers or subject.endswith(".started"))
+        if headers is None or not is_meant or not self.faults:
             return await super().send(subject, payload, headers)
         if self.faults.pop(0) == "late":
             self._held.append((subject, payload, headers))
@@ -222,6 +241,7 @@ class NatsStage:
         self.queues: TaskQueues = NatsTaskQueues(self.requests, names, self.clock)
         self.reports: Reports = self._reports
         self.signals: Signals = self._signals
+        self.cancels: Cancels = NatsCancels(client, names)
         self.events: Events = self._events
         self._pullers: list[Puller] = []
 
@@ -250,6 +270,16 @@ class NatsStage:
 
     async def put(self, subject: str, body: bytes) -> None:
         await self.requests.publish(Message(subject, body))
+
+    async def listen(self, queue: str) -> list[tuple[str, bytes]]:
+        heard: list[tuple[str, bytes]] = []
+
+        async def hear(message: Msg) -> None:
+            heard.append((message.subject, message.data))
+
+        await self.client.subscribe(self.names.cancel(queue, ">"), cb=hear)
+        await self.client.flush()
+        return heard
 
     async def stored(self, subject: str) -> list[bytes]:
         bodies: list[bytes] = []

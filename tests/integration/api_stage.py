@@ -22,6 +22,7 @@ from scheduler.ports.timeline import Watermark
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Leader
@@ -31,6 +32,7 @@ from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
+from scheduler.services.tracker.folding import Folder
 from scheduler.system.clock import SystemClock
 from scheduler.wire.instants import format_instant
 from scheduler.wire.names import Names
@@ -80,6 +82,11 @@ async def replica(
             records=records, slots=slots, queues=adapters.queues, settlement=settlement, clock=clock,
             claim_floor_s=1800, is_full=lambda _: False,
         )  # fmt: skip
+        canceller = Canceller(
+            records=records, reports=adapters.reports, queues=adapters.queues, cancels=adapters.cancels,
+            launcher=launcher, folder=Folder(records=records, settlement=settlement, slots=slots, rows=rows),
+            clock=clock, telemetry=telemetry,
+        )  # fmt: skip
         planner = Planner(
             timeline=adapters.timeline, schedules=schedules, rows=rows, queues=adapters.queues,
             announcer=Announcer(adapters.events), clock=clock, telemetry=telemetry, horizon=timedelta(seconds=20),
@@ -94,7 +101,7 @@ async def replica(
         )  # fmt: skip
         api = Api(
             schedules=schedules, bucket=adapters.schedules, control=adapters.control, timeline=adapters.timeline,
-            rows=rows, records=records, index=index, launcher=launcher,
+            rows=rows, records=records, index=index, launcher=launcher, canceller=canceller,
             applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
             clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,

@@ -48,6 +48,22 @@ class Failure(Struct, frozen=True):
     traceback: str | None = None
 
 
+class Action(StrEnum):
+    """What a cancel message asks for: to end soon, with time to tidy up, or at once."""
+
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+
+
+class Asked(Struct, frozen=True):
+    """Somebody wants it to end. `grace_s`: how long its worker may tidy up (None: as the worker thinks fit)."""
+
+    action: Action
+    at: datetime
+    reason: str
+    grace_s: float | None = None
+
+
 class HistoryEntry(Struct, frozen=True):
     at: datetime
     state: State
@@ -57,7 +73,8 @@ class HistoryEntry(Struct, frozen=True):
 class Execution(Struct, frozen=True, kw_only=True):
     """One execution. Frozen: every change is a new value, made by `core.lifecycle` and written by compare-and-set.
 
-    `overlap` is the policy that this run alone was asked for. `promoted_at`: when it first left the buffer; from then
+    `overlap` is the policy that this run alone was asked for. `start_by` and `end_by` are its start deadline and its
+    deadline as instants; `asked` that somebody wants it to end. `promoted_at`: when it first left the buffer; from then
     on (from `claimed_at` where it never waited) its task may be in the queue.
     """
 
@@ -82,6 +99,9 @@ class Execution(Struct, frozen=True, kw_only=True):
     worker: str | None = None
     task_seq: int | None = None
     overlap: Overlap | None = None
+    start_by: datetime | None = None
+    end_by: datetime | None = None
+    asked: Asked | None = None
     claimed_at: datetime | None = None
     promoted_at: datetime | None = None
     queued_at: datetime | None = None

@@ -21,6 +21,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
 from scheduler.services.api.auditing import Audits
 from scheduler.services.api.backfills import BackfillRuns
+from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
@@ -28,6 +29,7 @@ from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.auditing import Auditor
 from scheduler.services.backfills import Backfills
+from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
@@ -64,6 +66,7 @@ class Api:
         records: Records,
         index: ExecutionIndex,
         launcher: Launcher,
+        canceller: Canceller,
         applied: AppliedWatermark,
         events: Events,
         clock: Clock,
@@ -101,6 +104,7 @@ class Api:
         )
         self.backfills = BackfillRuns(backfills=Backfills(control, telemetry), cache=schedules, clock=clock)
         self.executions = Executions(bucket=records.bucket, index=index, clock=clock)
+        self.cancellations = Cancellations(canceller=canceller, executions=self.executions, clock=clock)
         self.status = Status(
             control=control,
             timeline=timeline,
@@ -110,7 +114,9 @@ class Api:
             server=server,
             discover=self._discover,
         )
-        self._endpoints = endpoints_of(self.schedules, self.audits, self.backfills, self.executions, self.status)
+        self._endpoints = endpoints_of(
+            self.schedules, self.audits, self.backfills, self.executions, self.cancellations, self.status
+        )
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -158,7 +164,12 @@ class Api:
 
 
 def endpoints_of(
-    schedules: Schedules, audits: Audits, backfills: BackfillRuns, executions: Executions, status: Status
+    schedules: Schedules,
+    audits: Audits,
+    backfills: BackfillRuns,
+    executions: Executions,
+    cancellations: Cancellations,
+    status: Status,
 ) -> dict[str, Endpoint]:
     """Every endpoint of this version (contract, part 7)."""
     return {
@@ -177,5 +188,6 @@ def endpoints_of(
         "backfill.cancel": Endpoint(api.Id, backfills.cancel),
         "execution.list": Endpoint(api.ListExecutions, executions.list),
         "execution.get": Endpoint(api.Id, executions.get),
+        "execution.cancel": Endpoint(api.CancelExecution, cancellations.cancel),
         "status.get": Endpoint(api.Nothing, status.get),
     }

@@ -210,7 +210,11 @@ class Schedules:
         now = self._clock.now()
         for number, schedule_id in enumerate(self._ids_behind(request.prefix or "", request.cursor or ""), start=1):
             known = self._cache.get(schedule_id)
-            if known is not None and not known.deleted and _matches(known, request, now):
+            if (
+                known is not None
+                and not known.deleted
+                and _matches(known, request, now, await self._fires(known, request))
+            ):
                 found.append(known)
                 if len(found) > request.limit:
                     break
@@ -219,6 +223,12 @@ class Schedules:
                 if page.is_over_time:
                     return found, schedule_id
         return found, None
+
+    async def _fires(self, known: Known, request: api.ListSchedules) -> int:
+        """How often it has fired, where its state depends on that and is asked for."""
+        if request.state is None or known.in_force is None or known.in_force.definition.schedule.max_fires is None:
+            return 0
+        return (await self._rows.get(known.id)).fires
 
     def _ids_behind(self, prefix: str, cursor: str) -> Iterable[str]:
         ids = self._sorted_ids()
@@ -311,12 +321,12 @@ def _require(schedule_id: str, entry: Entry | None) -> Entry:
     return entry
 
 
-def _matches(known: Known, request: api.ListSchedules, now: datetime) -> bool:
+def _matches(known: Known, request: api.ListSchedules, now: datetime, fires: int) -> bool:
     if request.labels:
         labels = {} if known.in_force is None else known.in_force.definition.schedule.labels
         if any(labels.get(name) != value for name, value in request.labels.items()):
             return False
-    return request.state is None or state_of(known.in_force, now).value == request.state
+    return request.state is None or state_of(known.in_force, now, fires).value == request.state
 
 
 def _fire(fire: PreviewedFire) -> api.Fire:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Raw
 
-from scheduler.core.arming import state_of
+from scheduler.core.arming import is_spent, state_of
 from scheduler.core.chain import is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.model.schedule import Schedule
@@ -42,9 +42,10 @@ def schedule_item(known: Known, row: StatusRow, now: datetime) -> api.ScheduleIt
 
 def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.ScheduleStatus:
     """State, next fire and error come from the definition itself: they are right before the leader wrote the row."""
-    fires = [] if known.in_force is None else next_fires(known.in_force, now, 1, row)
+    is_over = known.in_force is None or is_spent(known.in_force, row.fires)
+    fires = [] if known.in_force is None or is_over else next_fires(known.in_force, now, 1, row)
     return api.ScheduleStatus(
-        state=state_of(known.in_force, now).value,
+        state=state_of(known.in_force, now, row.fires).value,
         next_at=format_instant(fires[0]) if fires else None,
         previous_at=format_optional(row.previous_at),
         last_outcome=row.last_outcome,

@@ -29,6 +29,8 @@ from scheduler.wire.record import Summary
 log = logging.getLogger(__name__)
 ACK_WAIT_S = 30.0  # of a queue whose consumer is missing
 
+ENDS = (State.LOST, State.CANCELLED, State.TIMED_OUT)
+
 _Key = tuple[str, int]  # execution id, attempt
 
 
@@ -107,9 +109,9 @@ class Liveness:
         return decide
 
     async def _remove_task(self, result: Changed) -> int:
-        """Its record says lost: now its task goes, so that no worker starts what is over."""
+        """Its record says how it ended: now its task goes, so that no worker starts what is over."""
         execution = result.execution
-        if execution is None or execution.state is not State.LOST:
+        if execution is None or execution.state not in ENDS:
             return 0
         if execution.task_seq is not None:
             await self._queues.remove(execution.task_seq)

@@ -21,6 +21,7 @@ from scheduler.core.model.status import StatusRow
 from scheduler.core.overlap import Terms
 from scheduler.core.triggers import compile_trigger
 from scheduler.memory.buckets import MemoryBucket
+from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
@@ -31,7 +32,9 @@ from scheduler.memory.streams import Delivery, Limits
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
+from scheduler.services.deadlines import Deadlines
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Candidate, Launcher, Result
 from scheduler.services.leader import Tenure
@@ -211,6 +214,20 @@ class Replica:
         )
         self.promoter = Promoter(self.records, self.schedules, self.launcher, self.telemetry)
         self.slots.promote = self.promoter.promote
+        self.canceller = Canceller(
+            records=self.records,
+            reports=around(MemoryReports(world.server)),
+            queues=self.queues,
+            cancels=around(MemoryCancels(world.server)),
+            launcher=self.launcher,
+            folder=self.tracker.folder,
+            clock=clock,
+            telemetry=self.telemetry,
+        )
+        self.launcher.ousters = self.canceller
+        self.deadlines = Deadlines(
+            index=self.index, records=self.records, canceller=self.canceller, clock=clock, telemetry=self.telemetry
+        )
         self.reconciler = Reconciler(
             timeline=around(world.timeline),
             schedules=self.schedules,

@@ -27,6 +27,7 @@ def violations(history: History) -> list[str]:
     found = history.unrest()
     checks = (
         _audited,
+        _deadlines,
         _missing,
         _doubled,
         _phantoms,
@@ -146,7 +147,7 @@ def _illegal(history: History) -> Iterator[str]:
             if after.history[:length] != before.history and length < HISTORY_MAX - 1:
                 yield f"{key} forgot its history: {before.history} -> {after.history}"
             for state, following in pairwise([before.state, *(entry.state for entry in after.history[length:])]):
-                is_resumed = state is following and state in (State.CLAIMED, State.WAITING)
+                is_resumed = state is following and state not in TERMINAL  # taken up again, or asked to end
                 if following not in FOLLOWERS.get(state, frozenset()) and not is_resumed:
                     yield f"{key}: {state} -> {following}"
 
@@ -230,6 +231,21 @@ def _epochs(history: History) -> Iterator[str]:
         in_force = max((each for each, _ in epochs if each < seq), default=0)
         if epoch != in_force:
             yield f"the arm at {seq} is of epoch {epoch}, in force was {in_force}"
+
+
+def _deadlines(history: History) -> Iterator[str]:
+    """Expired is only what is past its deadline; with a start deadline alone only what nobody had started; and nothing
+    is still under way long after its own."""
+    for key, each in history.site.journal.last().items():
+        assert each.finished_at is not None
+        if each.state is State.EXPIRED:
+            by = each.start_by if each.reason == "start_deadline" else each.end_by
+            if by is None or each.finished_at < by:
+                yield f"{key} expired ({each.reason}) at {each.finished_at}, before {by}"
+            if each.reason == "start_deadline" and each.started_at is not None:
+                yield f"{key} missed its start deadline, and was started at {each.started_at}"
+        if each.state is State.CANCELLED and each.reason not in ("deleted", "invalid", "overlap"):
+            yield f"{key} was cancelled ({each.reason})"
 
 
 def _clicks(history: History) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tests.unit.simulation.site import Replica, Site
 from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
 
 ACTIVE_S = 40.0
-POLICIES = ("skip", "allow", "allow", "buffer_one", "buffer_all", "latest")
+POLICIES = ("skip", "allow", "allow", "buffer_one", "buffer_all", "latest", "cancel_other", "terminate_other")
 QUIET_MAX_S = 600.0
 PEACE_MAX_S = 200.0  # twice the longest that a repair may take
 GARBAGE = (b"", b"{", b"\xff\x00", b'{"cron": "0 0 30 2 *", "queue": "plain", "type": "t"}', b'{"every": "2s"}')
@@ -37,6 +37,10 @@ class Client:
             fixed["overlap"] = self.rng.choice(POLICIES)
             if fixed["overlap"] != "skip" and self.rng.random() < 0.4:
                 fixed["max_running"] = self.rng.randint(1, 3)
+            if self.rng.random() < 0.25:
+                fixed["start_deadline"] = self.rng.choice(["500ms", "2s", "8s"])
+            if self.rng.random() < 0.25:
+                fixed["deadline"] = self.rng.choice(["1s", "3s", "10s"])
             fixed["max_tries"] = self.rng.randint(1, 3)
             self.schedules[f"s{number}"] = fixed
         self.answers: dict[str, list[str]] = {}

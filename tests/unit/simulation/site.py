@@ -17,6 +17,7 @@ from scheduler.core.model.execution import Execution
 from scheduler.core.model.schedule import Definition
 from scheduler.core.triggers import CompiledTrigger, compile_trigger
 from scheduler.memory.buckets import MemoryBucket
+from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
@@ -221,6 +222,7 @@ class Replica:
             queues=around(MemoryTaskQueues(server)),
             reports=around(MemoryReports(server)),
             signals=around(MemorySignals(server)),
+            cancels=around(MemoryCancels(server)),
             events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
             server_version="2.15.1",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any
 
 from scheduler.core.errors import Conflict, Unavailable
@@ -13,9 +15,11 @@ from scheduler.core.model.execution import Failure
 from scheduler.core.model.schedule import Backoff
 from scheduler.memory.streams import Delivery, MemoryConsumer, Write
 from scheduler.wire import headers as h
+from scheduler.wire.instants import parse_instant
 from scheduler.wire.reports import (
     FINISHED,
     STARTED,
+    Cancel,
     Finished,
     Running,
     Started,
@@ -114,6 +118,8 @@ class SdkWorkers(Workers):
         self._mine: set[asyncio.Task[None]] = set()
         self._running: dict[str, int] = {}
         self._is_dying = False
+        self._asked: dict[str, asyncio.Event] = {}
+        site.server.on_cancel = self._on_cancel
 
     @property
     def worker(self) -> str:
@@ -188,16 +194,25 @@ class SdkWorkers(Workers):
                     delivery = Delivery(delivery.message, 2, delivery.token)
         return self.consumer.nak(delivery.token, self.consumer.limits.ack_wait_s)
 
+    def _on_cancel(self, queue: str, execution_id: str, cancel: Cancel) -> None:
+        """A core message: a busy process may miss it."""
+        if queue == self.queue and execution_id in self._asked and not self.is_up_to(0.3):
+            self._asked[execution_id].set()
+
     async def _run(self, delivery: Delivery, execution_id: str, tries: Tries, forfeit: Finished | None) -> None:
         self._running[execution_id] = tries.attempt
+        asked = self._asked[execution_id] = asyncio.Event()
+        given = delivery.message.headers.get(h.DEADLINE)
+        deadline = None if given is None else parse_instant(given)
         try:
-            await asyncio.sleep(self.rng.uniform(0, WORK_MAX_S))
+            how = await self._work_until(asked, deadline)
             if self.is_up_to(0.03):
                 return self._die()
-            finished = forfeit or self._outcome(tries)
+            finished = forfeit or self._outcome(tries, how, deadline)
             self._finish(execution_id, tries.attempt, finished)
         finally:
             self._running.pop(execution_id, None)
+            self._asked.pop(execution_id, None)
         if self.is_up_to(0.03):  # reported, and dead before the answer to the queue
             self.died += 1
         elif finished.is_final:
@@ -206,11 +221,22 @@ class SdkWorkers(Workers):
             self.consumer.nak(delivery.token, finished.retry_in_s or 0.0)
         return None
 
-    def _outcome(self, tries: Tries) -> Finished:
-        ending = Ending(how=How.RETURNED)
-        if self.is_up_to(0.15):
+    async def _work_until(self, asked: asyncio.Event, deadline: datetime | None) -> How:
+        work_s = self.rng.uniform(0, WORK_MAX_S)
+        left_s = math.inf if deadline is None else max(0.0, (deadline - self.site.now()).total_seconds())
+        try:
+            async with asyncio.timeout(min(work_s, left_s)):
+                await asked.wait()
+        except TimeoutError:
+            return How.RETURNED if work_s <= left_s else How.TIMED_OUT
+        return How.CANCELLED
+
+    def _outcome(self, tries: Tries, how: How, deadline: datetime | None) -> Finished:
+        ending = Ending(how=how)
+        if how is How.RETURNED and self.is_up_to(0.15):
             ending = Ending(how=How.RAISED, failure=Failure("ValueError", "boom"))
-        return decide_outcome(ending, tries, Backoff(), spread=self.rng.random(), at=self.site.now())
+        at, spread = self.site.now(), self.rng.random()
+        return decide_outcome(ending, tries, Backoff(), spread=spread, at=at, deadline=deadline)
 
     def _claim(self, execution_id: str, attempt: int) -> bool:
         subject = self.site.names.report(self.queue, execution_id, attempt, STARTED)

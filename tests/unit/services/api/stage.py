@@ -10,15 +10,18 @@ from typing import Any, TypeVar
 
 from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.memory.buckets import MemoryBucket
+from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
+from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.api import Api
 from scheduler.services.applied import AppliedWatermark
+from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.records import Records
@@ -26,6 +29,7 @@ from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
+from scheduler.services.tracker.folding import Folder
 from scheduler.wire import api
 from scheduler.wire.ids import execution_id
 from scheduler.wire.record import encode_execution
@@ -68,9 +72,17 @@ class Stage:
             records=records, slots=slots, queues=self.queues, settlement=settlement, clock=self.clock,
             claim_floor_s=CLAIM_FLOOR_S, is_full=lambda queue: queue in self.full,
         )  # fmt: skip
+        canceller = Canceller(
+            records=records, reports=MemoryReports(self.server), queues=self.queues,
+            cancels=MemoryCancels(self.server), launcher=launcher,
+            folder=Folder(records=records, settlement=settlement, slots=slots, rows=self.rows),
+            clock=self.clock, telemetry=self.telemetry,
+        )  # fmt: skip
+        launcher.ousters = canceller
         return Api(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
-            rows=self.rows, records=records, index=self.index, launcher=launcher, applied=self.applied, events=events,
+            rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
+            applied=self.applied, events=events,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
         )  # fmt: skip
