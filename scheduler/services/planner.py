@@ -34,8 +34,8 @@ from scheduler.services.announcing import Announcer
 from scheduler.services.calendar_edits import CalendarEdits
 from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
-from scheduler.services.handing_over import LateOnes
 from scheduler.services.fire_limits import FireLimits
+from scheduler.services.handing_over import LateOnes
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.noting import Notes
 from scheduler.services.rows import StatusRows
