@@ -71,7 +71,7 @@ class Deadlines:
         """Look at all that is due. Raises Deposed."""
         now = self._clock.now()
         tenure.check()
-        while ids := [each for each, _ in islice(self._agenda.take_until(now), BATCH)]:
+        while ids := [each for _, each, _ in islice(self._agenda.take_until(now), BATCH)]:
             try:
                 await self._look_at(ids, now)
             except ScheddError as problem:
