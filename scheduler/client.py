@@ -4,6 +4,7 @@
     client.backfills.get, list, cancel
     client.schedules.put, get, list, delete, pause, resume, trigger, preview, audit
     client.executions.get, list
+    client.calendars.put, get, list, delete
     client.status
 
 Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
@@ -36,7 +37,7 @@ from scheduler.core.model.execution import State
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.errors import from_exception, refusal
 from scheduler.wire import api
-from scheduler.wire.ids import check_backfill_id, check_nonce, check_queue, check_schedule_id
+from scheduler.wire.ids import check_backfill_id, check_calendar_name, check_nonce, check_queue, check_schedule_id
 from scheduler.wire.instants import cut, format_instant, parse_instant
 from scheduler.wire.names import DEFAULT_NAMESPACE, Names
 from scheduler.wire.record import Record
@@ -328,6 +329,34 @@ class Executions:
             yield api.decode_reply(bytes(item), Record)
 
 
+class Calendars:
+    """What can be done with calendars."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def put(
+        self, name: str, calendar: Definition, *, expected_revision: int | None = None
+    ) -> api.PutCalendarReply:
+        """Store a calendar and wait until its users are planned by it. `expected_revision` 0: create only."""
+        request = put_calendar_request(name, calendar, expected_revision)
+        patience = REPEATED if expected_revision is None else ONCE
+        return await self._calls.call("calendar.put", request, api.PutCalendarReply, patience)
+
+    async def get(self, name: str) -> api.CalendarItem:
+        """Raises NotFound."""
+        return await self._calls.call("calendar.get", api.Id(id=check_calendar_name(name)), api.CalendarItem)
+
+    async def list(self, *, prefix: str | None = None) -> AsyncIterator[api.CalendarItem]:
+        """All calendars, by name, page after page."""
+        async for item in self._calls.pages("calendar.list", api.ListCalendars(prefix=prefix, limit=PAGE)):
+            yield api.decode_reply(bytes(item), api.CalendarItem)
+
+    async def delete(self, name: str) -> api.Revision:
+        """Raises NotFound, Conflict while a schedule uses it."""
+        return await self._calls.call("calendar.delete", api.Id(id=check_calendar_name(name)), api.Revision, ONCE)
+
+
 class Client:
     """The API over one NATS connection, which may be shared; `namespace` as the daemon's."""
 
@@ -339,6 +368,7 @@ class Client:
         self.schedules = Schedules(self.calls)
         self.backfills = Backfills(self.calls)
         self.executions = Executions(self.calls)
+        self.calendars = Calendars(self.calls)
 
     @classmethod
     @asynccontextmanager
@@ -385,6 +415,11 @@ def schedules_request(
 ) -> api.ListSchedules:
     """A page of `schedule.list`. Raises InvalidArgument for an unknown state."""
     return api.ListSchedules(prefix=prefix, labels=dict(labels) if labels else None, state=state, limit=limit)
+
+
+def put_calendar_request(name: str, calendar: Definition, expected_revision: int | None = None) -> api.PutCalendar:
+    raw = Raw(encode_document(calendar))
+    return api.PutCalendar(id=check_calendar_name(name), calendar=raw, expected_revision=expected_revision)
 
 
 def executions_request(

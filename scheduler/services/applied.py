@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.ports.clock import Clock
-from scheduler.ports.timeline import Timeline
+from scheduler.ports.timeline import Timeline, Watermark
 
 log = logging.getLogger(__name__)
 WAIT_S = 5.0
@@ -21,14 +22,29 @@ POLL_QUICK_S, POLL_S = 0.01, 0.05
 
 
 class AppliedWatermark:
-    """`applied` is the highest revision known to be on the timeline; it only ever grows."""
+    """`applied` is the highest revision known to be on the timeline; it only ever grows.
 
-    def __init__(self, timeline: Timeline, clock: Clock, *, timeout_s: float = WAIT_S) -> None:
+    `of` says which part of the watermark is meant: R for the schedules, C for the calendars (`of_calendars`).
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        clock: Clock,
+        *,
+        timeout_s: float = WAIT_S,
+        of: Callable[[Watermark], int] = lambda mark: mark.applied,
+    ) -> None:
         self.applied = 0
+        self._of = of
         self._timeline, self._clock, self._timeout_s = timeline, clock, timeout_s
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._poller: asyncio.Task[None] | None = None
         self._quick_until_s = 0.0
+
+    def of_calendars(self) -> AppliedWatermark:
+        """The same for writes to the calendars bucket."""
+        return AppliedWatermark(self._timeline, self._clock, timeout_s=self._timeout_s, of=lambda mark: mark.calendars)
 
     async def wait(self, revision: int, timeout_s: float | None = None) -> None:
         """Return once every write up to `revision` is applied. Raises Unavailable when the time is over."""
@@ -84,7 +100,7 @@ class AppliedWatermark:
             return
         if stored is None or stored.watermark is None:
             return
-        self.applied = max(self.applied, stored.watermark.applied)
+        self.applied = max(self.applied, self._of(stored.watermark))
         for future, revision in list(self._waiting.items()):
             if revision <= self.applied:
                 del self._waiting[future]

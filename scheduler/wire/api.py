@@ -136,6 +136,22 @@ class ListBackfills(Request):
     cursor: str | None = None
 
 
+class PutCalendar(Request):
+    """`calendar.put`. `expected_revision` 0 means: create only."""
+
+    id: str
+    calendar: Raw
+    expected_revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ListCalendars(Request):
+    """`calendar.list`, by name."""
+
+    prefix: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
 class ListExecutions(Request):
     """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times."""
 
@@ -285,6 +301,31 @@ class AuditReply(Reply, omit_defaults=True):
     unexplained: int
     occurrences: list[Verdict]
     truncated: bool = False
+
+
+class PutCalendarReply(Reply):
+    """The calendar is stored as `revision`, and so many schedules that use it are planned by it."""
+
+    id: str
+    revision: int
+    used_by: int = 0
+
+
+class CalendarItem(Reply, omit_defaults=True):
+    """`calendar.get`. `used_by`: the first 100 schedules that use it. `error`: why it cannot be used; a value that is
+    no JSON is sent in `raw_base64`, and `calendar` is null then."""
+
+    id: str
+    revision: int
+    calendar: Raw
+    used_by: list[str]
+    error: str | None = None
+    raw_base64: str | None = None
+
+
+class CalendarList(Reply):
+    items: list[CalendarItem]
+    cursor: str | None = None
 
 
 class ExecutionList(Reply):

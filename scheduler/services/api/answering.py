@@ -21,6 +21,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
 from scheduler.services.api.auditing import Audits
 from scheduler.services.api.backfills import BackfillRuns
+from scheduler.services.api.calendars import Calendars
 from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.schedules import Schedules
@@ -114,8 +115,19 @@ class Api:
             server=server,
             discover=self._discover,
         )
+        self.calendars = None
+        if schedules.calendars is not None:
+            self.calendars = Calendars(
+                calendars=schedules.calendars, schedules=schedules, applied=applied.of_calendars(), clock=clock
+            )
         self._endpoints = endpoints_of(
-            self.schedules, self.audits, self.backfills, self.executions, self.cancellations, self.status
+            self.schedules,
+            self.audits,
+            self.backfills,
+            self.executions,
+            self.cancellations,
+            self.status,
+            self.calendars,
         )
 
     @property
@@ -170,9 +182,11 @@ def endpoints_of(
     executions: Executions,
     cancellations: Cancellations,
     status: Status,
+    calendars: Calendars | None,
 ) -> dict[str, Endpoint]:
     """Every endpoint of this version (contract, part 7)."""
     return {
+        **({} if calendars is None else calendar_endpoints(calendars)),
         "schedule.put": Endpoint(api.PutSchedule, schedules.put),
         "schedule.get": Endpoint(api.Id, schedules.get),
         "schedule.list": Endpoint(api.ListSchedules, schedules.list),
@@ -190,4 +204,13 @@ def endpoints_of(
         "execution.get": Endpoint(api.Id, executions.get),
         "execution.cancel": Endpoint(api.CancelExecution, cancellations.cancel),
         "status.get": Endpoint(api.Nothing, status.get),
+    }
+
+
+def calendar_endpoints(calendars: Calendars) -> dict[str, Endpoint]:
+    return {
+        "calendar.put": Endpoint(api.PutCalendar, calendars.put),
+        "calendar.get": Endpoint(api.Id, calendars.get),
+        "calendar.list": Endpoint(api.ListCalendars, calendars.list),
+        "calendar.delete": Endpoint(api.Id, calendars.delete),
     }

@@ -32,10 +32,10 @@ Decide = Callable[[Entry | None], Decision]
 
 
 class ScheduleChanges:
-    """Changes to the schedules bucket."""
+    """Changes to the schedules bucket, or to another one of definitions (`noun`)."""
 
-    def __init__(self, bucket: Bucket, clock: Clock) -> None:
-        self._bucket, self._clock = bucket, clock
+    def __init__(self, bucket: Bucket, clock: Clock, *, noun: str = "schedule") -> None:
+        self._bucket, self._clock, self._noun = bucket, clock, noun
 
     async def change(self, schedule_id: str, decide: Decide) -> int:
         """The revision in force after the change. `decide` gets what is stored (None: nothing) and may raise.
@@ -43,7 +43,7 @@ class ScheduleChanges:
         LEAVE is for what is stored already. Raises what `decide` raises, Unsure, Unavailable.
         """
         sent: tuple[int, Decision] | None = None
-        problem: ScheddError = Unavailable(f"schedule {schedule_id!r} keeps changing: try again")
+        problem: ScheddError = Unavailable(f"{self._noun} {schedule_id!r} keeps changing: try again")
         for number in range(ROUNDS_MAX):
             entry = await self._bucket.get(schedule_id)
             if entry is not None and sent is not None and _landed(entry, *sent):

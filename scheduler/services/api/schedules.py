@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -46,6 +47,7 @@ from scheduler.wire.schedule import (
 )
 
 ACK_WAIT_S = 30.0
+EXCLUDES = re.compile(rb'"exclude"|\\u')  # an escape may spell it, too
 YIELD_EVERY = 500  # schedules looked at before other tasks get a turn
 PREVIEW_SLICE = 50  # fires computed before other tasks get a turn
 PREVIEW_ID = "preview"  # the id of a definition that has none: only `H` depends on it
@@ -82,7 +84,8 @@ class Schedules:
         Raises InvalidArgument (the field of the schedule), Conflict (`expected_revision`), Unavailable.
         """
         schedule_id, sent = check_schedule_id(request.id), bytes(request.schedule)
-        parse_schedule(schedule_id, sent, self._limits)
+        await self._know_calendars(sent)
+        parse_schedule(schedule_id, sent, self._limits, self._cache.calendar_of)
         stored = b""
 
         def decide(entry: Entry | None) -> Decision:
@@ -93,7 +96,13 @@ class Schedules:
 
         revision = await self._changes.change(schedule_id, decide)
         await self._applied.wait(revision)
+        await self._know_calendars(stored)
         return await self._put_reply(schedule_id, stored, revision)
+
+    async def _know_calendars(self, raw: bytes) -> None:
+        """A definition that excludes something is read with the calendars as they are now."""
+        if EXCLUDES.search(raw) is not None and self._cache.calendars is not None:
+            await self._cache.calendars.fresh()
 
     def _with_stored_pause(self, schedule_id: str, sent: bytes, entry: Entry | None) -> bytes:
         """A pause that was stored in a broken definition may be broken too: then the new definition is not paused."""
@@ -101,16 +110,16 @@ class Schedules:
         if kept is sent:
             return sent
         try:
-            parse_schedule(schedule_id, kept, self._limits)
+            parse_schedule(schedule_id, kept, self._limits, self._cache.calendar_of)
         except InvalidArgument:
             return sent
         return kept
 
     async def _put_reply(self, schedule_id: str, stored: bytes, revision: int) -> api.PutReply:
         now = self._clock.now()
-        schedule = parse_schedule(schedule_id, stored, self._limits)
+        schedule = parse_schedule(schedule_id, stored, self._limits, self._cache.calendar_of)
         definition = Definition(schedule=schedule, generation=revision, effective_at=now)
-        in_force = InForce(definition, compile_trigger(schedule))
+        in_force = InForce(definition, compile_trigger(schedule, self._cache.calendar_of))
         row = await self._rows.get(schedule_id) if is_chained(in_force) else StatusRow()
         fires = next_fires(in_force, now, NEXT_COUNT, row)
         return api.PutReply(
@@ -118,7 +127,7 @@ class Schedules:
             revision=revision,
             generation=revision,
             next=[format_instant(at) for at in fires],
-            warnings=warnings_for(schedule, self._ack_wait_s, now=now),
+            warnings=warnings_for(schedule, self._ack_wait_s, now=now, calendar_of=self._cache.calendar_of),
         )
 
     async def delete(self, request: api.Id) -> api.Revision:
@@ -159,7 +168,7 @@ class Schedules:
     def _keep_valid(self, schedule_id: str, before: bytes, after: bytes) -> None:
         """A note that cannot be stored must not turn a valid schedule into an invalid one."""
         try:
-            parse_schedule(schedule_id, after, self._limits)
+            parse_schedule(schedule_id, after, self._limits, self._cache.calendar_of)
         except InvalidArgument as problem:
             if problem.field == "pause_note" or self._is_valid(schedule_id, before):
                 field = {"pause_note": "note", "paused_until": "until"}.get(problem.field or "", problem.field)
@@ -167,7 +176,7 @@ class Schedules:
 
     def _is_valid(self, schedule_id: str, raw: bytes) -> bool:
         try:
-            parse_schedule(schedule_id, raw, self._limits)
+            parse_schedule(schedule_id, raw, self._limits, self._cache.calendar_of)
         except InvalidArgument:
             return False
         return True
@@ -299,9 +308,11 @@ class Schedules:
             await self._cache.fresh()
             return require_valid(self._cache.get(schedule_id), schedule_id)
         schedule_id = PREVIEW_ID if request.id is None else check_schedule_id(request.id)
-        schedule = parse_for_preview(schedule_id, bytes(request.schedule), self._limits)
+        await self._know_calendars(bytes(request.schedule))
+        schedule = parse_for_preview(schedule_id, bytes(request.schedule), self._limits, self._cache.calendar_of)
         now = self._clock.now()
-        return InForce(Definition(schedule=schedule, generation=0, effective_at=now), compile_trigger(schedule))
+        definition = Definition(schedule=schedule, generation=0, effective_at=now)
+        return InForce(definition, compile_trigger(schedule, self._cache.calendar_of))
 
 
 def _check_expectation(schedule_id: str, expected: int | None, entry: Entry | None) -> None:

@@ -11,10 +11,12 @@ from msgspec import Raw
 from scheduler.core.arming import is_spent, state_of
 from scheduler.core.chain import is_chained, to_come
 from scheduler.core.dispatching import InForce
-from scheduler.core.model.schedule import Schedule
+from scheduler.core.firing import fire_time
+from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.model.status import StatusRow
 from scheduler.core.previewing import preview
-from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.triggers import CompiledTrigger, Moved
+from scheduler.core.triggers.excluded import LEAD
 from scheduler.services.schedules import Known
 from scheduler.wire import api
 from scheduler.wire.instants import format_instant, format_optional
@@ -24,6 +26,7 @@ SHOWN_MAX = 262_144
 only be invalid, the beginning is shown in `raw_base64`."""
 CUT_TO = 65_536
 NEXT_COUNT = 5
+AROUND_MAX = 64  # nominal times before and after now that are looked at where occurrences move
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -60,7 +63,32 @@ def next_fires(in_force: InForce, now: datetime, count: int, row: StatusRow) -> 
     if is_chained(in_force):
         occurrence = to_come(row.chain, in_force)
         return [] if occurrence is None else [occurrence.fire_at]
+    if isinstance(in_force.trigger, Moved):
+        return _moved_fires(definition, in_force.trigger, now)[:count]
     return _fires_after(definition.schedule, in_force.trigger, now, definition.effective_at, count)
+
+
+def _moved_fires(definition: Definition, trigger: Moved, now: datetime) -> list[datetime]:
+    """Fire times do not ascend with nominal ones here: those around now are sorted."""
+    around: list[datetime] = []
+    nominal = trigger.previous_before(now)
+    while nominal is not None and len(around) < AROUND_MAX and now - nominal < LEAD:
+        around.append(nominal)
+        nominal = trigger.previous_before(nominal)
+    nominal = trigger.next_after(now - _MILLISECOND)
+    for _ in range(AROUND_MAX):
+        if nominal is None:
+            break
+        around.append(nominal)
+        nominal = trigger.next_after(nominal)
+    fires = [(fire_time(definition.schedule, trigger, each), each) for each in around]
+    return sorted(
+        fire
+        for fire, each in fires
+        if fire > max(now, definition.effective_at)
+        and not definition.schedule.is_paused_at(min(fire, each))
+        and not trigger.is_coalesced(each)
+    )
 
 
 def _fires_after(
@@ -86,12 +114,13 @@ def _shown(known: Known) -> tuple[Raw, str | None]:
     """The definition as stored if it is JSON of a bearable size; else null and its bytes."""
     if len(known.raw) > SHOWN_MAX:
         return api.NULL, base64.b64encode(known.raw[:CUT_TO]).decode()
-    if known.in_force is not None or _is_json(known.raw):
+    if known.in_force is not None or is_json(known.raw):
         return Raw(known.raw), None
     return api.NULL, base64.b64encode(known.raw).decode()
 
 
-def _is_json(raw: bytes) -> bool:
+def is_json(raw: bytes) -> bool:
+    """Whether it can stand in an answer as it is."""
     try:
         msgspec.json.decode(raw)
     except (ValueError, RecursionError):

@@ -174,14 +174,6 @@ def test_dense_patterns_are_laid_whole() -> None:
     check(made(*definitions), at("2026-03-28 00:00"), at("2026-03-30 12:00"))
 
 
-@pytest.mark.parametrize("start", ["2026-03-27", "2026-10-23"])
-def test_a_delay_moves_clock_changes_to_the_edges_of_days(start: str) -> None:
-    """With such a delay a day of fires begins or ends within the hour that clocks skip or show twice."""
-    zone = {"timezone": "Europe/Berlin", "start_delay": "22h30m"}
-    crons = ({"cron": "30 2 * * *"}, {"cron": "15,45 2,3 * * *", "dst": {"gap": "skip", "overlap": "both"}})
-    check(made(*[cron | zone for cron in (*crons, {"cron": "*/20 * * * *"})]), at(start), at(start) + 96 * HOUR)
-
-
 def test_schedules_that_beat_alike_share_in_everything() -> None:
     """A thousand of one expression cost one; all are counted, the peak names some and tells how many there are."""
     schedules = made(*[{"cron": "0 0 * * *"}] * 1000, {"cron": "0 12 * * *"})
