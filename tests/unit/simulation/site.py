@@ -79,6 +79,7 @@ class Told(Struct, frozen=True):
     last: datetime
     count: int
     verdict: str
+    reason: str
 
 
 class Journal:
@@ -117,7 +118,7 @@ class Journal:
         if event.kind == "verdicts" and event.schedule_id is not None:
             data = event.data
             first, last = parse_instant(data["from"]), parse_instant(data["to"])
-            told = Told(event.id, first, last, data["count"], data["verdict"])
+            told = Told(event.id, first, last, data["count"], data["verdict"], data["reason"])
             ranges = self.ranges.setdefault(event.schedule_id, [])
             if told.id not in {each.id for each in ranges}:
                 ranges.append(told)
