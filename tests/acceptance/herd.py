@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from tests.acceptance.evidence import Expected, on_grid
 from tests.acceptance.harness import Put, Site, utc_now
@@ -13,7 +14,8 @@ SECOND = timedelta(seconds=1)
 
 async def put_many(site: Site, count: int, queue: str = "herd") -> dict[str, Put]:
     """Put that many schedules of one tick a second, overlap allowed; the acknowledged writes by id."""
-    tick = {"every": "1s", "queue": queue, "type": "tick", "overlap": "allow"}
+    tick: dict[str, Any] = {"every": "1s", "queue": queue, "type": "tick", "overlap": "allow"}
+    tick |= {"catch_up": {"after": "10m"}}  # late by an outage: fired all the same, however it was dealt
     ids = [f"tick-{number:03d}" for number in range(count)]
     puts = await asyncio.gather(*(site.put(id_, tick) for id_ in ids))
     return dict(zip(ids, puts, strict=True))
