@@ -1,0 +1,41 @@
+"""The client of the API for Python programs: `async with Client.connect() as client: ...`.
+
+    client.schedules.put, get, list, delete, pause, resume, trigger, preview, audit, backfill
+    client.backfills.get, list, cancel
+    client.executions.get, list, cancel
+    client.calendars.put, get, list, delete
+    client.status
+
+Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
+`scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated
+is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
+once, and an expected revision is read back), a `trigger` (its nonce names the execution), a `backfill` (by its id).
+After `Unsure` the others (`delete`, `pause`, `resume`) may or may not have happened: look before you repeat them.
+
+Rooms: `connected` the client · `nouns` its methods · `calls` requests and repeats · `requests` what is sent, checked.
+"""
+
+from __future__ import annotations
+
+from scheduler.client.connected import Client, first
+from scheduler.client.requests import (
+    audit_request,
+    backfill_request,
+    backfills_request,
+    executions_request,
+    preview_request,
+    schedules_request,
+    trigger_request,
+)
+
+__all__ = [
+    "Client",
+    "audit_request",
+    "backfill_request",
+    "backfills_request",
+    "executions_request",
+    "first",
+    "preview_request",
+    "schedules_request",
+    "trigger_request",
+]

@@ -1,0 +1,69 @@
+"""The client over one NATS connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+
+from nats.aio.client import Client as NatsClient
+
+from scheduler.client.calls import Calls
+from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules
+from scheduler.jetstream.connection import ConnectionSettings, connect
+from scheduler.wire import api
+from scheduler.wire.names import DEFAULT_NAMESPACE
+
+TIMEOUT_S = 20.0
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Client:
+    """The API over one NATS connection, which may be shared; `namespace` as the daemon's."""
+
+    def __init__(
+        self, connection: NatsClient, *, namespace: str = DEFAULT_NAMESPACE, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self.connection = connection
+        self.calls = Calls(connection, namespace, timeout_s)
+        self.schedules = Schedules(self.calls)
+        self.backfills = Backfills(self.calls)
+        self.executions = Executions(self.calls)
+        self.calendars = Calendars(self.calls)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        nats: str | None = None,
+        context: str | None = None,
+        namespace: str | None = None,
+        *,
+        name: str = "schedd-client",
+        timeout_s: float = TIMEOUT_S,
+    ) -> AsyncIterator[Self]:
+        """Connect as the commands do: what is given, then NATS_URL, NATS_CONTEXT, SCHEDD_NAMESPACE, then defaults.
+
+        Raises Unavailable if no server answers within about five seconds.
+        """
+        settings = ConnectionSettings.from_environment(nats, context, namespace)
+        connection = await connect(settings, name=name)
+        try:
+            yield cls(connection, namespace=settings.namespace, timeout_s=timeout_s)
+        finally:
+            await connection.close()
+
+    async def status(self) -> api.StatusReply:
+        """Leader, replicas, watermark, counts."""
+        return await self.calls.call("status.get", api.Nothing(), api.StatusReply)
+
+
+async def first(items: AsyncIterator[T_co], count: int | None) -> AsyncIterator[T_co]:
+    """At most `count` of the items; None: all."""
+    async for item in items:
+        if count is not None:
+            count -= 1
+        yield item
+        if count == 0:
+            return

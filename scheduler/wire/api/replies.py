@@ -1,0 +1,214 @@
+"""Reply bodies, and the error body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+NULL = Raw(b"null")
+
+
+class Reply(Struct, kw_only=True):
+    """Base of all replies. Every field is sent, also when it is null."""
+
+
+class PutReply(Reply):
+    """The definition is stored as `revision` and applied. `next` are its next fires."""
+
+    id: str
+    revision: int
+    generation: int
+    next: list[str] = []
+    warnings: list[str] = []
+
+
+class Revision(Reply):
+    """The write is stored as `revision` and applied: `schedule.delete`, `.pause`, `.resume`."""
+
+    id: str
+    revision: int
+
+
+class ScheduleStatus(Reply):
+    """What became of a schedule so far; `error` says why an invalid one is."""
+
+    state: str
+    next_at: str | None = None
+    previous_at: str | None = None
+    last_outcome: str | None = None
+    active: list[str] = []
+    error: str | None = None
+
+
+class ScheduleItem(Reply, omit_defaults=True):
+    """`schedule.get`. `raw_base64` is sent, and `schedule` is null, where the stored value is no JSON."""
+
+    id: str
+    revision: int
+    generation: int
+    schedule: Raw
+    status: ScheduleStatus
+    raw_base64: str | None = None
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The schedule JSON as a dictionary; empty where the stored value is no JSON object."""
+        value = msgspec.json.decode(self.schedule)
+        return value if isinstance(value, dict) else {}
+
+
+class ScheduleList(Reply):
+    items: list[ScheduleItem]
+    cursor: str | None = None
+
+
+class TriggerReply(Reply):
+    execution_id: str
+    state: str
+
+
+class BackfillReply(Reply):
+    """What will run (or, in a dry run, would): every nominal time, ascending."""
+
+    backfill_id: str
+    nominals: list[str]
+
+
+class BackfillItem(Reply):
+    """A backfill as it stands: `state` running, done or cancelled, `started` of `count` runs."""
+
+    id: str
+    schedule: str
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    state: str
+    reason: str | None
+    count: int
+    started: int
+    rate: float
+    overlap: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class BackfillList(Reply):
+    items: list[BackfillItem]
+    cursor: str | None = None
+
+
+class Fire(Reply):
+    """One future fire: `local` is the nominal time on the schedule's own clock, `notes` say what is odd about it."""
+
+    nominal_at: str
+    fire_at: str
+    local: str
+    notes: list[str] = []
+
+
+class Past(Fire, kw_only=True):
+    """One occurrence that was expected, and what became of it: see `Verdict`."""
+
+    verdict: str
+    reason: str | None = None
+    execution_id: str | None = None
+
+
+class PreviewReply(Reply, omit_defaults=True):
+    """`past`, oldest first, is sent where it was asked for."""
+
+    fires: list[Fire]
+    past: Sequence[Past] | None = None
+
+
+class Verdict(Reply):
+    """What became of one nominal time: `fired`, the state of an execution that did not, `pending` (on its way), or
+    `unexplained`."""
+
+    nominal_at: str
+    verdict: str
+    reason: str | None = None
+    execution_id: str | None = None
+
+
+class AuditReply(Reply, omit_defaults=True):
+    """`expected` is the sum of `verdicts` and `unexplained`. `truncated`: `occurrences` holds only the first of them,
+    because more do not fit into an answer; the numbers are those of all."""
+
+    expected: int
+    verdicts: dict[str, int]
+    unexplained: int
+    occurrences: list[Verdict]
+    truncated: bool = False
+
+
+class PutCalendarReply(Reply):
+    """The calendar is stored as `revision`, and so many schedules that use it are planned by it."""
+
+    id: str
+    revision: int
+    used_by: int = 0
+
+
+class CalendarItem(Reply, omit_defaults=True):
+    """`calendar.get`. `used_by`: the first 100 schedules that use it. `error`: why it cannot be used; a value that is
+    no JSON is sent in `raw_base64`, and `calendar` is null then."""
+
+    id: str
+    revision: int
+    calendar: Raw
+    used_by: list[str]
+    error: str | None = None
+    raw_base64: str | None = None
+
+
+class CalendarList(Reply):
+    items: list[CalendarItem]
+    cursor: str | None = None
+
+
+class ExecutionList(Reply):
+    """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
+
+    items: list[Raw]
+    cursor: str | None = None
+
+
+class LeaderStatus(Reply):
+    replica: str
+    epoch: int
+    since: str
+
+
+class ReplicaStatus(Reply):
+    replica: str
+    version: str
+    started_at: str
+
+
+class ScheduleCounts(Reply):
+    active: int = 0
+    paused: int = 0
+    invalid: int = 0
+
+
+class StatusReply(Reply):
+    """`status.get`. `leader` is null while there is none, `planned_until` while nothing was ever planned."""
+
+    leader: LeaderStatus | None
+    replicas: list[ReplicaStatus]
+    planned_until: str | None
+    schedules: ScheduleCounts
+    tzdata: str
+    server: str
+    clock_skew_s: float
+
+
+class ErrorBody(Reply):
+    """Body of every error reply; `code` is a word of `core.errors.OUTCOMES`."""
+
+    code: str
+    message: str
+    field: str | None = None

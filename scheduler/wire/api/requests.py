@@ -1,0 +1,156 @@
+"""Request bodies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from scheduler.core.backfilling import MAX_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.model.status import ScheduleState
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1000
+COUNT_DEFAULT = 10
+NOTE_MAX = 1024
+
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+
+
+class Request(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all requests. A field left out keeps its default; `null` is the same where the default is None."""
+
+
+class Nothing(Request):
+    """`status.get`."""
+
+
+class Id(Request):
+    """`schedule.get`, `.delete`, `.resume`, `execution.get`, `backfill.get`, `.cancel`."""
+
+    id: str
+
+
+class PutSchedule(Request):
+    """`schedule.put`. `expected_revision` 0 means: create only."""
+
+    id: str
+    schedule: Raw
+    expected_revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ListSchedules(Request):
+    """`schedule.list`, by id. `labels` must all match."""
+
+    prefix: str | None = None
+    labels: dict[str, str] | None = None
+    state: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument, for the client as for the daemon."""
+        if self.state is not None and self.state not in list(ScheduleState):
+            states = ", ".join(ScheduleState)
+            raise InvalidArgument(f"{self.state!r:.40} is no state of a schedule: use {states}", field="state")
+
+
+class PauseSchedule(Request):
+    """`schedule.pause`. Without `until` the pause has no end."""
+
+    id: str
+    note: Annotated[str, Meta(max_length=NOTE_MAX)] | None = None
+    until: str | None = None
+
+
+class TriggerSchedule(Request):
+    """`schedule.trigger`. No `payload`: the schedule's own (`null` is one). A repeated `nonce` answers as before."""
+
+    id: str
+    payload: Raw | UnsetType = UNSET
+    nonce: str | None = None
+    overlap: str | None = None
+
+
+class PreviewSchedule(Request):
+    """`schedule.preview` of a stored schedule (`id`) or of a definition (`schedule`, with the id that `H` hashes).
+
+    A definition may leave out queue and type. `last`: so many of the latest occurrences of a stored one, too, with
+    what became of them.
+    """
+
+    id: str | None = None
+    schedule: Raw | UnsetType = UNSET
+    after: str | None = None
+    count: Limit = COUNT_DEFAULT
+    last: Annotated[int, Meta(ge=0, le=LIMIT_MAX)] = 0
+
+
+class AuditSchedule(Request):
+    """`schedule.audit`: nominal times from `since` up to before `until` (default: now, less a few seconds)."""
+
+    id: str
+    since: str
+    until: str | None = None
+
+
+class BackfillSchedule(Request):
+    """`schedule.backfill`: run the nominal times with from <= nominal < to of the definition in force.
+
+    `dry_run`: only list them. At most the first `max`; without it, more than 1000 are refused. `rate` is starts per
+    second. `overlap` in place of the default, by which nothing is dropped. `backfill_id` makes repeating harmless.
+    """
+
+    id: str
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    dry_run: bool
+    max: Annotated[int, Meta(ge=1, le=MAX_MAX)] | None = None
+    rate: Annotated[float, Meta(ge=RATE_MIN, le=RATE_MAX)] = RATE_DEFAULT
+    overlap: str | None = None
+    backfill_id: str | None = None
+
+
+class ListBackfills(Request):
+    """`backfill.list`, newest first."""
+
+    schedule: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class PutCalendar(Request):
+    """`calendar.put`. `expected_revision` 0 means: create only."""
+
+    id: str
+    calendar: Raw
+    expected_revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ListCalendars(Request):
+    """`calendar.list`, by name."""
+
+    prefix: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class ListExecutions(Request):
+    """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times."""
+
+    schedule: str | None = None
+    state: str | None = None
+    queue: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class CancelExecution(Request):
+    """`execution.cancel`. `grace`: how long its worker may tidy up ("0s": none at all; default: the worker's)."""
+
+    id: str
+    grace: str | None = None
