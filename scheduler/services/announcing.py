@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from scheduler.core.arming import plan_all
-from scheduler.core.auditing import Change
+from scheduler.core.auditing import Change, VerdictRange
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.status import ScheduleState
@@ -145,22 +145,32 @@ def withdrawn(known: Known, disarms: Sequence[datetime]) -> Iterator[Fact]:
             is_paused = known.in_force is not None and known.in_force.definition.schedule.is_paused_at(nominal)
             (paused if is_paused else gone).append(nominal)
     if paused:
-        yield verdicts_fact(known.id, paused, verdict="paused", reason="paused", generation=known.revision)
+        yield verdicts_fact(known.id, _range_of(known, paused, "paused", "paused"))
     if gone:
         yield _superseded(known, gone)
 
 
 def _superseded(known: Known, nominals: Sequence[datetime]) -> Fact:
     reason = "deleted" if known.deleted else "invalid" if known.in_force is None else "edited"
-    return verdicts_fact(known.id, nominals, verdict="superseded", reason=reason, generation=known.revision)
+    return verdicts_fact(known.id, _range_of(known, nominals, "superseded", reason))
 
 
-def verdicts_fact(
-    schedule_id: str, nominals: Sequence[datetime], *, verdict: str, reason: str, generation: int
-) -> Fact:
-    """One verdict for all these nominal times, which ascend, as evidence."""
-    data = range_data(nominals, verdict=verdict, reason=reason, generation=generation)
+def verdicts_fact(schedule_id: str, told: VerdictRange) -> Fact:
+    """One verdict for a range of nominal times, as evidence."""
+    data = range_data(told)
     return Fact(range_id(schedule_id, data), "verdicts", schedule_id, data)
+
+
+def _range_of(known: Known, nominals: Sequence[datetime], verdict: str, reason: str) -> VerdictRange:
+    """All these, which ascend."""
+    return VerdictRange(
+        first=nominals[0],
+        last=nominals[-1],
+        count=len(nominals),
+        verdict=verdict,
+        reason=reason,
+        generation=known.revision,
+    )
 
 
 def _fact(kind: str, known: Known, data: dict[str, Any]) -> Fact:

@@ -36,10 +36,10 @@ from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from scheduler.core.auditing import VerdictRange
 from scheduler.core.catch_up import (
-    Counting,
     Decision,
     Range,
     Span,
@@ -62,15 +62,15 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.stores import Entry
 from scheduler.ports.telemetry import Telemetry
-from scheduler.services.announcing import Announcer
+from scheduler.services.announcing import Announcer, verdicts_fact
 from scheduler.services.launch import Candidate, Launcher
 from scheduler.services.leader import Tenure
 from scheduler.services.mirror import Mirror
 from scheduler.services.records import Records
 from scheduler.services.rows import Edit, StatusRows, row_of
 from scheduler.services.schedules import ScheduleCache
-from scheduler.services.together import sleep_unless
-from scheduler.wire.ids import execution_id, format_nominal
+from scheduler.services.together import in_turns, sleep_unless
+from scheduler.wire.ids import execution_id
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -193,7 +193,11 @@ class Late:
             return
         tenure.check()
         await self._events.store(
-            [fact_of(each, self._generation(each), verdicts) for each, found in told.items() for verdicts in found]
+            [
+                verdicts_fact(each, _with_generation(verdicts, self._generation(each)))
+                for each, found in told.items()
+                for verdicts in found
+            ]
         )
         edits = {each: _disowning(before[each], self._in_force(each), now, tenure) for each in told}
         for schedule_id, result in (await self._rows.try_change(edits, create=False)).items():
@@ -210,7 +214,7 @@ class Late:
             for change in await self._announcer.earlier(known):
                 if change.in_force is not None and span.first <= end:
                     part = Span(span.first, end)
-                    found.update(await _in_turns(owed_in(change.in_force.definition, change.in_force.trigger, part)))
+                    found.update(await in_turns(owed_in(change.in_force.definition, change.in_force.trigger, part)))
                 end = min(end, change.at)
         owed = sorted(found)
         recorded = {
@@ -259,7 +263,7 @@ class Late:
     async def _decided(self, case: _Case) -> Decision:
         recorded = await self._recorded(case)
         schedule, trigger = case.in_force.definition.schedule, case.in_force.trigger
-        return await _in_turns(catching_up(schedule, trigger, case.span, recorded))
+        return await in_turns(catching_up(schedule, trigger, case.span, recorded))
 
     async def _recorded(self, case: _Case) -> list[datetime]:
         """Nominal times of the span that somebody else has made a record of, ascending."""
@@ -365,25 +369,11 @@ def _closing(case: _Case, tenure: Tenure) -> Edit:
 def _facts(case: _Case) -> Iterator[Fact]:
     definition = case.in_force.definition
     for each in case.decision.ranges:
-        yield fact_of(definition.id, definition.generation, each)
+        yield verdicts_fact(definition.id, _with_generation(each, definition.generation))
 
 
-def fact_of(schedule_id: str, generation: int, verdicts: Range) -> Fact:
-    """A range of verdicts as evidence; the same range has the same id, whoever tells it."""
-    parts = (format_nominal(verdicts.first), verdicts.verdict, verdicts.reason)
-    return Fact(
-        id="-".join(("verdicts", schedule_id, str(generation), *parts)),
-        kind="verdicts",
-        schedule_id=schedule_id,
-        data={
-            "from": verdicts.first,
-            "to": verdicts.last,
-            "count": verdicts.count,
-            "verdict": verdicts.verdict,
-            "reason": verdicts.reason,
-            "generation": generation,
-        },
-    )
+def _with_generation(told: Range, generation: int) -> VerdictRange:
+    return VerdictRange(generation=generation, **structs.asdict(told))
 
 
 def _is_ours(execution: Execution) -> bool:
@@ -401,14 +391,3 @@ def _nominals(case: _Case, start: datetime) -> Iterator[datetime]:
     while nominal is not None and nominal <= case.span.last:
         yield nominal
         nominal = trigger.next_after(nominal)
-
-
-async def _in_turns(counting: Counting[T]) -> T:
-    """What it returns; between its steps other tasks have their turn."""
-    while True:
-        try:
-            next(counting)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)

@@ -14,14 +14,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
-from scheduler.core.arming import Arming, due_for_planning, late_from, next_to_plan, plan_all, plan_arming
+from scheduler.core.arming import due_for_planning, late_from, next_to_plan, plan_all
 from scheduler.core.catch_up import AFTER_MIN, Span
-from scheduler.core.chain import is_chained, plan_chain
+from scheduler.core.chain import is_chained
 from scheduler.core.dispatching import InForce
-from scheduler.core.errors import ScheddError, Unavailable
+from scheduler.core.errors import Unavailable
 from scheduler.core.model.occurrence import Occurrence
-from scheduler.core.model.schedule import At, Definition
-from scheduler.core.planning import late_one_shots, still_yields
+from scheduler.core.planning import still_yields
 from scheduler.core.triggers import EPOCH
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
@@ -34,6 +33,7 @@ from scheduler.services.announcing import Announcer
 from scheduler.services.calendar_edits import CalendarEdits
 from scheduler.services.chain_arming import ChainArming
 from scheduler.services.committing import Committer
+from scheduler.services.editing import Editor
 from scheduler.services.fire_limits import FireLimits
 from scheduler.services.handing_over import LateOnes
 from scheduler.services.leader import Deposed, Tenure
@@ -77,15 +77,24 @@ class Planner:
         not_before: Callable[[], Awaitable[datetime]] = _never_before,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        self._timeline, self._schedules, self._queues = timeline, schedules, queues
+        self._timeline, self._schedules = timeline, schedules
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
-        self._announcer = announcer
         self._late_ones = LateOnes(rows)
         self._notes = Notes(rows, announcer, schedules, clock)
         self._fire_limits = FireLimits(rows, clock)
         self._calendar_edits = CalendarEdits(schedules, announcer, telemetry)
+        self._editor = Editor(
+            timeline=timeline,
+            queues=queues,
+            notes=self._notes,
+            announcer=announcer,
+            late_ones=self._late_ones,
+            fire_limits=self._fire_limits,
+            clock=clock,
+            telemetry=telemetry,
+        )
         self._horizon = horizon
         self._step = min(STEP_MAX, horizon / 8)
         self._read_not_before = not_before
@@ -94,7 +103,6 @@ class Planner:
         self._span = timedelta(seconds=1)
         self._tenure: Tenure | None = None
         self._reach = self._not_before = EPOCH
-        self._one_shots: dict[str, Definition] = {}  # as applied: what they had is dealt with
         self._told = 0  # invalid keys up to this revision
         self._rearms: list[tuple[list[Occurrence], asyncio.Future[None]]] = []
 
@@ -104,7 +112,8 @@ class Planner:
         """Plan until the term ends (Deposed) or the task is cancelled. Short outages of NATS are waited out."""
         self._tenure = tenure
         self._reach = self._mark.until
-        self._one_shots, self._told = {}, 0
+        self._editor.begin()
+        self._told = 0
         try:
             while True:
                 await self._plan_while_possible()
@@ -175,17 +184,12 @@ class Planner:
                 await asyncio.sleep(0)
 
     def _enter(self, known: Known, following: datetime | None) -> None:
-        """Remember what is applied: when it is due next, when its state turns, and which one-shots it had."""
+        """Remember what is applied: when it is due next, when its state turns, and what it was."""
         self._fire_limits.enter(known)
         due = None if known.in_force is None else due_for_planning(known.in_force, following)
         self._agenda.put(due, known.id, known.revision)
         self._notes.expect_turn(known, following)
-        if known.in_force is not None:
-            self._one_shots.pop(known.id, None)
-            if isinstance(known.in_force.definition.schedule.trigger, At):
-                self._one_shots[known.id] = known.in_force.definition
-        elif known.deleted:
-            self._one_shots.pop(known.id, None)
+        self._editor.remember(known)
 
     # --- slices
 
@@ -303,33 +307,15 @@ class Planner:
 
     async def _apply(self, edits: Sequence[Known], applied: int, *, calendars: int | None = None) -> None:
         """R and C move last: whatever comes before it is repeated by a successor, and does no harm twice."""
-        before = await self._notes.states(edits)
-        armed = await asyncio.gather(*(self._timeline.armed(known.id) for known in edits))
-        plans = [self._plan(known, at, await self._previous(known)) for known, at in zip(edits, armed, strict=True)]
-        spent = await self._fire_limits.spent_of(edits)
-        plans = [
-            Arming(disarms=tuple(sorted(at))) if known.id in spent else plan
-            for known, at, plan in zip(edits, armed, plans, strict=True)
-        ]
-        await self._ensure_queues(edits)
-        rows = await self._notes.applied(edits, plans, before, self._office_holder, not_before=self._not_before)
-        plans = [
-            plan
-            if known.in_force is None or not is_chained(known.in_force)
-            else plan_chain(rows[known.id].chain, known.in_force, at)
-            for known, plan, at in zip(edits, plans, armed, strict=True)
-        ]
-        await self._notes.withdrawn(edits, plans, self._office_holder)
-        late = [(known.in_force, plan.late) for known, plan in zip(edits, plans, strict=True)]
-        spans = [(in_force, span) for in_force, span in late if in_force is not None and span is not None]
-        await self._late_ones.note_spans(spans, self._office_holder.check)
-        arms = [each for plan in plans for each in plan.arms]
-        disarms = [(known.id, at) for known, plan in zip(edits, plans, strict=True) for at in plan.disarms]
-        await self._committer.commit_all(self._office_holder, arms, disarms, applied=applied, calendars=calendars)
-        for known, plan in zip(edits, plans, strict=True):
-            self._enter(known, plan.next_nominal)
-            if is_chained(known.in_force):
-                self._chains.armed(plan.arms)
+        tenure = self._office_holder
+        prepared = await self._editor.prepare(edits, reach=self._reach, not_before=self._not_before, tenure=tenure)
+        arms = [arm for each in prepared for arm in each.arming.arms]
+        disarms = [(each.known.id, at) for each in prepared for at in each.arming.disarms]
+        await self._committer.commit_all(tenure, arms, disarms, applied=applied, calendars=calendars)
+        for each in prepared:
+            self._enter(each.known, each.arming.next_nominal)
+            if is_chained(each.known.in_force):
+                self._chains.armed(each.arming.arms)
         self._telemetry.planned(until_s=self._mark.until.timestamp(), armed=len(arms), disarmed=len(disarms))
 
     async def _withdraw_spent(self) -> None:
@@ -344,42 +330,6 @@ class Planner:
             await self._committer.commit_all(self._office_holder, [], disarms)
         for known in spent:
             self._agenda.put(None, known.id, known.revision)
-
-    async def _previous(self, known: Known) -> Definition | None:
-        """The definition before this one, where it matters: what it had of late one-shots is dealt with. What was
-        applied before its term a leader looks up."""
-        previous = self._one_shots.get(known.id)
-        if previous is not None or known.in_force is None:
-            return previous
-        if known.revision <= self._mark.applied:  # only a calendar of it was edited
-            return known.in_force.definition
-        if not late_one_shots(known.in_force.definition, known.in_force.trigger):
-            return None
-        before = await self._announcer.before(known)
-        return None if before is None else before.definition
-
-    def _plan(self, known: Known, armed: Sequence[datetime], previous: Definition | None) -> Arming:
-        return plan_arming(
-            known.in_force,
-            armed,
-            self._reach,
-            not_before=self._not_before,
-            previous=previous,
-            now=self._clock.now(),
-        )
-
-    async def _ensure_queues(self, edits: Sequence[Known]) -> None:
-        """A worker may bind before the first fire: its consumer is there as soon as the schedule is applied.
-
-        A queue that cannot be made keeps nothing from being planned: the reconciler tries again, and tasks wait.
-        """
-        for queue in sorted({known.in_force.definition.schedule.queue for known in edits if known.in_force}):
-            try:
-                await self._queues.ensure(queue)
-            except ScheddError as problem:
-                extra = {"event": "queue_not_made", "queue": queue, "error": problem.message}
-                log.warning("a queue has no consumer yet", extra=extra)
-                self._telemetry.dropped(what="queue", reason="not_made")
 
     # --- chains
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from scheduler.core.catch_up import Counting
 from scheduler.core.errors import Unsure
 from scheduler.ports.clock import Clock
 
@@ -78,3 +79,14 @@ def _is_cancelled() -> bool:
     """Whether it is this task that is to end, and not something it waited for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+async def in_turns(counting: Counting[T]) -> T:
+    """What it returns; between its steps other tasks have their turn."""
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)

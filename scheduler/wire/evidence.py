@@ -13,8 +13,7 @@ it had been planned, and up to which revision changes had been applied at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -99,15 +98,15 @@ def read_range(data: dict[str, Any]) -> VerdictRange:
     )
 
 
-def range_data(nominals: Sequence[datetime], *, verdict: str, reason: str, generation: int) -> dict[str, object]:
-    """The data of an event `verdicts` about these nominal times, which ascend."""
+def range_data(told: VerdictRange) -> dict[str, object]:
+    """The data of an event `verdicts`."""
     return {
-        "from": format_instant(nominals[0]),
-        "to": format_instant(nominals[-1]),
-        "count": len(nominals),
-        "verdict": verdict,
-        "reason": reason,
-        "generation": generation,
+        "from": format_instant(told.first),
+        "to": format_instant(told.last),
+        "count": told.count,
+        "verdict": told.verdict,
+        "reason": told.reason,
+        "generation": told.generation,
     }
 
 

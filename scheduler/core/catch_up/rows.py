@@ -1,0 +1,162 @@
+"""The catch-up in a status row: noted, fixed, carried out, or taken away by an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import structs
+
+from scheduler.core.catch_up.counting import STEPS, Counting
+from scheduler.core.catch_up.lateness import Span, is_late, newest_late
+from scheduler.core.firing import fire_time
+from scheduler.core.model.schedule import At, Definition, Schedule
+from scheduler.core.model.status import Deciding, StatusRow
+from scheduler.core.triggers import CompiledTrigger, Moved
+from scheduler.core.triggers.base import MILLISECOND
+
+LISTED_MAX = 10_000  # nominal times that an edit supersedes one by one
+
+
+def is_owed(definition: Definition, nominal: datetime) -> bool:
+    """Whether the definition in force answers for a late nominal time: for what comes after it took effect, and for
+    one-shots, which are late rather than retroactive. What an edit finds late and undecided is superseded."""
+    rule = definition.schedule.trigger
+    return nominal > definition.effective_at or (isinstance(rule, At) and nominal in rule.instants)
+
+
+# --- the row
+
+
+def is_dealt_with(row: StatusRow, nominal: datetime) -> bool:
+    """Whether a late nominal time lies in a catch-up that is fixed or carried out: whoever comes with it is done."""
+    span = row.deciding
+    if span is not None and span.first <= nominal <= span.last:
+        return True
+    first = row.decided_from or row.decided
+    return first is not None and row.decided is not None and first <= nominal <= row.decided
+
+
+def with_late(row: StatusRow, nominals: Iterable[datetime]) -> StatusRow:
+    """The row when these were found late: the oldest that is not dealt with yet is kept, once for all of them."""
+    fresh = [each for each in nominals if not is_dealt_with(row, each)]
+    return _with_note(row, min(fresh)) if fresh else row
+
+
+def with_late_span(row: StatusRow, trigger: CompiledTrigger, span: Span) -> StatusRow:
+    """The row when all of a span is late and was never armed: noted from the first that is not dealt with yet."""
+    first: datetime | None = span.first
+    ends = [row.decided, None if row.deciding is None else row.deciding.last]
+    for end in sorted(each for each in ends if each is not None):
+        if first is not None and is_dealt_with(row, first):
+            first = trigger.next_after(end)
+    return row if first is None or first > span.last else _with_note(row, first)
+
+
+def _with_note(row: StatusRow, first: datetime) -> StatusRow:
+    return structs.replace(row, late_from=first if row.late_from is None else min(row.late_from, first))
+
+
+def with_decided(row: StatusRow, span: Deciding, schedule: Schedule, trigger: CompiledTrigger) -> StatusRow:
+    """The row once a catch-up is carried out: joined to the last one, if nothing lies between them, or in its place.
+
+    One-shots, which are few and may be put again at any time, are always joined.
+    """
+    if row.deciding != span:
+        return row
+    first, last = span.first, span.last
+    decided_from = row.decided_from or row.decided
+    if row.decided is not None and decided_from is not None:
+        following = trigger.next_after(row.decided)
+        if isinstance(schedule.trigger, At) or following is None or first <= following:
+            first, last = min(first, decided_from), max(last, row.decided)
+    return structs.replace(row, deciding=None, decided_from=first, decided=last)
+
+
+def with_span(row: StatusRow, definition: Definition, trigger: CompiledTrigger, now: datetime) -> StatusRow:
+    """The row with the next catch-up fixed, from the oldest late one to the newest; its consequences follow from now
+    on, whoever leads. Unchanged where one is under way or nothing is late yet; a note of what is no more goes."""
+    if row.deciding is not None or row.late_from is None:
+        return row
+    first = trigger.next_after(row.late_from - MILLISECOND)
+    if first is None:
+        return structs.replace(row, late_from=None)
+    schedule = definition.schedule
+    last = newest_late(schedule, trigger, first, now) if is_owed(definition, first) else None
+    if last is None:
+        return row
+    rest, decided_from = _rest_behind(last, schedule, trigger, now), row.decided_from or row.decided
+    if decided_from is not None and row.decided is not None and first < decided_from <= last:
+        rest = trigger.next_after(row.decided) if row.decided < last else None
+        last = trigger.previous_before(decided_from) or first
+    return structs.replace(row, deciding=Deciding(first, last, now, definition.generation), late_from=rest)
+
+
+def _rest_behind(last: datetime, schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> datetime | None:
+    """Where late ones go on behind a span that ends early: moved ones are decided in several."""
+    following = trigger.next_after(last) if isinstance(trigger, Moved) else None
+    if following is None or not is_late(schedule, fire_time(schedule, trigger, following), now):
+        return None
+    return following
+
+
+def disowned(row: StatusRow, definition: Definition | None, now: datetime) -> tuple[Span, ...]:
+    """What of the late ones nobody answers for any more, after an edit. `definition` None: deleted or invalid."""
+    found = []
+    if (fixed := row.deciding) is not None and not _answers_for(definition, fixed):
+        found.append(Span(fixed.first, fixed.last))
+    if (late := row.late_from) is not None and (definition is None or not is_owed(definition, late)):
+        found.append(Span(late, max(late, now if definition is None else definition.effective_at)))
+    return tuple(found)
+
+
+def owed_in(definition: Definition, trigger: CompiledTrigger, span: Span) -> Counting[tuple[datetime, ...]]:
+    """The nominal times of a span that a definition owed, pauses left out, as far as they can be listed.
+
+    At most `LISTED_MAX` of them, oldest first.
+    """
+    schedule, first = definition.schedule, max(span.first - MILLISECOND, _answers_from(definition))
+    if schedule.paused:
+        if schedule.paused_until is None:
+            return ()
+        first = max(first, schedule.paused_until - MILLISECOND)
+    found: list[datetime] = []
+    nominal = trigger.next_after(first)
+    while nominal is not None and nominal <= span.last and len(found) < LISTED_MAX:
+        found.append(nominal)
+        nominal = trigger.next_after(nominal)
+        if len(found) % STEPS == 0:
+            yield
+    return tuple(found)
+
+
+def without_disowned(
+    row: StatusRow, definition: Definition | None, trigger: CompiledTrigger | None, now: datetime
+) -> StatusRow:
+    """The row once `disowned` is told. What the definition itself owes, and is late, stays noted."""
+    if row.deciding is not None and not _answers_for(definition, row.deciding):
+        row = structs.replace(row, deciding=None)
+    if row.late_from is not None and (definition is None or not is_owed(definition, row.late_from)):
+        rest = None if definition is None or trigger is None else _first_late(definition, trigger, now)
+        row = structs.replace(row, late_from=rest)
+    return row
+
+
+def _first_late(definition: Definition, trigger: CompiledTrigger, now: datetime) -> datetime | None:
+    first = trigger.next_after(_answers_from(definition))
+    if first is None or newest_late(definition.schedule, trigger, first, now) is None:
+        return None
+    return first
+
+
+def _answers_from(definition: Definition) -> datetime:
+    """Nominal times after this are its own; one-shots are its own for as long as they may be late."""
+    if not isinstance(definition.schedule.trigger, At):
+        return definition.effective_at
+    return definition.effective_at - definition.schedule.catch_up.window - MILLISECOND
+
+
+def _answers_for(definition: Definition | None, span: Deciding) -> bool:
+    if definition is None:
+        return False
+    return span.generation == definition.generation or is_owed(definition, span.first)
