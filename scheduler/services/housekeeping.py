@@ -3,7 +3,7 @@
 Of a deleted schedule remain the marker in the schedules bucket, by which every replica hears of it, and its status row,
 as long as runs hold slots in it. The leader removes them in that order, backwards: the row once it is free, the row's
 own marker an hour later, and the schedule's marker after that, if it is an hour old and the deletion is applied. The
-other replicas drop what they remember of it yet another hour later.
+other replicas drop what they remember of it yet another hour later. Markers of calendars go once C has passed them.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Housekeeper:
             try:
                 await self._copy.keep(tenure)
                 await self._remove_markers(tenure)
+                await self._remove_calendar_markers(tenure)
             except ScheddError as problem:
                 log.warning("housekeeping waits", extra={"event": "housekeeping_waits", "error": problem.message})
             await self._clock.sleep(self._every_s)
@@ -81,6 +82,17 @@ class Housekeeper:
                 tenure.check()
                 await self._bucket.expire(known.revision)
                 self._schedules.forget(known.id, known.revision)
+
+    async def _remove_calendar_markers(self, tenure: Tenure) -> None:
+        calendars = self._schedules.calendars
+        if calendars is None:
+            return
+        oldest, applied = self._clock.now() - MARKER_AGE, tenure.office.watermark.calendars
+        spent = [each for each in calendars if each.deleted and each.revision <= applied and each.at < oldest]
+        for known in spent[:MARKERS_MAX]:
+            tenure.check()
+            await calendars.mirror.bucket.expire(known.revision)
+            calendars.forget(known.name, known.revision)
 
     def _next_markers(self) -> Sequence[Known]:
         """The next so many; those whose rows are in use keep nobody behind them waiting."""

@@ -14,8 +14,10 @@ import pytest
 from scheduler.core.errors import Unavailable
 from scheduler.core.model.status import StatusRow
 from scheduler.core.triggers import EPOCH
+from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import START
 from scheduler.ports.timeline import Watermark
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.housekeeping import MARKERS_MAX, Housekeeper
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.rows import StatusRows
@@ -40,7 +42,11 @@ class House:
         around = self.process.around
         self.control = world.control.replica()
         self.copy = WatermarkCopy(around(self.control), self.process.clock)
-        self.schedules = ScheduleCache(around(world.schedules.replica()), self.process.clock, ScheduleLimits())
+        calendars = world.calendars or MemoryBucket(world.server, world.names.calendars)
+        self.calendars = CalendarCache(around(calendars.replica()), self.process.clock)
+        self.schedules = ScheduleCache(
+            around(world.schedules.replica()), self.process.clock, ScheduleLimits(), self.calendars
+        )
         self.keeper = Housekeeper(
             copy=self.copy,
             schedules=self.schedules,
@@ -306,3 +312,19 @@ async def test_nothing_is_removed_once_the_term_is_over() -> None:
         await world.clock.advance(HOUR + 60)
         assert len(removed) == 1
         assert len(markers(world)) == 9
+
+
+async def test_markers_of_calendars() -> None:
+    """A deleted calendar's marker goes after an hour, once C has passed it; calendars that exist stay."""
+    world = World()
+    world.calendars = bucket = MemoryBucket(world.server, world.names.calendars)
+    await bucket.put("kept", b'{"weekdays": ["sat"]}')
+    revision = await bucket.put("gone", b'{"weekdays": ["sun"]}')
+    await bucket.delete("gone")
+    for applied, left in ((revision, 2), (revision + 1, 1)):
+        house = House(world)
+        async with house.lead(Watermark(world.clock.now(), 0, applied)):
+            await world.clock.advance(2 * HOUR)
+        assert len(bucket.stream.messages) == left
+    assert house.calendars.live_names() == ["kept"]
+    assert house.calendars.get("gone") is None
