@@ -229,15 +229,12 @@ class Wiring:
         duties = (
             self.planner,
             self.late,
-            self.reconciler,
-            self.housekeeper,
-            self.schema,
-            self.backfiller,
-            Remembering(self.announcer, self.schedules, self.clock),
             self.deadlines,
+            self.reconciler,
+            self.backfiller,
             self.housekeeper,
             self.schema,
-            self.backfiller,
+            Remembering(self.announcer, self.schedules, self.clock),
         )
         await run_together(*(duty.run(tenure) for duty in duties))
 

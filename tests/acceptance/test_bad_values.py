@@ -30,7 +30,7 @@ BAD: dict[str, bytes] = {
     "no-queue": b'{"every": "1s", "type": "t"}',
     "no-trigger": b'{"queue": "default", "type": "t"}',
     "two-triggers": value(GOOD, cron="* * * * *"),
-    "not-built": b'{"after": "5m", "queue": "default", "type": "t"}',
+    "no-calendar": value(GOOD, exclude=["holidays"]),
     "too-often": value(GOOD, every="1ms"),
     "deep": b"[" * 5000,
     "huge-number": b'{"every": "1s", "queue": "default", "type": "t", "max_tries": 1' + b"0" * 5000 + b"}",

@@ -176,7 +176,7 @@ BAD_PUTS: list[tuple[dict[str, Any] | bytes, str, str | None]] = [
     ({"id": "bad", "schedule": {**MANUAL, "queue": "a b"}}, "invalid_argument", "queue"),
     ({"id": "bad", "schedule": {**MANUAL, "queue": "q" * 65}}, "invalid_argument", "queue"),
     ({"id": "bad", "schedule": {**MANUAL, "headers": {"nats-x": "1"}}}, "invalid_argument", "headers.nats-x"),
-    ({"id": "bad", "schedule": {"after": "5m", "queue": "q", "type": "t"}}, "invalid_argument", "after"),
+    ({"id": "bad", "schedule": {"after": "0s", "queue": "q", "type": "t"}}, "invalid_argument", "after"),
     ({"id": "bad", "schedule": {**MANUAL, "payload": "x" * 65_535}}, "payload_too_large", "payload"),
 ]
 
@@ -431,7 +431,7 @@ async def test_trigger_refuses(api: Caller) -> None:
         ({"id": "t", "nonce": "a b"}, "invalid_argument", "nonce"),
         ({"id": "t", "nonce": "n" * 33}, "invalid_argument", "nonce"),
         ({"id": "t", "overlap": "perhaps"}, "invalid_argument", "overlap"),
-        ({"id": "t", "overlap": "buffer_one"}, "invalid_argument", "overlap"),
+        ({"id": "t", "overlap": "buffer_two"}, "invalid_argument", "overlap"),
         ({"id": "t", "payload": "x" * 70_000}, "payload_too_large", "payload"),
         ({"id": "t", "at": "2190-01-01T00:00:00Z"}, "invalid_argument", "at"),
     ):
@@ -508,7 +508,7 @@ async def test_executions(api: Caller, site: Site) -> None:
     """Newest first; times bound the nominal (since inclusive, until exclusive); every filter; pages to the end."""
     base = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     times = [f"{base + timedelta(seconds=number):%Y-%m-%dT%H:%M:%S}.000Z" for number in range(7)]
-    await put(api, "past", {"at": times, "queue": "exec", "type": "t", "overlap": "allow"})
+    await put(api, "past", {"at": times, "queue": "exec", "type": "t", "overlap": "allow", "catch_up": {"mode": "all"}})
     await put(api, "skips", {**MANUAL, "queue": "exec2"})
     for _ in range(2):
         await api.ask("schedule.trigger", {"id": "skips"})
@@ -646,7 +646,9 @@ async def test_discovery(site: Site) -> None:
         *(f"schedd.api.v1.schedule.{verb}" for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger")),
         *(f"schedd.api.v1.schedule.{verb}" for verb in ("preview", "audit", "backfill")),
         *(f"schedd.api.v1.backfill.{verb}" for verb in ("get", "list", "cancel")),
-        *("schedd.api.v1.execution.list", "schedd.api.v1.execution.get", "schedd.api.v1.status.get"),
+        *(f"schedd.api.v1.calendar.{verb}" for verb in ("put", "get", "list", "delete")),
+        *(f"schedd.api.v1.execution.{verb}" for verb in ("list", "get", "cancel")),
+        "schedd.api.v1.status.get",
     }
     assert all({"name", "subject", "queue_group", "metadata"} <= set(each) for each in info["endpoints"])
     stats = (await _all(site, "$SRV.STATS.schedd"))[0]
@@ -686,7 +688,7 @@ async def test_a_replica_that_dies_is_gone_from_the_status(api: Caller, site: Si
 async def test_what_is_not_built_has_no_endpoint(api: Caller) -> None:
     """A verb of a later version is not half there: NATS says at once that nobody serves it."""
     started = time.monotonic()
-    for endpoint in ("schedule.audit", "execution.cancel", "queue.list"):
+    for endpoint in ("execution.retry", "execution.logs", "queue.list"):
         with pytest.raises(nats.errors.NoRespondersError):
             await api.ask(endpoint, {"id": "a"})
     assert time.monotonic() - started < 2

@@ -7,6 +7,7 @@ UNTIL only when something comes out, so a rule that never fires runs to the year
 |---|---|---|
 | WEEKLY with BYSETPOS | the first set begins at DTSTART | it is the week, less what lies before DTSTART |
 | BYWEEKNO without BYDAY | all seven days | the weekday of DTSTART |
+| BYWEEKNO=-52 | days of the year only (a TODO in its source) | those of its week 1 that lie in December, too |
 | BYDAY=MO,2TU | nothing (both must fit) | all Mondays and the second Tuesday |
 | a part that 3.3.10 forbids with this FREQ | filters | refused |
 """
@@ -76,7 +77,10 @@ def rule_of(freq: str) -> st.SearchStrategy[str]:
 
 
 RULES = st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"]).flatmap(rule_of)
-WEEKS = st.tuples(listed(1, 53, negative=True), PLAIN, st.sampled_from(WEEKDAYS)).map(
+WEEK_NUMBERS = st.lists(st.integers(1, 53) | st.integers(-51, -1), min_size=1, max_size=3, unique=True).map(
+    lambda found: ",".join(map(str, found))
+)
+WEEKS = st.tuples(WEEK_NUMBERS, PLAIN, st.sampled_from(WEEKDAYS)).map(
     lambda found: f"FREQ=YEARLY;BYWEEKNO={found[0]};BYDAY={found[1]};WKST={found[2]}"
 )
 ANCHORS = st.datetimes(datetime(1995, 1, 1), datetime(2003, 12, 31)).map(lambda at: at.replace(microsecond=0))
@@ -125,6 +129,18 @@ def test_rules_fire_as_dateutil_says(rule: str, anchor: datetime) -> None:
         cursor = trigger.previous_before(cursor)
     assert backwards == walked[::-1]
     assert all(trigger.yields(at) and not trigger.yields(at + timedelta(milliseconds=1)) for at in walked)
+
+
+def test_the_week_that_begins_in_december() -> None:
+    """Counted from the end, too: 52 weeks before the end of 2002 is its week 1, which begins on 2001-12-31."""
+    anchor = datetime(2000, 1, 1)
+    by_end = compiled("FREQ=YEARLY;BYWEEKNO=-52;BYDAY=MO;WKST=MO", anchor)
+    assert by_end is not None
+    found, cursor = [], by_end.next_after(FIRST)
+    while cursor is not None and cursor.year < 2005:
+        found.append(f"{cursor:%Y-%m-%d}")
+        cursor = by_end.next_after(cursor)
+    assert found == ["2000-01-03", "2001-01-01", "2001-12-31", "2002-12-30", "2004-01-05"]
 
 
 SPARSE = [

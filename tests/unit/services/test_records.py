@@ -79,7 +79,7 @@ async def test_a_verdict_without_a_run_is_counted(fault: str) -> None:
     world.server._faults.append(fault)
     execution = structs.replace(in_state(State.PAUSED), reason="paused")
     assert isinstance((await records.create_many([execution]))[0], Stored)
-    assert telemetry.of("verdict") == [{"verdict": "paused", "reason": "paused"}]
+    assert telemetry.of("verdict") == [{"verdict": "paused", "reason": "paused", "count": 1}]
     assert telemetry.of("finished") == [{"queue": "Q", "state": "paused", "duration_s": None}]
     (again,) = await records.create_many([execution])
     assert isinstance(again, Conflict)
@@ -101,7 +101,7 @@ async def test_an_orphan_has_a_verdict_and_no_queue() -> None:
     world = World()
     records, telemetry = office(world)
     await records.create_many([structs.replace(in_state(State.SUPERSEDED), queue="", type="", reason="deleted")])
-    assert telemetry.of("verdict") == [{"verdict": "superseded", "reason": "deleted"}]
+    assert telemetry.of("verdict") == [{"verdict": "superseded", "reason": "deleted", "count": 1}]
     assert telemetry.count("finished") == 0
 
 
@@ -132,7 +132,7 @@ async def test_move_counts_what_it_makes() -> None:
     for event in (Resume(at(1)), Queue(at(2), 11), STARTED, DONE):
         (result,) = await records.move_many([(stored, event)])
         stored = known(result)
-    assert telemetry.of("verdict") == [{"verdict": "fired", "reason": "auto"}]
+    assert telemetry.of("verdict") == [{"verdict": "fired", "reason": "auto", "count": 1}]
     assert telemetry.of("lateness") == [{"seconds": 2.0}]
     assert telemetry.of("finished") == [{"queue": "Q", "state": "succeeded", "duration_s": 3.0}]
 
