@@ -78,11 +78,13 @@ def with_span(row: StatusRow, definition: Definition, trigger: CompiledTrigger, 
     on, whoever leads. Unchanged where one is under way or nothing is late yet; a note of what is no more goes."""
     if row.deciding is not None or row.late_from is None:
         return row
+    if not is_owed(definition, row.late_from):  # an edit came in between: told first, and then forgotten (`disowned`)
+        return row
     first = trigger.next_after(row.late_from - MILLISECOND)
     if first is None:
         return structs.replace(row, late_from=None)
     schedule = definition.schedule
-    last = newest_late(schedule, trigger, first, now) if is_owed(definition, first) else None
+    last = newest_late(schedule, trigger, first, now)
     if last is None:
         return row
     rest, decided_from = _rest_behind(last, schedule, trigger, now), row.decided_from or row.decided

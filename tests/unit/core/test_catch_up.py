@@ -278,6 +278,8 @@ def test_an_edit_supersedes_what_it_finds_late() -> None:
     assert without_disowned(row, edited, trigger, at(9)) == StatusRow(late_from=at(5))
     assert with_span(row, edited, trigger, at(9)) == row
     assert without_disowned(row, edited, trigger, at(5.1)) == StatusRow()  # the next one is yet to be late
+    never = in_force(schedule(At((at(1),))), since=4.5)  # not even one that fires nothing any more forgets it untold
+    assert with_span(row, never, compile_trigger(never.schedule), at(9)) == row
     fixed = StatusRow(deciding=Deciding(at(1), at(3), at(4), 6))
     assert disowned(fixed, edited, at(9)) == (Span(at(1), at(3)),)
     assert without_disowned(fixed, edited, trigger, at(9)) == StatusRow()
