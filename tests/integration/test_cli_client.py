@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client as NatsClient
 
-from scheduler import client as module
-from scheduler.client import Client, first
+from scheduler.client import Client, calls, first, nouns
+from scheduler.client.requests import is_stored
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
+from scheduler.wire.schedule_json import encode_document
 from tests.integration.fake_daemon import FakeDaemon, connected, execution, nats_server
 
 HELLO = {"every": "10s", "queue": "default", "type": "hello"}
@@ -34,8 +35,8 @@ async def daemon(connection: NatsClient) -> FakeDaemon:
 @pytest.fixture
 def client(connection: NatsClient, monkeypatch: pytest.MonkeyPatch) -> Client:
     """A client with little patience: what takes seconds in production takes a moment here."""
-    monkeypatch.setattr(module, "PAUSES_S", (0.01,))
-    monkeypatch.setattr(module, "NOBODY_S", 0.05)
+    monkeypatch.setattr(calls, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(calls, "NOBODY_S", 0.05)
     return Client(connection, timeout_s=3.0)
 
 
@@ -104,7 +105,7 @@ async def test_reads_are_repeated(
     client: Client, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], ScheddError | None]
 ) -> None:
     """A read survives a daemon that is silent or electing, and only costs time."""
-    monkeypatch.setattr(module, "READ", module.Patience(0.1, 2.0))
+    monkeypatch.setattr(calls, "READ", calls.Patience(0.1, 2.0))
     daemon.put("a", HELLO)
     daemon.faults = [fault, fault]
     assert (await client.schedules.get("a")).id == "a"
@@ -142,15 +143,15 @@ async def test_a_put_that_lost_against_another_is_a_conflict(
 @pytest.mark.parametrize(("kept", "same"), [({"paused": True, "pause_note": "x"}, True), ({"name": "x"}, False)])
 async def test_a_kept_pause_is_still_the_same_definition(kept: dict[str, object], same: bool) -> None:
     """A put without state fields keeps the stored pause: that alone makes no foreign definition."""
-    sent, stored = module.encode_document(HELLO), module.encode_document({**HELLO, **kept})
-    assert module.is_stored(sent, stored) is same
+    sent, stored = encode_document(HELLO), encode_document({**HELLO, **kept})
+    assert is_stored(sent, stored) is same
 
 
 async def test_a_delete_without_an_answer_is_unsure(
     client: Client, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be repeated safely is sent once, and the error says that nobody knows."""
-    monkeypatch.setattr(module, "ONCE", module.Patience(0.1, 0.0))
+    monkeypatch.setattr(nouns, "ONCE", calls.Patience(0.1, 0.0))
     daemon.put("a", HELLO)
     daemon.faults = [silence, silence]
     with pytest.raises(Unsure):
@@ -183,7 +184,7 @@ async def test_a_replica_that_comes_back_is_waited_for(
     connection: NatsClient, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nobody has the request, even a write is repeated for a moment."""
-    monkeypatch.setattr(module, "NOBODY_S", 2.0)
+    monkeypatch.setattr(calls, "NOBODY_S", 2.0)
     daemon = FakeDaemon()
     daemon.put("a", HELLO)
     deleting = asyncio.create_task(client.schedules.delete("a"))
@@ -243,5 +244,5 @@ async def test_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short tries, repeated."""
-    monkeypatch.setattr(module, "ONCE", module.Patience(0.1, 0.0))
-    monkeypatch.setattr(module, "REPEATED", module.Patience(0.1, 2.0))
+    monkeypatch.setattr(nouns, "ONCE", calls.Patience(0.1, 0.0))
+    monkeypatch.setattr(nouns, "REPEATED", calls.Patience(0.1, 2.0))
