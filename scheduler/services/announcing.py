@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from scheduler.core.arming import plan_all
 from scheduler.core.auditing import Change, VerdictRange
@@ -66,13 +67,14 @@ class Announcer:
         return [found[each] for each in sorted(found, reverse=True) if each < (known.revision, known.calendars)]
 
     async def passed_over(self, known: Known, after: datetime, until: datetime) -> Sequence[Fact]:
-        """The nominal times in (after, until] of the definition before this one, as superseded."""
+        """The nominal times in (after, until] of the definition before this one, as superseded: of that one alone, for
+        this one may yield the same."""
         in_force = await self.before(known)
         if in_force is None:
             return ()
         planned, _ = plan_all(in_force, after, until)
         nominals = [each.nominal_at for each in planned]
-        return (_superseded(known, nominals),) if nominals else ()
+        return (_superseded(known, nominals, in_force.definition.generation),) if nominals else ()
 
     async def store(self, facts: Sequence[Fact]) -> None:
         """Store all of these at once, and return when they are. Raises Unsure, Unavailable.
@@ -147,12 +149,12 @@ def withdrawn(known: Known, disarms: Sequence[datetime]) -> Iterator[Fact]:
     if paused:
         yield verdicts_fact(known.id, _range_of(known, paused, "paused", "paused"))
     if gone:
-        yield _superseded(known, gone)
+        yield _superseded(known, gone, known.revision)
 
 
-def _superseded(known: Known, nominals: Sequence[datetime]) -> Fact:
-    reason = "deleted" if known.deleted else "invalid" if known.in_force is None else "edited"
-    return verdicts_fact(known.id, _range_of(known, nominals, "superseded", reason))
+def _superseded(known: Known, nominals: Sequence[datetime], generation: int) -> Fact:
+    told = _range_of(known, nominals, "superseded", known.absent_reason if known.in_force is None else "edited")
+    return verdicts_fact(known.id, structs.replace(told, generation=generation))
 
 
 def verdicts_fact(schedule_id: str, told: VerdictRange) -> Fact:

@@ -1,8 +1,9 @@
-"""What is late is handed over to the leader: one durable note per schedule, its oldest late nominal time.
+"""What is late is handed over to the leader: one durable note per schedule, its oldest and newest late nominal times.
 
-The note is `late_from` in the status row. It is written before the due messages are acknowledged (dispatcher), and
-before the watermark moves past what was never armed (planner): what nobody holds any more is noted, or has a verdict.
-What lies in a catch-up that is fixed or carried out already needs no note: whoever comes with it is done.
+The note is `late_from` and `late_until` in the status row. It is written before the due messages are acknowledged
+(dispatcher), and before the watermark moves past what was never armed (planner): what nobody holds any more is noted,
+or has a verdict. What lies in a catch-up that is fixed or carried out already needs no note: whoever comes with it is
+done.
 """
 
 from __future__ import annotations

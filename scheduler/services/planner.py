@@ -225,7 +225,7 @@ class Planner:
                 occurrences, following = plan_all(known.in_force, max(after, due - MILLISECOND), until)
                 found += occurrences
                 self._enter(known, following)
-            elif known is not None and known.at > after:
+            elif known is not None and known.revision != generation:
                 edited.append(known)
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)

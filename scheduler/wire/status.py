@@ -35,6 +35,7 @@ class _Row(Struct, kw_only=True):
     previous_at: str | None = None
     next_nominal: str | None = None
     late_from: str | None = None
+    late_until: str | UnsetType | None = UNSET  # only beside `late_from`
     deciding: _Deciding | UnsetType | None = UNSET  # these two are there only once there was a catch-up
     decided_from: str | UnsetType | None = UNSET
     decided: str | None = None
@@ -65,6 +66,7 @@ def encode_status(row: StatusRow) -> bytes:
             previous_at=format_optional(row.previous_at),
             next_nominal=format_optional(row.next_nominal),
             late_from=format_optional(row.late_from),
+            late_until=format_optional(row.late_until) or UNSET,
             deciding=_format_deciding(row.deciding),
             decided_from=format_optional(row.decided_from) or UNSET,
             decided=format_optional(row.decided),
@@ -107,6 +109,7 @@ def decode_status(raw: bytes) -> StatusRow:
             previous_at=parse_optional(row.previous_at),
             next_nominal=parse_optional(row.next_nominal),
             late_from=parse_optional(row.late_from),
+            late_until=parse_optional(row.late_until or None),
             deciding=_parse_deciding(row.deciding),
             decided_from=parse_optional(row.decided_from or None),
             decided=parse_optional(row.decided),

@@ -38,9 +38,9 @@ def is_dealt_with(row: StatusRow, nominal: datetime) -> bool:
 
 
 def with_late(row: StatusRow, nominals: Iterable[datetime]) -> StatusRow:
-    """The row when these were found late: the oldest that is not dealt with yet is kept, once for all of them."""
+    """The row when these were found late: the oldest and the newest that are not dealt with yet are kept."""
     fresh = [each for each in nominals if not is_dealt_with(row, each)]
-    return _with_note(row, min(fresh)) if fresh else row
+    return _with_note(row, min(fresh), max(fresh)) if fresh else row
 
 
 def with_late_span(row: StatusRow, trigger: CompiledTrigger, span: Span) -> StatusRow:
@@ -50,11 +50,22 @@ def with_late_span(row: StatusRow, trigger: CompiledTrigger, span: Span) -> Stat
     for end in sorted(each for each in ends if each is not None):
         if first is not None and is_dealt_with(row, first):
             first = trigger.next_after(end)
-    return row if first is None or first > span.last else _with_note(row, first)
+    return row if first is None or first > span.last else _with_note(row, first, span.last)
 
 
-def _with_note(row: StatusRow, first: datetime) -> StatusRow:
-    return structs.replace(row, late_from=first if row.late_from is None else min(row.late_from, first))
+def _with_note(row: StatusRow, first: datetime, last: datetime) -> StatusRow:
+    """The newest is kept, too: who fixes the catch-up may have looked at the clock before it was late, and must not
+    take the note for dealt with (and a row that changes is not fixed by who read it before)."""
+    late_from = first if row.late_from is None else min(row.late_from, first)
+    return structs.replace(row, late_from=late_from, late_until=_latest(row.late_until, last))
+
+
+def _noted(row: StatusRow, late_from: datetime | None) -> StatusRow:
+    return structs.replace(row, late_from=late_from, late_until=None if late_from is None else row.late_until)
+
+
+def _latest(first: datetime | None, second: datetime) -> datetime:
+    return second if first is None else max(first, second)
 
 
 def with_decided(row: StatusRow, span: Deciding, schedule: Schedule, trigger: CompiledTrigger) -> StatusRow:
@@ -82,24 +93,31 @@ def with_span(row: StatusRow, definition: Definition, trigger: CompiledTrigger, 
         return row
     first = trigger.next_after(row.late_from - MILLISECOND)
     if first is None:
-        return structs.replace(row, late_from=None)
+        return _noted(row, None)
     schedule = definition.schedule
     last = newest_late(schedule, trigger, first, now)
     if last is None:
         return row
-    rest, decided_from = _rest_behind(last, schedule, trigger, now), row.decided_from or row.decided
+    rest, decided_from = _rest_behind(row, last, schedule, trigger, now), row.decided_from or row.decided
     if decided_from is not None and row.decided is not None and first < decided_from <= last:
-        rest = trigger.next_after(row.decided) if row.decided < last else None
+        if row.decided < last:
+            rest = trigger.next_after(row.decided)
+        else:
+            rest = _rest_behind(row, row.decided, schedule, trigger, now)
         last = trigger.previous_before(decided_from) or first
-    return structs.replace(row, deciding=Deciding(first, last, now, definition.generation), late_from=rest)
+    return _noted(structs.replace(row, deciding=Deciding(first, last, now, definition.generation)), rest)
 
 
-def _rest_behind(last: datetime, schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> datetime | None:
-    """Where late ones go on behind a span that ends early: moved ones are decided in several."""
-    following = trigger.next_after(last) if isinstance(trigger, Moved) else None
-    if following is None or not is_late(schedule, fire_time(schedule, trigger, following), now):
-        return None
-    return following
+def _rest_behind(
+    row: StatusRow, last: datetime, schedule: Schedule, trigger: CompiledTrigger, now: datetime
+) -> datetime | None:
+    """Where late ones go on behind a span that ends early: moved ones are decided in several, and somebody may have
+    noted what was not late yet when the span was fixed."""
+    following = trigger.next_after(last)
+    if following is None or (row.late_until is not None and following <= row.late_until):
+        return following
+    is_next = isinstance(trigger, Moved) and is_late(schedule, fire_time(schedule, trigger, following), now)
+    return following if is_next else None
 
 
 def disowned(row: StatusRow, definition: Definition | None, now: datetime) -> tuple[Span, ...]:
@@ -139,16 +157,16 @@ def without_disowned(
     if row.deciding is not None and not _answers_for(definition, row.deciding):
         row = structs.replace(row, deciding=None)
     if row.late_from is not None and (definition is None or not is_owed(definition, row.late_from)):
-        rest = None if definition is None or trigger is None else _first_late(definition, trigger, now)
-        row = structs.replace(row, late_from=rest)
+        rest = None if definition is None or trigger is None else _first_late(row, definition, trigger, now)
+        row = _noted(row, rest)
     return row
 
 
-def _first_late(definition: Definition, trigger: CompiledTrigger, now: datetime) -> datetime | None:
+def _first_late(row: StatusRow, definition: Definition, trigger: CompiledTrigger, now: datetime) -> datetime | None:
     first = trigger.next_after(_answers_from(definition))
-    if first is None or newest_late(definition.schedule, trigger, first, now) is None:
-        return None
-    return first
+    if first is None or (row.late_until is not None and first <= row.late_until):
+        return first
+    return None if newest_late(definition.schedule, trigger, first, now) is None else first
 
 
 def _answers_from(definition: Definition) -> datetime:

@@ -46,8 +46,9 @@ class StatusRow(Struct, frozen=True, kw_only=True):
     """`active` and `waiting` are the slots: execution ids that run, or wait for a slot.
 
     They change by compare-and-set with each run; `last_outcome`, `previous_at` and `fires` follow lazily.
-    `late_from` is the oldest nominal time that somebody found late and left to the leader; `deciding` the catch-up that
-    the leader has fixed and is carrying out; from `decided_from` to `decided` the last one was carried out.
+    `late_from` is the oldest nominal time that somebody found late and left to the leader, `late_until` the newest;
+    `deciding` the catch-up that the leader has fixed and is carrying out; from `decided_from` to `decided` the last one
+    was carried out.
     """
 
     state: ScheduleState = ScheduleState.ACTIVE
@@ -58,6 +59,7 @@ class StatusRow(Struct, frozen=True, kw_only=True):
     previous_at: datetime | None = None
     next_nominal: datetime | None = None
     late_from: datetime | None = None
+    late_until: datetime | None = None
     deciding: Deciding | None = None
     decided_from: datetime | None = None
     decided: datetime | None = None

@@ -245,6 +245,26 @@ def test_a_span_is_fixed_once() -> None:
     assert with_span(StatusRow(late_from=at(5)), in_force(once), compile_trigger(once), at(9)) == StatusRow()
 
 
+def test_a_note_of_what_was_not_late_yet_is_kept() -> None:
+    """Noted between the leader's look at the clock and his write, or by somebody whose clock is ahead: it is decided
+    next, though the note that stood already was older; and he who read the row before it finds it changed."""
+    subject = schedule()
+    trigger = compile_trigger(subject)
+    before = with_late(StatusRow(), [at(2)])
+    noted = with_late(before, [at(6)])
+    assert noted != before
+    fixed = with_span(noted, in_force(subject), trigger, at(5.5))
+    assert fixed == StatusRow(late_from=at(6), late_until=at(6), deciding=Deciding(at(2), at(5), at(5.5), 7))
+    closed = with_decided(fixed, Deciding(at(2), at(5), at(5.5), 7), subject, trigger)
+    assert with_span(closed, in_force(subject), trigger, at(5.6)) == closed
+    rest = with_span(closed, in_force(subject), trigger, at(9.5))
+    assert (rest.deciding, rest.late_from, rest.late_until) == (Deciding(at(6), at(9), at(9.5), 7), None, None)
+    older = StatusRow(late_from=at(1), late_until=at(7), decided_from=at(4), decided=at(6))
+    assert with_span(older, in_force(subject), trigger, at(5.5)).late_from == at(7)
+    edited = in_force(subject, since=4.5)
+    assert without_disowned(noted, edited, trigger, at(5.1)).late_from == at(5)
+
+
 def test_what_was_decided_is_not_decided_again() -> None:
     """An older one that comes after all is decided up to there, and what is late behind it after that."""
     subject = schedule()

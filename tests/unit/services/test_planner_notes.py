@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime
+
 from scheduler.core.errors import Unavailable
 from scheduler.core.model.status import ScheduleState, StatusRow
 from scheduler.memory.clock import START
+from scheduler.wire.instants import parse_instant
 from scheduler.wire.status import encode_status
 from tests.unit.services.planning_world import (
     HALF,
@@ -218,6 +222,64 @@ async def test_what_an_edit_takes_back_is_told() -> None:
     }  # fmt: skip
     (event,) = told["gone"]
     assert (event.data["from"], event.data["to"], event.data["count"]) == (instant(1), instant(3), 3)
+
+
+async def test_what_a_write_that_was_never_applied_kept_from_being_planned_is_told() -> None:
+    """A slice passes over a schedule whose edit is known, and the next write replaces that before it is applied: what
+    the one that was applied still owed is superseded, though evidence never hears of the edit between."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("s", every="1s")
+    async with PlanningReplica(world, horizon=2 * SECOND) as leader:
+        await leader.plans(until=START + 2 * SECOND)
+        replaced_at = await overtaken(world, leader)
+        await leader.plans(until=replaced_at + SECOND)
+    assert [event.data["generation"] for event in world.events.of("applied", "s")] == [1, 3]
+    assert not world.events.of("invalid", "s")
+    told = world.events.of("verdicts", "s")
+    assert {(each.data["verdict"], each.data["reason"]) for each in told} == {("superseded", "invalid")}
+    assert {each.data["generation"] for each in told} == {1}
+    planned_until = parse_instant(world.events.of("applied", "s")[-1].data["planned_until"])
+    first = parse_instant(told[0].data["from"])
+    assert first == world.owed()["s"][-1] + SECOND
+    assert parse_instant(told[-1].data["to"]) + SECOND > planned_until
+
+
+async def overtaken(world: World, leader: PlanningReplica) -> datetime:
+    """A broken value comes right before a slice with an occurrence, a good one while that slice is on its way."""
+    fresh, replaced_at = leader.schedules.fresh, START
+
+    async def broken_after(*, calendars: bool = False) -> int:
+        newest = await fresh(calendars=calendars)
+        end, until = world.clock.now() + 2 * SECOND, leader.mark.until
+        if end.replace(microsecond=0) > until and end - until >= SECOND / 4 and world.schedules.stream.last_seq == 1:
+            world.put_raw("s", b"{")
+            await eventually_known(leader)
+            leader.slow_commit_s = 5.0
+        return newest
+
+    async def replaced() -> None:
+        nonlocal replaced_at
+        if leader.slow_commit_s:
+            leader.slow_commit_s, replaced_at = 0.0, world.clock.now()
+            world.put("s", every="1h")
+
+    leader.schedules.fresh, leader.after_commit = broken_after, replaced  # type: ignore[method-assign]  # interleaved
+
+    async def happened() -> bool:
+        return replaced_at > START
+
+    await leader.until(happened)
+    return replaced_at
+
+
+async def eventually_known(leader: PlanningReplica) -> None:
+    for _ in range(100):
+        known = leader.schedules.get("s")
+        if known is not None and known.revision == 2:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the watch stands still")
 
 
 async def test_a_new_leader_knows_what_was_before() -> None:

@@ -35,6 +35,7 @@ rows = st.builds(
     previous_at=maybe,
     next_nominal=maybe,
     late_from=maybe,
+    late_until=maybe,
     decided=maybe,
     fires=st.integers(0, 2**63),
 )
@@ -68,6 +69,8 @@ def test_every_field_of_the_contract() -> None:
         "previous_at": "2026-11-21T08:00:00.000Z", "next_nominal": "2026-11-21T08:00:00.500Z",
         "late_from": "2026-11-21T08:00:01.000Z", "decided": "2026-11-21T08:00:02.000Z", "fires": 3,
     }  # fmt: skip
+    noted = json.loads(encode_status(StatusRow(late_from=at(1), late_until=at(2))))
+    assert noted["late_until"] == "2026-11-21T08:00:02.000Z"
     caught_up = StatusRow(deciding=Deciding(at(1), at(2), at(3), 7), decided_from=T0, decided=at(0.5))
     shown = json.loads(encode_status(caught_up))
     assert shown["decided_from"] == "2026-11-21T08:00:00.000Z"
