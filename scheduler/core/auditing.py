@@ -306,10 +306,18 @@ class _Judge:
             self._open.append(_Counted(told, told.count if told.is_counted else NOMINALS_MAX))
         self._open = [each for each in self._open if nominal <= each.told.last and each.left > 0]
         for each in self._open:
-            if each.told.generation >= generation or not each.told.generation:
+            is_later = each.told.generation >= generation or not each.told.generation
+            if is_later and self._is_about(each.told, nominal):
                 each.left -= 1
                 return each.told.verdict, each.told.reason
         return None
+
+    def _is_about(self, told: VerdictRange, nominal: datetime) -> bool:
+        """What a catch-up counts is what its definition yields: it has no verdict for those of the one before."""
+        if told.verdict in (SUPERSEDED, PAUSED):
+            return True
+        decided_by = [each.in_force for each in self._case.changes if each.generation == told.generation]
+        return not decided_by or any(each is not None and each.trigger.yields(nominal) for each in decided_by)
 
     def _by_edit(self, each: Expected, fire_at: datetime) -> tuple[str, str | None] | None:
         """Never armed, because an edit came before the leader did; or taken back before its fire time."""

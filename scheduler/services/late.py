@@ -43,6 +43,7 @@ from scheduler.core.catch_up import (
     Decision,
     Range,
     Span,
+    answers_for,
     catching_up,
     disowned,
     owed_in,
@@ -254,7 +255,9 @@ class Late:
         edits = {schedule_id: _fixing(each, now, tenure) for schedule_id, each in in_force.items()}
         cases: list[_Case] = []
         for schedule_id, row in (await self._rows.try_change(edits, create=False)).items():
-            if isinstance(row, StatusRow) and row.deciding is not None:
+            if not isinstance(row, StatusRow) or row.deciding is None:
+                continue
+            if answers_for(in_force[schedule_id].definition, row.deciding):  # else applied since `_disown`: next time
                 cases.append(_Case(in_force[schedule_id], row.deciding))
         return cases
 

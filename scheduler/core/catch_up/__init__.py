@@ -44,6 +44,7 @@ from scheduler.core.catch_up.lateness import (
 )
 from scheduler.core.catch_up.rows import (
     LISTED_MAX,
+    answers_for,
     disowned,
     is_dealt_with,
     is_owed,
@@ -63,6 +64,7 @@ __all__ = [
     "Decision",
     "Range",
     "Span",
+    "answers_for",
     "catch_up",
     "catching_up",
     "counted",

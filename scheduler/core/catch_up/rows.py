@@ -123,7 +123,7 @@ def _rest_behind(
 def disowned(row: StatusRow, definition: Definition | None, now: datetime) -> tuple[Span, ...]:
     """What of the late ones nobody answers for any more, after an edit. `definition` None: deleted or invalid."""
     found = []
-    if (fixed := row.deciding) is not None and not _answers_for(definition, fixed):
+    if (fixed := row.deciding) is not None and not answers_for(definition, fixed):
         found.append(Span(fixed.first, fixed.last))
     if (late := row.late_from) is not None and (definition is None or not is_owed(definition, late)):
         found.append(Span(late, max(late, now if definition is None else definition.effective_at)))
@@ -154,7 +154,7 @@ def without_disowned(
     row: StatusRow, definition: Definition | None, trigger: CompiledTrigger | None, now: datetime
 ) -> StatusRow:
     """The row once `disowned` is told. What the definition itself owes, and is late, stays noted."""
-    if row.deciding is not None and not _answers_for(definition, row.deciding):
+    if row.deciding is not None and not answers_for(definition, row.deciding):
         row = structs.replace(row, deciding=None)
     if row.late_from is not None and (definition is None or not is_owed(definition, row.late_from)):
         rest = None if definition is None or trigger is None else _first_late(row, definition, trigger, now)
@@ -176,7 +176,8 @@ def _answers_from(definition: Definition) -> datetime:
     return definition.effective_at - definition.schedule.catch_up.window - MILLISECOND
 
 
-def _answers_for(definition: Definition | None, span: Deciding) -> bool:
+def answers_for(definition: Definition | None, span: Deciding) -> bool:
+    """Whether a catch-up that was fixed is still to be decided by the definition in force. See `disowned`."""
     if definition is None:
         return False
     return span.generation == definition.generation or is_owed(definition, span.first)

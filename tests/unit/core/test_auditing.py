@@ -210,6 +210,13 @@ def test_an_outage() -> None:
     assert verdicts(older, 3, 5) == {3: HOLE, 4: HOLE}, "a range of an older definition says nothing of a newer one"
 
 
+def test_a_range_explains_only_what_its_definition_has() -> None:
+    """The catch-up of late one-shots has no verdict for what the schedule they replaced owed in between."""
+    one_shots = put(5, 4.5, at=["2026-11-21T08:03:00Z", "2026-11-21T08:05:00Z"])
+    of = case(put(1, -60, every="2m"), one_shots, ranges=(told(3, 5, 2, gen=5),))
+    assert verdicts(of, 3, 6) == {3: ("missed", "catch_up"), 4: HOLE, 5: ("missed", "catch_up")}
+
+
 def test_an_edit_during_an_outage() -> None:
     """What the leader had not planned when the edit came is superseded by it; what it had planned is a hole."""
     first = put(1, -60, **MINUTES)

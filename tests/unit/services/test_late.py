@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
+from scheduler.core.model.status import Deciding, StatusRow
+from scheduler.memory.clock import START
+from scheduler.ports.timeline import Office, Watermark
 from tests.unit.services.dispatch_stage import Dispatching, Failing, Mingling, due, finish, put
 from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, tell_applied, verdicts
 from tests.unit.services.tracking_stage import Tripwire, World
@@ -222,3 +226,28 @@ async def test_an_edit_supersedes_what_is_late(value: bytes | None, reason: str,
         assert (await recorded(world), world.tasks()) == ({}, [])
         row = await world.row()
         assert (row.late_from, row.deciding) == (None, None)
+
+
+async def test_an_edit_that_is_applied_in_the_middle_of_a_look() -> None:
+    """What was fixed before it is superseded at the next look, not closed as decided by the new definition, which has
+    nothing to say of it."""
+    world = await late_world("all")
+    await tell_applied(world)
+    put(world, every=None, manual=True)
+    async with LateReplica(world) as leader:
+        fixed = Deciding(at(60), at(300), world.clock.now(), 1)
+        await leader.rows.change({"a": lambda _: StatusRow(deciding=fixed)})
+        tenure, get_many = leader.tenure(), leader.rows.get_many
+        tenure.office = Office(7, 1, Watermark(START, 1))
+
+        async def applied_meanwhile(ids: Sequence[str]) -> list[StatusRow]:
+            found = await get_many(ids)
+            tenure.office = Office(7, 1, Watermark(START, 10**9))
+            return found
+
+        leader.rows.get_many = applied_meanwhile  # type: ignore[method-assign]  # the planner is faster
+        await leader.late.decide(["a"], tenure)
+        assert (await world.row()).deciding == fixed
+        await leader.late.decide(["a"], tenure)
+    assert (await world.row()).deciding is None
+    assert ranges(world) == [(60, 300, 5, "superseded", "edited")]
