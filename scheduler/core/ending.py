@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Action, Execution, State
-from scheduler.core.tracking import Report, end_of, newest_start
+from scheduler.core.tracking import AttemptStarted, Report, end_of, newest_start
 
 START_DEADLINE, DEADLINE = "start_deadline", "deadline"
 OVERLAP, REQUESTED = "overlap", "requested"  # why it was asked to end
@@ -75,6 +75,14 @@ def attempt_to_take(execution: Execution, reports: Sequence[Report]) -> int | No
     if end is None or end.state is not State.RETRYING:
         return None
     return end.attempt + 1
+
+
+def has_begun(execution: Execution, reports: Sequence[Report]) -> bool:
+    """Whether a worker has started any attempt, as the reports know before the record does."""
+    return any(
+        isinstance(each, AttemptStarted) and not each.by_daemon and each.attempt > execution.attempts_before
+        for each in reports
+    )
 
 
 def is_told(execution: Execution, reports: Sequence[Report]) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from scheduler.core.ending import OVERLAP, Wish, attempt_to_take, is_told, wish_of
+from scheduler.core.ending import OVERLAP, START_DEADLINE, Wish, attempt_to_take, has_begun, is_told, wish_of
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import Ask, Finish, is_terminal
 from scheduler.core.model.execution import Action, Asked, Execution, State
@@ -92,6 +92,8 @@ class Canceller:
 
     async def _end_or_tell(self, execution: Execution, wish: Wish) -> None:
         reports = await self._reports_of(execution)
+        if wish.reason == START_DEADLINE and has_begun(execution, reports):
+            return  # in time: the record will say so, and another attempt may follow
         attempt = attempt_to_take(execution, reports)
         if attempt is not None and await self._take(execution, attempt):
             await self._end(execution, wish)

@@ -15,7 +15,7 @@ from itertools import islice
 from scheduler.core.ending import SENDS_MAX, look_again_after, looked_at, wish_of
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import TERMINAL, is_terminal
-from scheduler.core.model.execution import Execution
+from scheduler.core.model.execution import Execution, State
 from scheduler.ports.clock import Clock
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.agenda import Agenda
@@ -50,7 +50,7 @@ class Deadlines:
         if seen.state in TERMINAL:
             self._agenda.put(None, seen.id, seen.revision)
             self._looks.pop(seen.id, None)
-        elif seen.id not in self._looks:  # else it is looked at again in any case
+        elif seen.id not in self._looks or seen.state is State.QUEUED:  # else it is looked at again in any case
             self._agenda.put(_first_look(seen), seen.id, seen.revision)
             self._entered.set()
 

@@ -22,6 +22,13 @@ could be refused a slot, and write `skipped`, while the other gets it and queues
   has been there for twice as long;
 - each of these is written over the record as it was read before the slot was asked for: one of two is turned away.
 
+A record past its deadline ends as `expired` under the same rules, and one more. Who was refused a slot knows that no
+task was sent, since the slot comes first; a deadline knows nothing of the sort. So who ends the record of another
+reads it, then looks for a claim, then writes over what he read. The task of its creator is there by then (he sent it
+before `FRESH_S`, and it has had as long again to arrive): its claim is found, the record becomes `queued`, and from
+then on the deadline ends it as any other in its queue. Who took it up before the reading is seen in the record, which
+goes on to its pair. Who does so after the reading turns the end away, or finds it written and sends nothing.
+
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
 overwritten: the result is a Conflict.
 """
@@ -171,9 +178,7 @@ class Launcher:
         """Too old for a pair: `queued` if there is a claim to prove it, else `lost`."""
         now = self._clock.now()
         stale = [step for step in steps if _age(step, now) > self._floor / 2]
-        seqs = await asyncio.gather(
-            *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in stale)
-        )
+        seqs = await self._claims_of(stale)
         await self._advance([(step, _end_of_stale(seq, now)) for step, seq in zip(stale, seqs, strict=True)])
 
     # --- 2: slots
@@ -232,7 +237,19 @@ class Launcher:
         now = self._clock.now()
         wishes = [(step, wish_of(step.execution, now)) for step in steps if not _is_taken_up(step.execution)]
         late = [(step, wish.reason) for step, wish in wishes if wish is not None and wish.state is State.EXPIRED]
-        await self._refuse(late, State.EXPIRED)
+        await self._find_queued([step for step, _ in late if not step.fresh and not _waits(step.execution)])
+        await self._refuse([(step, reason) for step, reason in late if step.result is None], State.EXPIRED)
+
+    async def _find_queued(self, steps: list[_Step]) -> None:
+        """Others than their creator go on with these: a claim proves that he had queued the task."""
+        now, seqs = self._clock.now(), await self._claims_of(steps)
+        found = [(step, Queue(now, seq + 1)) for step, seq in zip(steps, seqs, strict=True) if seq is not None]
+        await self._advance(found)
+
+    async def _claims_of(self, steps: list[_Step]) -> list[int | None]:
+        return await asyncio.gather(
+            *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in steps)
+        )
 
     async def _refuse(self, refused: list[tuple[_Step, str]], state: State = State.SKIPPED) -> None:
         now = self._clock.now()

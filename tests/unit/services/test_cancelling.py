@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import Conflict
+from scheduler.core.lifecycle import Queue
 from scheduler.core.model.execution import Action, Asked, Execution, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.wire.reports import Outcome
@@ -253,6 +254,37 @@ async def test_started_in_time_runs_on() -> None:
         assert sent(world) == []
         await world.clock.advance(12)
         assert set(sent(world)) == {(run.id, "terminate")}
+
+
+async def test_a_first_attempt_that_failed_in_time() -> None:
+    """Started in time and to be tried again, though only the reports say so yet: that is no missed start."""
+    world = World()
+    async with Replica(world) as replica, watching(replica):
+        run = await launched(replica, start_deadline=5 * S)
+        world.start(run.id)
+        world.finish(run.id, Outcome.RETRY)
+        await world.clock.advance(8)
+        assert (await world.record(run.id)).state is State.QUEUED
+        await replica.track()
+        assert (await world.record(run.id)).state is State.RETRYING
+        await world.clock.advance(30)
+        world.start(run.id, 2)
+        world.finish(run.id, attempt=2)
+        await replica.track()
+        assert (await world.record(run.id)).state is State.SUCCEEDED
+
+
+async def test_queued_behind_its_deadline() -> None:
+    """It was claimed long past its start deadline, and found in its queue only then: it ends at once."""
+    world = World()
+    async with Replica(world) as replica, watching(replica):
+        lost = replica.execution(0, start_deadline=5 * S)
+        await replica.records.create_many([lost])
+        await world.clock.advance(25)
+        assert (await world.record(lost.id)).state is State.CLAIMED
+        await replica.records.advance(lost.id, Queue(world.clock.now(), None))
+        await world.clock.advance(1)
+        assert await state(world, lost) == (State.EXPIRED, "start_deadline")
 
 
 async def test_the_deadline_of_what_runs() -> None:

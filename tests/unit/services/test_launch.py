@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from scheduler.core.errors import Unavailable, Unsure
+from scheduler.core.lifecycle import Resume
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.services.dispatcher import SortedOut
@@ -201,9 +202,6 @@ async def test_what_was_queued_before_keeps_its_time() -> None:
     world = World()
     put(world)
 
-    async def die() -> None:
-        raise asyncio.CancelledError
-
     async with Dispatching(world, checkpoints=At("launch.paired", die)) as doomed:
         wanted = candidate(doomed)
         with pytest.raises(asyncio.CancelledError):
@@ -231,6 +229,102 @@ async def test_a_look_says_that_it_went_on() -> None:
             (State.CLAIMED, "taken up again"),
             (State.QUEUED, None),
         ]
+
+
+# --- past a deadline, claimed by another
+
+
+async def die() -> None:
+    raise asyncio.CancelledError
+
+
+async def claimed_by_the_dead(world: World, point: str) -> Candidate:
+    """Its creator died at this point of the launch; it had to start within five seconds."""
+    async with Dispatching(world, checkpoints=At(point, die)) as doomed:
+        wanted = candidate(doomed, start_by=nominal(5))
+        with pytest.raises(asyncio.CancelledError):
+            await launch(doomed, wanted)
+    return wanted
+
+
+async def test_a_task_that_is_there_is_no_expired_one() -> None:
+    """Its creator died after the pair: whoever finds it past its deadline says queued first."""
+    world = World()
+    put(world)
+    wanted = await claimed_by_the_dead(world, "launch.paired")
+    await world.clock.advance(6)
+    async with Dispatching(world) as heir:
+        (result,) = await launch(heir, wanted)
+        assert isinstance(result, Execution)
+        assert (result.state, result.task_seq) == (State.QUEUED, world.tasks()[0])
+    assert len(world.tasks()) == 1
+    assert (await world.row()).active == (id_of(),)
+
+
+async def test_without_a_task_it_expires_when_none_can_come() -> None:
+    """Its creator died before the pair: left alone while a pair may be under way, then ended."""
+    world = World()
+    put(world)
+    wanted = await claimed_by_the_dead(world, "launch.slotted")
+    async with Dispatching(world) as heir:
+        await world.clock.advance(2 * FRESH.total_seconds() - 0.1)
+        (result,) = await launch(heir, wanted)
+        assert isinstance(result, Unsure)
+        await world.clock.advance(0.2)
+        (result,) = await launch(heir, wanted)
+        assert isinstance(result, Execution)
+        assert (result.state, result.reason) == (State.EXPIRED, "start_deadline")
+    assert world.server.tasks.last_seq == 0
+    await Replica(world).reconcile(rounds=2)
+    assert (await world.row()).active == ()
+
+
+async def test_the_end_turns_a_slow_creator_away() -> None:
+    """It stood still before the pair until a rival had ended the record: it sends nothing."""
+    world = World()
+    put(world)
+    goes_on = asyncio.Event()
+
+    async def stand_still() -> None:
+        await goes_on.wait()
+
+    async with Dispatching(world, checkpoints=Points(slotted=stand_still)) as creator, Dispatching(world) as rival:
+        wanted = candidate(creator, start_by=nominal(5))
+        launching = asyncio.ensure_future(launch(creator, wanted))
+        await world.clock.advance(11)
+        (result,) = await launch(rival, wanted)
+        assert isinstance(result, Execution)
+        assert result.state is State.EXPIRED
+        goes_on.set()
+        (result,) = await launching
+        assert isinstance(result, Execution)
+        assert result.state is State.EXPIRED
+    assert world.server.tasks.last_seq == 0
+    assert (await world.row()).active == ()
+
+
+async def test_who_takes_it_up_turns_the_end_away() -> None:
+    """A third one goes on between the look for a claim and the end: no end, and one task."""
+    world = World()
+    put(world)
+    wanted = await claimed_by_the_dead(world, "launch.claimed")
+    await world.clock.advance(11)
+    async with Dispatching(world) as replica, Dispatching(world) as third:
+        claimed_seq = replica.queues.claimed_seq
+
+        async def overtaken(execution_id: str, drive: int) -> int | None:
+            seq: int | None = await claimed_seq(execution_id, drive)
+            await third.records.advance(execution_id, Resume(world.clock.now()))
+            return seq
+
+        replica.queues.claimed_seq = overtaken
+        (result,) = await launch(replica, wanted)
+        assert isinstance(result, Unsure)
+        assert (await execution(world)).state is State.CLAIMED
+        (result,) = await launch(third, wanted)
+        assert isinstance(result, Execution)
+        assert result.state is State.QUEUED
+    assert len(world.tasks()) == 1
 
 
 # --- one and the others
