@@ -44,7 +44,7 @@ from msgspec import Struct
 
 from scheduler.core.ending import wish_of
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import TAKEN_UP, Event, Finish, Queue, Resume, Wait, is_terminal
+from scheduler.core.lifecycle import TAKEN_UP, Event, Finish, Queue, Resume, Wait, advance, is_terminal
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Schedule
 from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission, Terms, terms_of
@@ -353,10 +353,12 @@ class Launcher:
 
     async def _note_queued(self, queued: list[tuple[_Step, Queue]]) -> None:
         """Records -> `queued`. A conflict means that a fast worker was tracked already: fill in what we know."""
-        moves = [(step.stored, event) for step, event in queued if step.stored is not None]
-        results = await self._records.move_many(moves)
-        behind: list[tuple[_Step, Queue]] = []
-        for (step, event), result in zip(queued, results, strict=True):
+        ahead, behind = [], []
+        for step, event in queued:  # others may have told its end already
+            can = step.stored is not None and advance(step.stored.execution, event) is not None
+            (ahead if can else behind).append((step, event))
+        results = await self._records.move_many([(step.stored, event) for step, event in ahead if step.stored])
+        for (step, event), result in zip(ahead, results, strict=True):
             if isinstance(result, Conflict | Unsure):
                 behind.append((step, event))
             else:
