@@ -353,8 +353,7 @@ class Launcher:
 
     async def _note_queued(self, queued: list[tuple[_Step, Queue]]) -> None:
         """Records -> `queued`. A conflict means that a fast worker was tracked already: fill in what we know."""
-        ahead: list[tuple[_Step, Queue]] = []
-        behind: list[tuple[_Step, Queue]] = []
+        ahead, behind = list[tuple[_Step, Queue]](), list[tuple[_Step, Queue]]()
         for step, event in queued:  # others may have told its end already
             can = step.stored is not None and advance(step.stored.execution, event) is not None
             (ahead if can else behind).append((step, event))

@@ -9,7 +9,7 @@ from msgspec import Raw
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry
-from scheduler.services.api.changing import DELETE, LEAVE, Decision, ScheduleChanges
+from scheduler.services.api.changing import DELETE, LEAVE, Decision, ScheduleChanges, check_expectation
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.api.views import is_json
 from scheduler.services.applied import AppliedWatermark
@@ -42,7 +42,7 @@ class Calendars:
         self._check_room(name)
 
         def decide(entry: Entry | None) -> Decision:
-            _check_expectation(name, request.expected_revision, entry)
+            check_expectation(f"calendar {name!r}", request.expected_revision, entry)
             return LEAVE if entry is not None and same_definition(sent, entry.value) else sent
 
         revision = await self._changes.change(name, decide)
@@ -108,17 +108,6 @@ class Calendars:
 
 
 CUT_TO = 65_536  # bytes of a value that is no JSON
-
-
-def _check_expectation(name: str, expected: int | None, entry: Entry | None) -> None:
-    actual = 0 if entry is None else entry.revision
-    if expected is None or expected == actual:
-        return
-    if entry is None:
-        raise Conflict(f"calendar {name!r} does not exist", field="expected_revision")
-    if expected == 0:
-        raise Conflict(f"calendar {name!r} exists already, at revision {actual}", field="expected_revision")
-    raise Conflict(f"calendar {name!r} is at revision {actual}, not {expected}", field="expected_revision")
 
 
 def _listed(ids: list[str]) -> str:

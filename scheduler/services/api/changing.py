@@ -76,3 +76,15 @@ def _landed(entry: Entry, expect: int, wanted: Decision) -> bool:
 
 def _spread(seconds: float) -> float:
     return seconds * (0.5 + secrets.randbelow(1000) / 1000)
+
+
+def check_expectation(what: str, expected: int | None, entry: Entry | None) -> None:
+    """Whether the caller decided about what is stored; `expected` 0: nothing is, None: whatever is. Raises Conflict."""
+    actual = 0 if entry is None else entry.revision
+    if expected is None or expected == actual:
+        return
+    if entry is None:
+        raise Conflict(f"{what} does not exist", field="expected_revision")
+    if expected == 0:
+        raise Conflict(f"{what} exists already, at revision {actual}", field="expected_revision")
+    raise Conflict(f"{what} is at revision {actual}, not {expected}", field="expected_revision")

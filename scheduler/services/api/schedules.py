@@ -17,7 +17,7 @@ from msgspec import UNSET
 from scheduler.core.arming import state_of
 from scheduler.core.chain import begin, is_chained, to_come
 from scheduler.core.dispatching import InForce
-from scheduler.core.errors import Conflict, InvalidArgument, NotFound
+from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import StatusRow
 from scheduler.core.previewing import PreviewedFire, fire_of, preview
@@ -25,7 +25,7 @@ from scheduler.core.triggers import FIRST, LAST, compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.services.api.auditing import past_fire
-from scheduler.services.api.changing import DELETE, LEAVE, Decide, Decision, ScheduleChanges
+from scheduler.services.api.changing import DELETE, LEAVE, Decide, Decision, ScheduleChanges, check_expectation
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.api.views import NEXT_COUNT, next_fires, schedule_item
@@ -90,7 +90,7 @@ class Schedules:
 
         def decide(entry: Entry | None) -> Decision:
             nonlocal stored
-            _check_expectation(schedule_id, request.expected_revision, entry)
+            check_expectation(f"schedule {schedule_id!r}", request.expected_revision, entry)
             stored = self._with_stored_pause(schedule_id, sent, entry)
             return LEAVE if entry is not None and same_definition(stored, entry.value) else stored
 
@@ -313,17 +313,6 @@ class Schedules:
         now = self._clock.now()
         definition = Definition(schedule=schedule, generation=0, effective_at=now)
         return InForce(definition, compile_trigger(schedule, self._cache.calendar_of))
-
-
-def _check_expectation(schedule_id: str, expected: int | None, entry: Entry | None) -> None:
-    actual = 0 if entry is None else entry.revision
-    if expected is None or expected == actual:
-        return
-    if entry is None:
-        raise Conflict(f"schedule {schedule_id!r} does not exist", field="expected_revision")
-    if expected == 0:
-        raise Conflict(f"schedule {schedule_id!r} exists already, at revision {actual}", field="expected_revision")
-    raise Conflict(f"schedule {schedule_id!r} is at revision {actual}, not {expected}", field="expected_revision")
 
 
 def _require(schedule_id: str, entry: Entry | None) -> Entry:
