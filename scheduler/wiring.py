@@ -12,7 +12,7 @@ from scheduler.core.leadership import LeaseTimings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.announcing import Announcer
-from scheduler.services.api import Api
+from scheduler.services.api import Api, Backing
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.backfills import Backfiller, Backfills
 from scheduler.services.calendars import CalendarCache
@@ -328,7 +328,7 @@ class Wiring:
 
     @cached_property
     def api(self) -> Api:
-        return Api(
+        backing = Backing(
             schedules=self.schedules,
             bucket=self.adapters.schedules,
             control=self.adapters.control,
@@ -347,3 +347,4 @@ class Wiring:
             claim_floor_s=self.settings.claim_floor_s,
             server=self.adapters.server_version,
         )
+        return Api(backing)

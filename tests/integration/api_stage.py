@@ -20,7 +20,7 @@ from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.ports.timeline import Watermark
 from scheduler.services.announcing import Announcer
-from scheduler.services.api import Api
+from scheduler.services.api import Api, Backing
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
@@ -99,13 +99,14 @@ async def replica(
             control=adapters.control, timeline=adapters.timeline, clock=clock, telemetry=telemetry, replica=label,
             version=VERSION, timings=TIMINGS, duty=planner.run, first_watermark=first_watermark,
         )  # fmt: skip
-        api = Api(
+        backing = Backing(
             schedules=schedules, bucket=adapters.schedules, control=adapters.control, timeline=adapters.timeline,
             rows=rows, records=records, index=index, launcher=launcher, canceller=canceller,
             applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
             clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
         )  # fmt: skip
+        api = Api(backing)
         metadata = {"replica": label, "version": VERSION, "started_at": format_instant(clock.now())}
         service = ApiService(client, names, api, metadata, concurrent_max=concurrent_max)
         api.discover_replicas = service.discover_replicas

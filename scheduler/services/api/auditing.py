@@ -6,6 +6,7 @@ from scheduler.core.auditing import Judged, Tally
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.previewing import fire_of
 from scheduler.core.triggers import FIRST, LAST
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.paging import BYTES_MAX
 from scheduler.services.auditing import Auditor
 from scheduler.wire import api
@@ -22,6 +23,7 @@ class Audits:
     def __init__(self, auditor: Auditor, *, bytes_max: int = BYTES_MAX) -> None:
         self._auditor, self._bytes_max = auditor, bytes_max
 
+    @answers("schedule.audit", api.AuditSchedule)
     async def audit(self, request: api.AuditSchedule) -> api.AuditReply:
         """Raises NotFound, InvalidArgument (`since`, `until`), Unavailable."""
         schedule_id = check_schedule_id(request.id)

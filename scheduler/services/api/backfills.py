@@ -15,6 +15,7 @@ from scheduler.core.dispatching import InForce
 from scheduler.core.errors import Conflict, InvalidArgument
 from scheduler.core.triggers import FIRST
 from scheduler.ports.clock import Clock
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.triggering import read_overlap
 from scheduler.services.backfills import RUNNING_MAX, Backfills
 from scheduler.services.schedules import ScheduleCache, require_valid
@@ -32,6 +33,7 @@ class BackfillRuns:
     def __init__(self, *, backfills: Backfills, cache: ScheduleCache, clock: Clock) -> None:
         self._backfills, self._cache, self._clock = backfills, cache, clock
 
+    @answers("schedule.backfill", api.BackfillSchedule)
     async def backfill(self, request: api.BackfillSchedule) -> api.BackfillReply:
         """Raises NotFound, InvalidArgument, Conflict (another backfill has the id, or too many run), Unavailable."""
         schedule_id, overlap = check_schedule_id(request.id), read_overlap(request.overlap)
@@ -66,15 +68,18 @@ class BackfillRuns:
         if running >= RUNNING_MAX:
             raise Conflict(f"{running} backfills are under way, and no more are taken: wait for one, or cancel one")
 
+    @answers("backfill.get", api.Id)
     async def get(self, request: api.Id) -> api.BackfillItem:
         """Raises NotFound, InvalidArgument, Unavailable."""
         return _item((await self._backfills.get(check_backfill_id(request.id, field="id"))).backfill)
 
+    @answers("backfill.cancel", api.Id)
     async def cancel(self, request: api.Id) -> api.BackfillItem:
         """Start nothing more of it; one that is over stays as it is. Raises NotFound, InvalidArgument, Unavailable."""
         backfill_id = check_backfill_id(request.id, field="id")
         return _item(await self._backfills.cancel(backfill_id, self._clock.now()))
 
+    @answers("backfill.list", api.ListBackfills)
     async def list(self, request: api.ListBackfills) -> api.BackfillList:
         """Newest first; there are never more than a few hundred. Raises InvalidArgument, Unavailable."""
         schedule = None if request.schedule is None else check_schedule_id(request.schedule, field="schedule")

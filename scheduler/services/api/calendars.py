@@ -10,6 +10,7 @@ from scheduler.core.errors import Conflict, InvalidArgument, NotFound
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry
 from scheduler.services.api.changing import DELETE, LEAVE, Decision, ScheduleChanges, check_expectation
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.api.views import is_json
 from scheduler.services.applied import AppliedWatermark
@@ -34,6 +35,7 @@ class Calendars:
         self._cache, self._schedules, self._applied, self._clock = calendars, schedules, applied, clock
         self._changes = ScheduleChanges(calendars.mirror.bucket, clock, noun="calendar")
 
+    @answers("calendar.put", api.PutCalendar)
     async def put(self, request: api.PutCalendar) -> api.PutCalendarReply:
         """Store a calendar; an equal one is not written again. Raises InvalidArgument, Conflict, Unavailable."""
         name, sent = check_calendar_name(request.id), bytes(request.calendar)
@@ -54,6 +56,7 @@ class Calendars:
         if name not in names and len(names) >= CALENDARS_MAX:
             raise InvalidArgument(f"there are {CALENDARS_MAX} calendars already: delete one first", field="id")
 
+    @answers("calendar.delete", api.Id)
     async def delete(self, request: api.Id) -> api.Revision:
         """Raises NotFound, Conflict while schedules use it, Unavailable."""
         name = check_calendar_name(request.id)
@@ -73,6 +76,7 @@ class Calendars:
         await self._applied.wait(revision)
         return api.Revision(id=name, revision=revision)
 
+    @answers("calendar.get", api.Id)
     async def get(self, request: api.Id) -> api.CalendarItem:
         """Raises NotFound, Unavailable."""
         name = check_calendar_name(request.id)
@@ -82,6 +86,7 @@ class Calendars:
             raise NotFound(f"there is no calendar {name!r}", field="id")
         return self._item(known)
 
+    @answers("calendar.list", api.ListCalendars)
     async def list(self, request: api.ListCalendars) -> api.CalendarList:
         """By name. Raises Unavailable."""
         await self._schedules.fresh(calendars=True)

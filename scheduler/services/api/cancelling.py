@@ -11,6 +11,7 @@ from scheduler.core.errors import Conflict
 from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import Action, Asked, State
 from scheduler.ports.clock import Clock
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.executions import Executions
 from scheduler.services.cancelling import Canceller
 from scheduler.wire import api
@@ -24,6 +25,7 @@ class Cancellations:
     def __init__(self, *, canceller: Canceller, executions: Executions, clock: Clock) -> None:
         self._canceller, self._executions, self._clock = canceller, executions, clock
 
+    @answers("execution.cancel", api.CancelExecution)
     async def cancel(self, request: api.CancelExecution) -> Raw:
         """The record as it is then: `cancelled`, or still in its worker's hands.
 

@@ -18,6 +18,7 @@ from scheduler.core.errors import Internal, InvalidArgument, NotFound
 from scheduler.core.model.execution import State
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.executions import ExecutionIndex
 from scheduler.wire import api
@@ -77,6 +78,7 @@ class Executions:
         self._bytes_max = bytes_max
         self._portions: OrderedDict[str, _Portion] = OrderedDict()
 
+    @answers("execution.get", api.Id)
     async def get(self, request: api.Id) -> Raw:
         """The record. Raises NotFound (for a text that can be no id, too), Internal (unreadable), Unavailable."""
         try:
@@ -91,6 +93,7 @@ class Executions:
             raise Internal(f"the record of execution {request.id!r} cannot be read")
         return Raw(entry.value)
 
+    @answers("execution.list", api.ListExecutions)
     async def list(self, request: api.ListExecutions) -> api.ExecutionList:
         """Raises InvalidArgument, Unavailable."""
         wanted = _filter_of(request)

@@ -26,6 +26,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.services.api.auditing import past_fire
 from scheduler.services.api.changing import DELETE, LEAVE, Decide, Decision, ScheduleChanges, check_expectation
+from scheduler.services.api.endpoint import answers
 from scheduler.services.api.paging import BYTES_MAX, Page
 from scheduler.services.api.triggering import ManualRuns
 from scheduler.services.api.views import NEXT_COUNT, next_fires, schedule_item
@@ -78,6 +79,7 @@ class Schedules:
 
     # --- writing
 
+    @answers("schedule.put", api.PutSchedule)
     async def put(self, request: api.PutSchedule) -> api.PutReply:
         """Store a definition; an equal one is not written again, a stored pause stays unless the new one names one.
 
@@ -130,6 +132,7 @@ class Schedules:
             warnings=warnings_for(schedule, self._ack_wait_s, now=now, calendar_of=self._cache.calendar_of),
         )
 
+    @answers("schedule.delete", api.Id)
     async def delete(self, request: api.Id) -> api.Revision:
         """Raises NotFound, Unavailable."""
         schedule_id = check_schedule_id(request.id)
@@ -140,6 +143,7 @@ class Schedules:
 
         return await self._applied_revision(schedule_id, decide)
 
+    @answers("schedule.pause", api.PauseSchedule)
     async def pause(self, request: api.PauseSchedule) -> api.Revision:
         """Raises NotFound, InvalidArgument (`until`, `note`, or a stored value that is no JSON object), Unavailable."""
         schedule_id = check_schedule_id(request.id)
@@ -148,6 +152,7 @@ class Schedules:
             raise InvalidArgument("until is past: a pause ends in the future, or leave until out", field="until")
         return await self._set_pause(schedule_id, paused=True, note=request.note, until=until)
 
+    @answers("schedule.resume", api.Id)
     async def resume(self, request: api.Id) -> api.Revision:
         """End a pause now; its note and its end go with it. Raises NotFound, InvalidArgument, Unavailable."""
         return await self._set_pause(check_schedule_id(request.id), paused=False)
@@ -188,6 +193,7 @@ class Schedules:
 
     # --- reading
 
+    @answers("schedule.get", api.Id)
     async def get(self, request: api.Id) -> api.ScheduleItem:
         """Raises NotFound, Unavailable."""
         schedule_id = check_schedule_id(request.id)
@@ -197,6 +203,7 @@ class Schedules:
             raise NotFound(f"there is no schedule {schedule_id!r}", field="id")
         return schedule_item(known, await self._rows.get(schedule_id), self._clock.now())
 
+    @answers("schedule.list", api.ListSchedules)
     async def list(self, request: api.ListSchedules) -> api.ScheduleList:
         """By id; every filter must match. Raises Unavailable."""
         await self._cache.fresh()
@@ -256,6 +263,7 @@ class Schedules:
 
     # --- firing
 
+    @answers("schedule.trigger", api.TriggerSchedule)
     async def trigger(self, request: api.TriggerSchedule) -> api.TriggerReply:
         """Run a schedule now, paused or not. Raises NotFound, InvalidArgument, PayloadTooLarge, Unavailable."""
         schedule_id = check_schedule_id(request.id)
@@ -263,6 +271,7 @@ class Schedules:
         in_force = require_valid(self._cache.get(schedule_id), schedule_id)
         return await self._runs.trigger(in_force, request, self._limits.payload_bytes_max)
 
+    @answers("schedule.preview", api.PreviewSchedule)
     async def preview(self, request: api.PreviewSchedule) -> api.PreviewReply:
         """The next fires of a stored schedule or of a definition. Raises NotFound, InvalidArgument, Unavailable."""
         in_force = await self._previewed(request)

@@ -9,6 +9,7 @@ from scheduler.core.zones import tzdata_version
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.timeline import Stored, Timeline
+from scheduler.services.api.endpoint import answers
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.watching import Census
 from scheduler.wire import api
@@ -39,6 +40,7 @@ class Status:
         self._census, self._server, self._discover = census, server, discover
         self._counts: tuple[int, float, Mapping[str, int]] = (-1, 0.0, {})
 
+    @answers("status.get", api.Nothing)
     async def get(self, _: api.Nothing) -> api.StatusReply:
         """Raises Unavailable."""
         lease, epoch, mark, replicas, _applied = await asyncio.gather(

@@ -19,7 +19,7 @@ from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
-from scheduler.services.api import Api
+from scheduler.services.api import Api, Backing
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
@@ -79,13 +79,18 @@ class Stage:
             clock=self.clock, telemetry=self.telemetry,
         )  # fmt: skip
         launcher.ousters = canceller
-        return Api(
+        backing = Backing(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
             rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
             applied=self.applied, events=events,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
         )  # fmt: skip
+        return Api(backing)
+
+    def noun(self, kind: type[T]) -> T:
+        """The use cases of one kind."""
+        return next(noun for noun in self.api.nouns if isinstance(noun, kind))
 
     async def start(self, *, applied: int = EVERYTHING) -> None:
         await self.set_applied(applied)

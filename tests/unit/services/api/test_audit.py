@@ -11,6 +11,7 @@ from scheduler.core.errors import InvalidArgument, NotFound, Unavailable
 from scheduler.core.model.execution import State
 from scheduler.memory.clock import START
 from scheduler.ports.queues import Fact
+from scheduler.services.api.auditing import Audits
 from scheduler.wire.instants import format_instant
 from tests.unit.services.api.stage import Stage
 
@@ -103,7 +104,7 @@ async def test_an_answer_has_an_end(stage: Stage) -> None:
     await stage.start()
     await applied(stage, "a", 1, 0, TICK)
     await stage.clock.advance(60)
-    stage.api.audits._bytes_max = 2000
+    stage.noun(Audits)._bytes_max = 2000
     found = await audit(stage, "a")
     assert found["truncated"] is True
     assert 0 < len(found["occurrences"]) < found["expected"] == found["unexplained"]

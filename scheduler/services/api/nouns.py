@@ -1,0 +1,127 @@
+"""Which use cases there are, one class per noun, and what they stand on."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from scheduler.ports.clock import Clock
+from scheduler.ports.queues import Events
+from scheduler.ports.stores import Bucket
+from scheduler.ports.telemetry import Telemetry
+from scheduler.ports.timeline import Timeline
+from scheduler.services.api.auditing import Audits
+from scheduler.services.api.backfills import BackfillRuns
+from scheduler.services.api.calendars import Calendars
+from scheduler.services.api.cancelling import Cancellations
+from scheduler.services.api.executions import Executions
+from scheduler.services.api.schedules import Schedules
+from scheduler.services.api.status import Discover, Status
+from scheduler.services.api.triggering import ManualRuns
+from scheduler.services.applied import AppliedWatermark
+from scheduler.services.auditing import Auditor
+from scheduler.services.backfills import Backfills
+from scheduler.services.cancelling import Canceller
+from scheduler.services.executions import ExecutionIndex
+from scheduler.services.launch import Launcher
+from scheduler.services.records import Records
+from scheduler.services.rows import StatusRows
+from scheduler.services.schedules import ScheduleCache
+from scheduler.services.watching import Census
+from scheduler.services.watermarks import WatermarkCopy
+from scheduler.wire.schedule import ScheduleLimits
+
+NOUNS: tuple[type, ...] = (Schedules, Audits, BackfillRuns, Executions, Cancellations, Calendars, Status)
+"""In the order in which they are shown; each lists its endpoints by `@answers`."""
+
+
+class Backing(Struct, frozen=True, kw_only=True):
+    """What the use cases stand on: the other services of the replica, and a few of its settings."""
+
+    schedules: ScheduleCache
+    bucket: Bucket
+    control: Bucket
+    timeline: Timeline
+    rows: StatusRows
+    records: Records
+    index: ExecutionIndex
+    launcher: Launcher
+    canceller: Canceller
+    applied: AppliedWatermark
+    events: Events
+    clock: Clock
+    telemetry: Telemetry
+    limits: ScheduleLimits
+    ack_wait_s: float
+    claim_floor_s: float
+    server: str
+
+
+def nouns_of(backing: Backing, discover: Discover) -> list[object]:
+    """One of each; without calendars where the replica has none."""
+    auditor = _auditor(backing)
+    executions = Executions(bucket=backing.records.bucket, index=backing.index, clock=backing.clock)
+    return [
+        _schedules(backing, auditor),
+        Audits(auditor),
+        _backfills(backing),
+        executions,
+        Cancellations(canceller=backing.canceller, executions=executions, clock=backing.clock),
+        *_calendars(backing),
+        _status(backing, discover),
+    ]
+
+
+def _auditor(backing: Backing) -> Auditor:
+    return Auditor(
+        schedules=backing.schedules,
+        timeline=backing.timeline,
+        events=backing.events,
+        rows=backing.rows,
+        records=backing.records,
+        first_start=WatermarkCopy(backing.control, backing.clock),
+        clock=backing.clock,
+        claim_floor_s=backing.claim_floor_s,
+    )
+
+
+def _schedules(backing: Backing, auditor: Auditor) -> Schedules:
+    return Schedules(
+        bucket=backing.bucket,
+        cache=backing.schedules,
+        rows=backing.rows,
+        applied=backing.applied,
+        runs=ManualRuns(
+            launcher=backing.launcher,
+            records=backing.records,
+            clock=backing.clock,
+            claim_floor_s=backing.claim_floor_s,
+        ),
+        clock=backing.clock,
+        limits=backing.limits,
+        auditor=auditor,
+        ack_wait_s=backing.ack_wait_s,
+    )
+
+
+def _backfills(backing: Backing) -> BackfillRuns:
+    backfills = Backfills(backing.control, backing.telemetry)
+    return BackfillRuns(backfills=backfills, cache=backing.schedules, clock=backing.clock)
+
+
+def _calendars(backing: Backing) -> list[Calendars]:
+    calendars, applied = backing.schedules.calendars, backing.applied.of_calendars()
+    if calendars is None:
+        return []
+    return [Calendars(calendars=calendars, schedules=backing.schedules, applied=applied, clock=backing.clock)]
+
+
+def _status(backing: Backing, discover: Discover) -> Status:
+    return Status(
+        control=backing.control,
+        timeline=backing.timeline,
+        schedules=backing.schedules,
+        clock=backing.clock,
+        census=Census(backing.schedules, backing.clock, backing.telemetry),
+        server=backing.server,
+        discover=discover,
+    )
