@@ -45,8 +45,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
     `in_force` None: deleted, or invalid (`reason` says which, or `edited`).
 
-    `planned_until`, `applied_until`: how far the one before was planned when this one was applied, and up to which
-    generation changes had been applied at all; None where that is not known.
+    `planned_until`, `applied_until`: how far the one before was planned when this one was applied, if its generation is
+    `applied_until` or less: a later one was never applied. None where that is not known.
     """
 
     generation: int

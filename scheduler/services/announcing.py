@@ -104,12 +104,15 @@ class Announcer:
         await self._events.publish(kind, None, data if known.error is None else {**data, "error": known.error})
 
 
-def told_of(known: Known, before: ScheduleState | None, after: ScheduleState, mark: Watermark) -> Iterator[Fact]:
+def told_of(
+    known: Known, before: ScheduleState | None, after: ScheduleState, mark: Watermark, applied_until: int
+) -> Iterator[Fact]:
     """What there is to tell of a write to the schedules bucket. `before`: the state in its row, None without one.
 
-    `mark`: up to where what was in force before it was planned and applied; nothing behind was armed.
+    What was in force before it was planned up to `mark`, if its generation is `applied_until` or less; of a later one
+    nothing was armed, whoever told that he was about to apply it.
     """
-    data = _base(known) | {"planned_until": format_instant(mark.until), "applied_until": mark.applied}
+    data = _base(known) | {"planned_until": format_instant(mark.until), "applied_until": applied_until}
     if known.deleted:
         yield _fact("deleted", known, data)
         return

@@ -59,13 +59,16 @@ class Editor:
         self._late_ones, self._fire_limits = late_ones, fire_limits
         self._clock, self._telemetry = clock, telemetry
         self._one_shots: dict[str, Definition] = {}  # as applied: what they had is dealt with
+        self._applied: dict[str, int] = {}
+        self._applied_before = 0
 
-    def begin(self) -> None:
-        """A term begins: what was applied before it is looked up when it matters."""
-        self._one_shots = {}
+    def begin(self, applied: int) -> None:
+        """A term begins, with edits applied up to revision `applied`: what those were is looked up when it matters."""
+        self._one_shots, self._applied, self._applied_before = {}, {}, applied
 
     def remember(self, known: Known) -> None:
         """This is applied now."""
+        self._applied[known.id] = known.revision
         if known.in_force is not None:
             self._one_shots.pop(known.id, None)
             if isinstance(known.in_force.definition.schedule.trigger, At):
@@ -81,13 +84,20 @@ class Editor:
         prepared = await self._decided(edits, reach, not_before, tenure)
         await self._ensure_queues(edits)
         armings = [each.arming for each in prepared]
-        rows = await self._notes.applied(edits, armings, before, tenure, not_before=not_before)
+        rows = await self._notes.applied(
+            edits, armings, before, tenure, applied_until=self._applied_until, not_before=not_before
+        )
         for each in prepared:
             if each.known.in_force is not None and is_chained(each.known.in_force):
                 each.arming = plan_chain(rows[each.known.id].chain, each.known.in_force, each.armed)
         await self._notes.withdrawn(edits, [each.arming for each in prepared], tenure)
         await self._hand_over_late(prepared, tenure)
         return prepared
+
+    def _applied_until(self, known: Known) -> int:
+        """No write behind this one ever reached the timeline for this schedule. R may be further on by now: it passes
+        over a write that was replaced before its turn came."""
+        return self._applied.get(known.id, self._applied_before)
 
     async def _decided(
         self, edits: Sequence[Known], reach: datetime, not_before: datetime, tenure: Tenure

@@ -48,17 +48,20 @@ class Notes:
         before: Mapping[str, ScheduleState],
         tenure: Tenure,
         *,
+        applied_until: Callable[[Known], int],
         not_before: datetime = EPOCH,
     ) -> dict[str, StatusRow]:
         """Tell of these edits, `before` being what `states` gave; the rows of those that are not deleted.
 
-        `not_before`: the first start of schedd, before which no chain begins. Raises Deposed, Unsure, Unavailable.
+        `applied_until`: up to which generation a schedule may have been on the timeline before. `not_before`: the first
+        start of schedd, before which no chain begins. Raises Deposed, Unsure, Unavailable.
         """
         now, mark = self._clock.now(), tenure.office.watermark
         planned = list(zip(edits, plans, strict=True))
         facts: list[Fact] = []
         for known in edits:
-            facts += told_of(known, before.get(known.id), state_of(known.in_force, now), mark)
+            state = state_of(known.in_force, now)
+            facts += told_of(known, before.get(known.id), state, mark, applied_until(known))
         tenure.check()
         await self._announcer.store(facts)
         edit = {

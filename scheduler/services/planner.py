@@ -112,7 +112,7 @@ class Planner:
         """Plan until the term ends (Deposed) or the task is cancelled. Short outages of NATS are waited out."""
         self._tenure = tenure
         self._reach = self._mark.until
-        self._editor.begin()
+        self._editor.begin(self._mark.applied)
         self._told = 0
         try:
             while True:

@@ -7,8 +7,8 @@ invalid   the same, and error
 verdicts  {from, to, count, verdict, reason, generation}: one verdict for `count` nominal times, the first and the last
           of which are `from` and `to`; what lies between and has a record has the record's verdict
 
-`planned_until` and `applied_until` are the watermark at which the change was applied: how far what was in force before
-it had been planned, and up to which revision changes had been applied at all.
+`planned_until` and `applied_until`: how far what was in force before it had been planned when the change was applied,
+and up to which generation the schedule may have been on the timeline at all.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ async def tell_applied(world: World, schedule_id: str = "a") -> None:
         known = replica.schedules.get(schedule_id)
         assert known is not None
         await Announcer(MemoryEvents(world.server)).store(
-            list(told_of(known, None, ScheduleState.ACTIVE, Watermark(START)))
+            list(told_of(known, None, ScheduleState.ACTIVE, Watermark(START), 0))
         )
 
 
