@@ -78,16 +78,21 @@ class Schedules:
         return await self._calls.call("schedule.get", api.Id(id=check_schedule_id(schedule_id)), api.ScheduleItem)
 
     async def list(
-        self, *, prefix: str | None = None, labels: Mapping[str, str] | None = None, state: str | None = None
+        self,
+        *,
+        prefix: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        selector: str | None = None,
+        state: str | None = None,
     ) -> AsyncIterator[api.ScheduleItem]:
-        """All schedules that match, by id, page after page."""
-        request = schedules_request(prefix=prefix, labels=labels, state=state)
+        """All schedules that match, by id, page after page. `selector`: `team=crm,env!=prod,tier in (a,b),!legacy`."""
+        request = schedules_request(prefix=prefix, labels=labels, selector=selector, state=state)
         async for item in self._calls.pages("schedule.list", request):
             yield api.decode_reply(bytes(item), api.ScheduleItem)
 
-    async def delete(self, schedule_id: str) -> api.Revision:
-        """Raises NotFound."""
-        request = api.Id(id=check_schedule_id(schedule_id))
+    async def delete(self, schedule_id: str, *, expected_revision: int | None = None) -> api.Revision:
+        """Raises NotFound, Conflict if it is no longer of the expected revision."""
+        request = api.DeleteSchedule(id=check_schedule_id(schedule_id), expected_revision=expected_revision)
         return await self._calls.call("schedule.delete", request, api.Revision, ONCE)
 
     async def pause(self, schedule_id: str, *, note: str | None = None, until: Instant | None = None) -> api.Revision:

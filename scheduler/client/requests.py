@@ -25,10 +25,16 @@ Definition = Mapping[str, Any]
 
 
 def schedules_request(
-    *, prefix: str | None = None, labels: Mapping[str, str] | None = None, state: str | None = None, limit: int = PAGE
+    *,
+    prefix: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    selector: str | None = None,
+    state: str | None = None,
+    limit: int = PAGE,
 ) -> api.ListSchedules:
-    """A page of `schedule.list`. Raises InvalidArgument for an unknown state."""
-    return api.ListSchedules(prefix=prefix, labels=dict(labels) if labels else None, state=state, limit=limit)
+    """A page of `schedule.list`. Raises InvalidArgument for an unknown state or a selector that is none."""
+    labels = dict(labels) if labels else None
+    return api.ListSchedules(prefix=prefix, labels=labels, selector=selector, state=state, limit=limit)
 
 
 def put_calendar_request(name: str, calendar: Definition, expected_revision: int | None = None) -> api.PutCalendar:

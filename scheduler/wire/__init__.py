@@ -6,7 +6,7 @@ unknown fields of ours are ignored, while an unknown field of a schedule, which 
 
 `names`, `keys`, `ids`, `addresses` · `instants` · `headers`, `task`, `tasks` · `schedule` and its parts
 (`schedule_json`, `schedule_values`, `schedule_unbuilt`) · `timeline` · `record`, `status` · `reports`,
-`advisories` · `events` · `api`.
+`advisories` · `events` · `selectors` · `api`.
 """
 
 from __future__ import annotations

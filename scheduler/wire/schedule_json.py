@@ -25,6 +25,11 @@ class _PayloadOnly(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _LabelsOnly(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+_read_labels = msgspec.json.Decoder(_LabelsOnly).decode
 _read_payload = msgspec.json.Decoder(_PayloadOnly).decode
 _read_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -103,6 +108,14 @@ def without_payload(raw: bytes) -> bytes:
     """The stored JSON without what its workers get: all that says when it fires. Raises InvalidArgument."""
     document = _top(raw)
     return encode_document({name: value for name, value in document.items() if name not in _PAYLOADS})
+
+
+def labels_of(raw: bytes) -> dict[str, str]:
+    """The labels in a stored value, valid or not, so that what is invalid can be selected too."""
+    try:
+        return _read_labels(raw).labels
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return {}
 
 
 def keep_pause(document: Mapping[str, Any], stored: bytes | None) -> dict[str, Any]:

@@ -40,12 +40,14 @@ from scheduler.wire.instants import format_instant, parse_instant, parse_optiona
 from scheduler.wire.schedule import (
     ScheduleLimits,
     keep_pause_raw,
+    labels_of,
     parse_for_preview,
     parse_schedule,
     same_definition,
     warnings_for,
     with_pause,
 )
+from scheduler.wire.selectors import Selector, parse_selector
 
 ACK_WAIT_S = 30.0
 EXCLUDES = re.compile(rb'"exclude"|\\u')  # an escape may spell it, too
@@ -132,13 +134,13 @@ class Schedules:
             warnings=warnings_for(schedule, self._ack_wait_s, now=now, calendar_of=self._cache.calendar_of),
         )
 
-    @answers("schedule.delete", api.Id)
-    async def delete(self, request: api.Id) -> api.Revision:
-        """Raises NotFound, Unavailable."""
+    @answers("schedule.delete", api.DeleteSchedule)
+    async def delete(self, request: api.DeleteSchedule) -> api.Revision:
+        """Raises NotFound, Conflict (`expected_revision`), Unavailable."""
         schedule_id = check_schedule_id(request.id)
 
         def decide(entry: Entry | None) -> Decision:
-            _require(schedule_id, entry)
+            check_expectation(f"schedule {schedule_id!r}", request.expected_revision, _require(schedule_id, entry))
             return DELETE
 
         return await self._applied_revision(schedule_id, decide)
@@ -223,13 +225,13 @@ class Schedules:
         """Up to one more than asked for, so that the page knows whether it is the last one; and how far it got, if
         the time was over before the end."""
         found: list[Known] = []
-        now = self._clock.now()
+        now, selector = self._clock.now(), parse_selector(request.selector) if request.selector else None
         for number, schedule_id in enumerate(self._ids_behind(request.prefix or "", request.cursor or ""), start=1):
             known = self._cache.get(schedule_id)
             if (
                 known is not None
                 and not known.deleted
-                and _matches(known, request, now, await self._fires(known, request))
+                and _matches(known, request, selector, now, await self._fires(known, request))
             ):
                 found.append(known)
                 if len(found) > request.limit:
@@ -330,10 +332,12 @@ def _require(schedule_id: str, entry: Entry | None) -> Entry:
     return entry
 
 
-def _matches(known: Known, request: api.ListSchedules, now: datetime, fires: int) -> bool:
-    if request.labels:
-        labels = {} if known.in_force is None else known.in_force.definition.schedule.labels
-        if any(labels.get(name) != value for name, value in request.labels.items()):
+def _matches(known: Known, request: api.ListSchedules, selector: Selector | None, now: datetime, fires: int) -> bool:
+    if request.labels or selector is not None:
+        labels = labels_of(known.raw) if known.in_force is None else known.in_force.definition.schedule.labels
+        if any(labels.get(name) != value for name, value in (request.labels or {}).items()):
+            return False
+        if selector is not None and not selector.matches(labels):
             return False
     return request.state is None or state_of(known.in_force, now, fires).value == request.state
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from scheduler.core.backfilling import MAX_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.status import ScheduleState
+from scheduler.wire.selectors import parse_selector
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -28,7 +29,7 @@ class Nothing(Request):
 
 
 class Id(Request):
-    """`schedule.get`, `.delete`, `.resume`, `execution.get`, `backfill.get`, `.cancel`."""
+    """`schedule.get`, `.resume`, `execution.get`, `backfill.get`, `.cancel`."""
 
     id: str
 
@@ -41,11 +42,19 @@ class PutSchedule(Request):
     expected_revision: Annotated[int, Meta(ge=0)] | None = None
 
 
+class DeleteSchedule(Request):
+    """`schedule.delete`. `expected_revision`: only if it is still this one."""
+
+    id: str
+    expected_revision: Annotated[int, Meta(ge=1)] | None = None
+
+
 class ListSchedules(Request):
-    """`schedule.list`, by id. `labels` must all match."""
+    """`schedule.list`, by id. `labels` must all match, and so must `selector`: `team=crm,env!=prod,!legacy`."""
 
     prefix: str | None = None
     labels: dict[str, str] | None = None
+    selector: str | None = None
     state: str | None = None
     limit: Limit = LIMIT_DEFAULT
     cursor: str | None = None
@@ -55,6 +64,8 @@ class ListSchedules(Request):
         if self.state is not None and self.state not in list(ScheduleState):
             states = ", ".join(ScheduleState)
             raise InvalidArgument(f"{self.state!r:.40} is no state of a schedule: use {states}", field="state")
+        if self.selector is not None:
+            parse_selector(self.selector)
 
 
 class PauseSchedule(Request):

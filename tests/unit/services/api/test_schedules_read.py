@@ -131,18 +131,33 @@ async def test_list_is_by_id_and_in_pages(stage: Stage) -> None:
 
 
 async def test_list_filters(stage: Stage) -> None:
-    """Labels must all match, states are computed, deleted ones are not shown; invalid ones have no labels."""
+    """Labels must all match, states are computed, deleted ones are not shown; invalid ones count."""
     await stage.put("a", {**HELLO, "labels": {"team": "x", "env": "prod"}})
     await stage.put("b", {**HELLO, "labels": {"team": "x"}, "paused": True})
     await stage.put("c", {**HELLO, "labels": {"team": "y"}})
     await stage.put("d")
     await stage.ask("schedule.delete", id="d")
     stage.schedules.put_raw("e", b'{"labels":{"team":"x"}}')
-    assert await pages(stage, labels={"team": "x"}) == [["a", "b"]]
+    assert await pages(stage, labels={"team": "x"}) == [["a", "b", "e"]]
     assert await pages(stage, labels={"team": "x", "env": "prod"}) == [["a"]]
     assert await pages(stage, state="paused") == [["b"]]
     assert await pages(stage, state="invalid") == [["e"]]
     assert await pages(stage, state="active", limit=1) == [["a"], ["c"]]
+
+
+async def test_list_by_a_selector(stage: Stage) -> None:
+    """A selector filters as it says, together with the other filters; one that is none is refused."""
+    await stage.put("a", {**HELLO, "labels": {"team": "x", "env": "prod"}})
+    await stage.put("b", {**HELLO, "labels": {"team": "x"}})
+    await stage.put("c", {**HELLO, "labels": {"team": "y"}})
+    stage.schedules.put_raw("d", b'{"labels": {"team": "x"}}')
+    stage.schedules.put_raw("e", b"no json")
+    assert await pages(stage, selector="team=x,env!=prod") == [["b", "d"]]
+    assert await pages(stage, selector="team in (x, y)", labels={"env": "prod"}) == [["a"]]
+    assert await pages(stage, selector="!team") == [["e"]]
+    with pytest.raises(InvalidArgument, match="closing bracket") as caught:
+        await pages(stage, selector="team in (x")
+    assert caught.value.field == "selector"
 
 
 async def test_pages_are_bounded_in_bytes(stage: Stage) -> None:

@@ -195,6 +195,15 @@ async def test_delete(stage: Stage) -> None:
         await stage.ask("schedule.delete", id="never")
 
 
+async def test_a_delete_of_what_was_seen(stage: Stage) -> None:
+    """With an expected revision, only what is still of that revision is deleted."""
+    await stage.put("hello")
+    await stage.ask("schedule.pause", id="hello")
+    with pytest.raises(Conflict, match="is at revision 2, not 1"):
+        await stage.ask("schedule.delete", id="hello", expected_revision=1)
+    assert (await stage.ask("schedule.delete", id="hello", expected_revision=2))["revision"] == 3
+
+
 async def test_a_delete_whose_answer_was_lost(stage: Stage) -> None:
     """It is recognised as done, not answered with not_found."""
     await stage.put("hello")
