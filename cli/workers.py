@@ -1,4 +1,4 @@
-"""`schedctl worker run | prune`: serve queues with the functions of a module; tidy up after its code."""
+"""`schedctl worker run | exec | prune`: serve queues by a module or a program; tidy up after a module's code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from cli.connecting import Connection, connected, group, placed
 from cli.files import Entry, as_documents
 from cli.output import agreed, say, warn
+from cli.programs.command import exec_program
 from scheduler.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def run(
     configure_logging(log_format)
     _export(connection)
     load_worker(target).run()
+
+
+app.command("exec", context_settings={"allow_interspersed_args": False})(exec_program)
 
 
 @app.command("prune")

@@ -25,7 +25,8 @@ end · `presence` signs of life.
 from __future__ import annotations
 
 from scheduler.worker.context import TaskContext
+from scheduler.worker.handlers import ANY
 from scheduler.worker.raising import Cancel, Fail, Retry
 from scheduler.worker.worker import Worker
 
-__all__ = ["Cancel", "Fail", "Retry", "TaskContext", "Worker"]
+__all__ = ["ANY", "Cancel", "Fail", "Retry", "TaskContext", "Worker"]

@@ -89,7 +89,10 @@ def _raised(problem: BaseException) -> Raised:
 
 
 def failure_of(problem: BaseException) -> Failure:
-    """Type, message and traceback of an exception; the frames of this module are left out of the traceback."""
+    """Type, message and traceback of an exception; the frames of this module are left out of the traceback.
+
+    An exception that has `details`, a text, is recorded with these in its place.
+    """
     trace = problem.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
@@ -98,6 +101,7 @@ def failure_of(problem: BaseException) -> Failure:
         message = str(problem)
     except Exception:  # an exception whose own text raises
         lines, message = [], "(its message cannot be shown)"
+    details = getattr(problem, "details", None)
     kind = type(problem)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return Failure(name, message, "".join(lines) or None)
+    return Failure(name, message, details if isinstance(details, str) else "".join(lines) or None)

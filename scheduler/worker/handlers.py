@@ -17,6 +17,9 @@ from scheduler.wire.ids import check_type
 from scheduler.worker.backoff import Span, read_backoff, span_s
 
 MAX_TRIES_MAX = 100
+ANY = "*"
+"""In place of a type: every type that no other function of the worker is for."""
+GRACE_S = 2.0
 
 
 class Handler(Struct, frozen=True, kw_only=True):
@@ -30,6 +33,7 @@ class Handler(Struct, frozen=True, kw_only=True):
     max_tries: int | None = None
     timeout_s: float | None = None
     backoff: Backoff | None = None
+    grace_s: float = GRACE_S
 
     def read_payload(self, body: bytes) -> Any:
         """What the function gets: the decoded JSON, of the annotated type where the parameter has one; None for an
@@ -55,9 +59,11 @@ def make_handler(
     max_tries: int | None = None,
     timeout: Span | None = None,
     backoff: Backoff | Mapping[str, Any] | None = None,
+    grace: Span = GRACE_S,
 ) -> Handler:
     """Check a function and its options. Raises InvalidArgument that names the option and the fix."""
-    check_type(type)
+    if type != ANY:
+        check_type(type)
     if max_tries is not None and (isinstance(max_tries, bool) or not 1 <= max_tries <= MAX_TRIES_MAX):
         raise InvalidArgument(f"max_tries: {max_tries!r} is out of range: use 1 to {MAX_TRIES_MAX}", field="max_tries")
     parameters = _positional(function)
@@ -70,6 +76,7 @@ def make_handler(
         max_tries=max_tries,
         timeout_s=None if timeout is None else span_s(timeout, field="timeout"),
         backoff=None if backoff is None else read_backoff(backoff),
+        grace_s=span_s(grace, field="grace"),
     )
 
 

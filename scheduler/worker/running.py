@@ -25,7 +25,7 @@ from scheduler.worker.calling import Raised, Verdict, start_call
 from scheduler.worker.claiming import Claimed, settle
 from scheduler.worker.context import TaskContext
 from scheduler.worker.deciding import Bury, Done, Ending, How, Limits, Tries, Wait, decide_outcome, effective_limits
-from scheduler.worker.handlers import Handler
+from scheduler.worker.handlers import ANY, Handler
 from scheduler.worker.link import Binding, Link, log
 from scheduler.worker.raising import Cancel, Fail, Retry
 from scheduler.worker.reporting import Outbox, encode_result, report_finished
@@ -33,7 +33,7 @@ from scheduler.worker.task import Task, parse_task
 
 NO_HANDLER_DELAY_S = 5.0
 TIDY_S = 2.0
-"""How long a function that timed out, or whose worker stops, may tidy up before it is left behind."""
+"""How long a function whose worker stops may tidy up before it is left behind."""
 LEAST_GRACE_S = 0.05
 CANCEL_GRACE_S = 10.0
 """The same for a cancelled one, where the cancel message names no grace."""
@@ -143,7 +143,7 @@ class Runner:
             log.error("refused: %s", problem, extra={"event": "worker.poison", "subject": message.subject})
             await self._link.refuse(message, problem.message)
             return None
-        handler = self._handlers.get(task.type)
+        handler = self._handlers.get(task.type) or self._handlers.get(ANY)
         if handler is not None:
             return Run(task, handler, binding, message)
         if task.type not in self._strange_types and len(self._strange_types) < 1000:
@@ -202,7 +202,7 @@ class Runner:
             await asyncio.wait(ends, timeout=limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if call.done():
                 return _ending_of(call), None
-            why = run.interrupt.result() if run.interrupt.done() else Interrupt(How.TIMED_OUT, TIDY_S)
+            why = run.interrupt.result() if run.interrupt.done() else Interrupt(How.TIMED_OUT, run.handler.grace_s)
             await _end_call(call, context, run, why.grace_s)
             return _interrupted(why, limits, call if call.done() else None), None if call.done() else call
         except asyncio.CancelledError:
@@ -265,12 +265,15 @@ class Runner:
 
 
 async def _end_call(call: asyncio.Task[Verdict], context: TaskContext, run: Run, grace_s: float) -> None:
-    """Ask the function to end and give it `grace_s`. A thread can only be asked; it goes on behind our back."""
+    """Ask the function to end, and give it `grace_s`. Then an async one is cancelled once more, whatever it is tidying
+    up; a thread can only be asked, and goes on behind our back."""
     context.cancel()
     if run.handler.is_async:
         call.cancel()
     ends: set[asyncio.Future[Any]] = {call, run.hurry}
     await asyncio.wait(ends, timeout=max(grace_s, LEAST_GRACE_S), return_when=asyncio.FIRST_COMPLETED)
+    if run.handler.is_async and call.cancel():
+        await asyncio.wait({call}, timeout=LEAST_GRACE_S)
     if not call.done():
         text = "the function did not end when asked to; its slot stays taken until it does"
         log.error(text, extra={"event": "worker.left_behind", "execution_id": context.execution_id})

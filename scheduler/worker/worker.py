@@ -23,7 +23,7 @@ from scheduler.wire.names import Names
 from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.connecting import connect_when_there, host_label, read_settings
 from scheduler.worker.declaring import Declared, declare
-from scheduler.worker.handlers import Handler, make_handler
+from scheduler.worker.handlers import GRACE_S, Handler, make_handler
 from scheduler.worker.link import Link, log
 from scheduler.worker.registering import Registrar
 from scheduler.worker.session import Session
@@ -89,9 +89,10 @@ class Worker:
 
     def task(
         self, type: str, *, max_tries: int | None = None, timeout: Span | None = None,  # noqa: A002 - the contract's word
-        backoff: Backoff | Mapping[str, Any] | None = None,
+        backoff: Backoff | Mapping[str, Any] | None = None, grace: Span = GRACE_S,
     ) -> Callable[[Function], Function]:  # fmt: skip
-        """Register the function below for a type: `f(payload)` or `f(payload, ctx)`, async or not.
+        """Register the function below for a type: `f(payload)` or `f(payload, ctx)`, async or not. `"*"` is every type
+        that no other function is for. One that times out is cancelled, and once more when the `grace` is over.
 
         The smaller `max_tries` and the shorter `timeout` of these and the schedule's win. `backoff` is the pause before
         the next try: {"initial": "1s", "max": "5m", "factor": 2, "jitter": 0.2}, which is the default. A sync function
@@ -104,7 +105,9 @@ class Worker:
         def register(function: Function) -> Function:
             if type in self._handlers:
                 raise Conflict(f"there is a function for type {type!r} already", field="type")
-            self._handlers[type] = make_handler(type, function, max_tries=max_tries, timeout=timeout, backoff=backoff)
+            self._handlers[type] = make_handler(
+                type, function, max_tries=max_tries, timeout=timeout, backoff=backoff, grace=grace
+            )
             return function
 
         return register

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from cli.programs.environment import NAMES as PROGRAM_NAMES
 from cli.schedctl import app as schedctl
 from cli.schedd import app as schedd
 from scheduler.config import FLAGS, OPTIONS, Settings, env_name
@@ -89,9 +90,16 @@ def test_every_setting_is_told_and_no_other() -> None:
     """Each environment name exists, and each setting has its row."""
     known = {env_name(name) for name in OPTIONS}
     streams = {stream.name for stream in topology(Names()).streams} | {Names().tasks, Names().reports, Names().events}
-    assert words(README, r"\bSCHEDD_[A-Z_]+\b") <= known | {"SCHEDD_DEBUG"} | streams
+    assert words(README, r"\bSCHEDD_[A-Z_]+\b") <= known | {"SCHEDD_DEBUG"} | streams | set(PROGRAM_NAMES)
     assert known <= words(section("Configuration"), r"`((?:SCHEDD|NATS)_[A-Z_]+)`")
     assert words(section("Configuration"), r"`--([a-z-]+)") == {flag.replace("_", "-") for flag in FLAGS}
+
+
+def test_every_name_in_a_program_s_environment_is_told() -> None:
+    """The row of `worker exec` has them all, and no other."""
+    [row] = [line for line in section("Workers").splitlines() if line.startswith("| environment |")]
+    told = {"SCHEDD_" + name for name in re.findall(r"`([A-Z_]+)`", row)} - {"SCHEDD_SCHEDD_", "SCHEDD_TRACEPARENT"}
+    assert told | {"SCHEDD_RESULT"} == set(PROGRAM_NAMES)
 
 
 def test_every_name_of_nats_is_read() -> None:
