@@ -19,6 +19,9 @@ class Agenda:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, schedule_id: str) -> bool:
+        return schedule_id in self._entries
+
     @property
     def stored(self) -> int:
         """Entries in memory, those out of date included."""

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from scheduler.core.arming import plan_all
+from scheduler.core.arming import next_to_plan
 from scheduler.core.auditing import Change, VerdictRange
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument
+from scheduler.core.firing import lead_of
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.zones import tzdata_version
 from scheduler.ports.queues import Events, Fact
@@ -68,13 +69,14 @@ class Announcer:
 
     async def passed_over(self, known: Known, after: datetime, until: datetime) -> Sequence[Fact]:
         """The nominal times in (after, until] of the definition before this one, as superseded: of that one alone, for
-        this one may yield the same."""
+        this one may yield the same. However many they are: after an outage that may be days."""
         in_force = await self.before(known)
         if in_force is None:
             return ()
-        planned, _ = plan_all(in_force, after, until)
-        nominals = [each.nominal_at for each in planned]
-        return (_superseded(known, nominals, in_force.definition.generation),) if nominals else ()
+        first, last = next_to_plan(in_force, after), until + lead_of(in_force.trigger)
+        if first is None or first > last:
+            return ()
+        return (_superseded(known, [first, last], in_force.definition.generation),)
 
     async def store(self, facts: Sequence[Fact]) -> None:
         """Store all of these at once, and return when they are. Raises Unsure, Unavailable.

@@ -83,7 +83,8 @@ class Notes:
 
     async def passed_over(self, edited: Sequence[Known], after: datetime, until: datetime, tenure: Tenure) -> None:
         """Tell what becomes of nominal times in (after, until] that were up to the definition before each of these, and
-        are not planned any more because the edit is known already. Raises Deposed, Unsure, Unavailable.
+        are not planned any more because the edit is known already, to this leader or to the one before it. Raises
+        Deposed, Unsure, Unavailable.
 
         Also behind the edit: another one may take its place before it is applied, and then nobody tells of it, and
         evidence has the one before in force up to that other one.

@@ -218,7 +218,7 @@ class Planner:
     async def _due_in(self, after: datetime, until: datetime) -> list[Occurrence]:
         """The occurrences of all schedules in (after, until], by nominal time."""
         found: list[Occurrence] = []
-        edited: list[Known] = []
+        edited = [each for each in self._schedules.changed_after(self._mark.applied) if each.id not in self._agenda]
         for number, (due, schedule_id, generation) in enumerate(self._agenda.take_until(until), start=1):
             known = self._schedules.get(schedule_id)
             if known is not None and known.in_force is not None and known.revision == generation:

@@ -129,7 +129,8 @@ class Journal:
 
     def version_at(self, schedule_id: str, at: datetime) -> Version | None:
         """The version in force at an instant."""
-        return max((v for v in self.versions.get(schedule_id, []) if v.at < at), key=lambda v: v.at, default=None)
+        found = (v for v in self.versions.get(schedule_id, []) if v.at < at)
+        return max(found, key=lambda v: v.revision, default=None)
 
     def last(self) -> dict[str, Execution]:
         return {key: revisions[-1][1] for key, revisions in self.records.items()}
