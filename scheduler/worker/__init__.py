@@ -17,8 +17,9 @@ idempotency key. An attempt's end is on record before its task leaves the queue.
 what it cannot finish: as a retry where a try is left, else as failed, never silently.
 
 Rooms: `worker` the public class · `handlers` the functions · `session` one connected life · `pulling` and `slots` get
-tasks · `task` what came · `deciding` what to do about it (pure) · `claiming` taking an attempt · `running` a delivery
-from end to end · `calling` the function itself · `raising` what it may raise · `context` its `ctx` · `reporting` its
+tasks, `turns` limits a type · `task` what came · `deciding` what to do about it (pure) · `claiming` taking an attempt ·
+`running` a delivery from end to end · `attempt` the part of it that the test kit shares · `calling` middleware and
+function · `raising` what it may raise · `context` its `ctx` · `reporting` its
 end · `presence` signs of life.
 """
 

@@ -1,25 +1,33 @@
-"""Calling a task function: an async one as a task of the loop, a sync one in a thread of its own.
+"""Calling a task function through the middleware around it.
 
-A thread each, not a pool: a thread cannot be stopped, and one that hangs must neither take a pool's place for good nor
-keep the process from ending (they are daemon threads). Context variables of the caller are seen in both.
+Layers, outermost first; the function is the last. An async layer runs in the loop, a sync one in a thread, and sync
+layers that follow each other in the same thread, so that a sync middleware and a sync function share what belongs to a
+thread (a database connection). A thread each, not a pool: a thread cannot be stopped, and one that hangs must neither
+take a pool's place for good nor keep the process from ending (they are daemon threads); there are no more of them than
+places in the worker. Context variables that an outer layer sets are seen by the inner ones, in the loop and in threads.
+
+Cancelling a call cancels the async layers. A thread can only be asked (`ctx.cancelled`): the layer that waits for one
+passes the cancellation on to what the thread itself waits for, and goes on waiting, so that nothing is rolled back
+under a function that still runs. A further one, with nothing to pass it on to, ends that patience: the loop is closing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
 import inspect
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from scheduler.core.model.execution import Failure
 from scheduler.worker.context import TaskContext
-from scheduler.worker.handlers import Handler
+from scheduler.worker.handlers import Handler, Layer
 from scheduler.worker.raising import Ask
 
 
@@ -35,19 +43,30 @@ class Raised(Struct, frozen=True):
 
 
 Verdict = Returned | Raised
+_SAME: Any = object()
 
 
-def start_call(handler: Handler, payload: Any, context: TaskContext) -> asyncio.Task[Verdict]:
-    """Start it. The task never raises, except that cancelling an async function ends in CancelledError."""
-    arguments = (payload, context) if handler.wants_context else (payload,)
-    call = _in_loop if handler.is_async else _in_thread
-    return asyncio.create_task(call(handler.function, arguments), name=f"run {context.execution_id}")
+def start_call(
+    handler: Handler, payload: Any, context: TaskContext, middleware: Sequence[Layer] = ()
+) -> asyncio.Task[Verdict]:
+    """Start it. The task never raises, except that cancelling async layers ends in CancelledError."""
+    chain = _Chain([*middleware, _innermost(handler)])
+    return asyncio.create_task(_verdict(chain.call(0, payload, context)), name=f"run {context.execution_id}")
 
 
-async def _in_loop(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Verdict:
+def _innermost(handler: Handler) -> Layer:
+    """The function itself, as a layer that has nothing to call next."""
+
+    def call(_: object, payload: Any, context: TaskContext) -> Any:
+        return handler.function(*((payload, context) if handler.wants_context else (payload,)))
+
+    return Layer(call, handler.is_async)
+
+
+async def _verdict(call: Coroutine[Any, Any, Any]) -> Verdict:
     asked = asyncio.current_task()
     try:
-        return Returned(await function(*arguments))
+        return Returned(await call)
     except asyncio.CancelledError as problem:
         if asked is not None and asked.cancelling():
             raise
@@ -56,28 +75,111 @@ async def _in_loop(function: Callable[..., Any], arguments: tuple[Any, ...]) -> 
         return _raised(problem)
 
 
-async def _in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Verdict:
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Verdict] = loop.create_future()
+class _Chain:
+    """The layers of one call. Each is entered once: an attempt that ran its function twice would be two."""
 
-    def settle(verdict: Verdict) -> None:
-        if not ended.done():
-            ended.set_result(verdict)
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._entered = -1
+        self._loop = asyncio.get_running_loop()
 
-    def run() -> None:
+    def _enter(self, index: int) -> Layer:
+        if index <= self._entered:
+            raise RuntimeError("call_next may be called once: to try again, raise Retry")
+        self._entered = index
+        return self._layers[index]
+
+    async def call(self, index: int, payload: Any, context: TaskContext) -> Any:
+        """Call a layer from the loop."""
+        if not self._layers[index].is_async:
+            return await _Thread(self._loop, lambda thread: self._in_thread(thread, index, payload, context)).ended()
+
+        async def call_next(payload: Any = payload, ctx: TaskContext = context) -> Any:
+            return await self.call(index + 1, payload, ctx)
+
+        return await self._enter(index).function(call_next, payload, context)
+
+    def _in_thread(self, thread: _Thread, index: int, payload: Any, context: TaskContext) -> Any:
+        """Call a sync layer, and those behind it as far as they are sync, where we are."""
+
+        def call_next(payload: Any = payload, ctx: TaskContext = context) -> Any:
+            if self._layers[index + 1].is_async:
+                return thread.wait_for(self.call(index + 1, payload, ctx))
+            return self._in_thread(thread, index + 1, payload, ctx)
+
+        value = self._enter(index).function(call_next, payload, context)
+        return thread.wait_for(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+class _Thread:
+    """A function in a thread of its own, waited for in the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[_Thread], Any]) -> None:
+        self._loop, self._function = loop, function
+        self._outcome: asyncio.Future[Callable[[], Any]] = loop.create_future()
+        self._inner: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+
+    async def ended(self) -> Any:
+        """Start it and wait for its end, cancelled or not; what it returned or raised."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name="schedd task", daemon=True).start()
+        while True:
+            try:
+                outcome = await asyncio.shield(self._outcome)
+                break
+            except asyncio.CancelledError:
+                if self._is_cancelled and self._inner is None:
+                    raise
+                self._pass_on()
+        return outcome()
+
+    def wait_for(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """From the thread: run it in the loop and wait for it."""
         try:
-            verdict: Verdict = Returned(function(*arguments))
-        except BaseException as problem:
-            verdict = _raised(problem)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, verdict)
+            return asyncio.run_coroutine_threadsafe(self._inside(call), self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError from None
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="schedd task", daemon=True).start()
-    verdict = await ended
-    if isinstance(verdict, Returned) and inspect.isawaitable(verdict.value):
-        return await _in_loop(_awaited, (verdict.value,))  # a sync wrapper around an async function
-    return verdict
+    async def _inside(self, call: Coroutine[Any, Any, Any]) -> Any:
+        self._inner = asyncio.current_task()
+        if self._is_cancelled and self._inner is not None:
+            self._inner.cancel()
+        try:
+            return await call
+        finally:
+            self._inner = None
+
+    def _pass_on(self) -> None:
+        self._is_cancelled = True
+        if self._inner is not None:
+            self._inner.cancel()
+
+    def _run(self) -> None:
+        outcome: Callable[[], Any]
+        try:
+            value = self._function(self)
+            outcome = lambda: value  # noqa: E731 - what to do about it, in the loop
+        except BaseException as problem:
+            outcome = _Raiser(problem)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def _settle(self, outcome: Callable[[], Any]) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+
+class _Raiser:
+    """Raises, in the loop, what was raised in the thread: a future would refuse some of it (StopIteration)."""
+
+    def __init__(self, problem: BaseException) -> None:
+        self._problem = problem
+
+    def __call__(self) -> Any:
+        if isinstance(self._problem, StopIteration):
+            raise RuntimeError("the function raised StopIteration") from self._problem
+        raise self._problem
 
 
 async def _awaited(value: Any) -> Any:
@@ -93,12 +195,10 @@ def failure_of(problem: BaseException) -> Failure:
 
     An exception that has `details`, a text, is recorded with these in its place.
     """
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
     try:
-        lines = traceback.format_exception(type(problem), problem, trace)
-        message = str(problem)
+        shown = traceback.TracebackException.from_exception(problem)
+        shown.stack = traceback.StackSummary.from_list([each for each in shown.stack if each.filename != __file__])
+        lines, message = list(shown.format()), str(problem)
     except Exception:  # an exception whose own text raises
         lines, message = [], "(its message cannot be shown)"
     details = getattr(problem, "details", None)

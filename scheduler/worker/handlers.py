@@ -11,19 +11,30 @@ import msgspec
 import msgspec.inspect
 from msgspec import Struct
 
-from scheduler.core.errors import InvalidArgument
+from scheduler.core.errors import Conflict, InvalidArgument
 from scheduler.core.model.schedule import Backoff
 from scheduler.wire.ids import check_type
 from scheduler.worker.backoff import Span, read_backoff, span_s
 
 MAX_TRIES_MAX = 100
+CONCURRENCY_MAX = 10_000
 ANY = "*"
 """In place of a type: every type that no other function of the worker is for."""
 GRACE_S = 2.0
 
 
+class Layer(Struct, frozen=True):
+    """One function around others: `function(call_next, payload, ctx)`. Not async: it is called in a thread."""
+
+    function: Callable[..., Any]
+    is_async: bool
+
+
 class Handler(Struct, frozen=True, kw_only=True):
-    """One function. `is_async`: called in the event loop, otherwise in a thread of its own."""
+    """One function. `is_async`: called in the event loop, otherwise in a thread of its own.
+
+    `queue`: the only one from which it takes tasks (None: from all); `concurrency`: how many at once in one worker.
+    """
 
     type: str
     function: Callable[..., Any]
@@ -34,6 +45,8 @@ class Handler(Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     backoff: Backoff | None = None
     grace_s: float = GRACE_S
+    queue: str | None = None
+    concurrency: int | None = None
 
     def read_payload(self, body: bytes) -> Any:
         """What the function gets: the decoded JSON, of the annotated type where the parameter has one; None for an
@@ -60,6 +73,8 @@ def make_handler(
     timeout: Span | None = None,
     backoff: Backoff | Mapping[str, Any] | None = None,
     grace: Span = GRACE_S,
+    queue: str | None = None,
+    concurrency: int | None = None,
 ) -> Handler:
     """Check a function and its options. Raises InvalidArgument that names the option and the fix."""
     if type != ANY:
@@ -68,6 +83,8 @@ def make_handler(
         raise InvalidArgument(f"max_tries: {max_tries!r} is out of range: use 1 to {MAX_TRIES_MAX}", field="max_tries")
     parameters = _positional(function)
     return Handler(
+        queue=queue,
+        concurrency=None if concurrency is None else check_concurrency(concurrency),
         type=type,
         function=function,
         is_async=_is_async(function),
@@ -78,6 +95,54 @@ def make_handler(
         backoff=None if backoff is None else read_backoff(backoff),
         grace_s=span_s(grace, field="grace"),
     )
+
+
+def check_concurrency(given: int) -> int:
+    """Raises InvalidArgument."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= CONCURRENCY_MAX:
+        raise InvalidArgument(f"concurrency: use 1 to {CONCURRENCY_MAX}, not {given!r:.40}", field="concurrency")
+    return given
+
+
+def make_layer(function: Callable[..., Any]) -> Layer:
+    """A middleware, checked. Raises InvalidArgument."""
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{_name(function)}: a middleware is f(call_next, payload, ctx)") from None
+    return Layer(function, _is_async(function))
+
+
+class Handlers:
+    """The functions of a worker, by type and, where one is bound to a queue, by that too."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str | None, str], Handler] = {}
+
+    def add(self, handler: Handler) -> None:
+        """Raises Conflict for a second function of one type (in one queue)."""
+        key = (handler.queue, handler.type)
+        if key in self._handlers:
+            where = f" in queue {handler.queue!r}" if handler.queue else ""
+            raise Conflict(f"there is a function for type {handler.type!r}{where} already", field="type")
+        self._handlers[key] = handler
+
+    def find(self, queue: str, type: str) -> Handler | None:  # noqa: A002 - the contract's word
+        """Who carries out a task: its type goes before `ANY`, one that is bound to its queue before one that is not."""
+        keys = ((queue, type), (None, type), (queue, ANY), (None, ANY))
+        return next((self._handlers[key] for key in keys if key in self._handlers), None)
+
+    def of_queue(self, queue: str) -> list[Handler]:
+        """Who may get tasks of a queue."""
+        return [each for each in self._handlers.values() if each.queue in {None, queue}]
+
+    def of_function(self, function: Callable[..., Any]) -> Handler | None:
+        """The one whose function this is, the first if there are several."""
+        return next((each for each in self._handlers.values() if each.function is function), None)
+
+    @property
+    def types(self) -> list[str]:
+        return sorted({name for _, name in self._handlers})
 
 
 def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -36,11 +36,14 @@ Deliver = Callable[[Msg, Binding], Awaitable["asyncio.Task[Any] | None"]]
 
 
 class QueuePuller:
-    """Pulls tasks of one queue and has each carried out in a task of its own (`deliver`), kept in `working`."""
+    """Pulls tasks of one queue and has each carried out in a task of its own (`deliver`), kept in `working`.
+
+    `room` waits until a type of the queue could start another task, and tells how many they could.
+    """
 
     def __init__(
         self, link: Link, queue: str, slots: Slots, deliver: Deliver, working: set[asyncio.Task[None]], *,
-        queues: int, bound: Callable[[], None],
+        queues: int, bound: Callable[[], None], room: Callable[[], Awaitable[int | None]],
     ) -> None:  # fmt: skip
         self._link = link
         self._queue = queue
@@ -48,6 +51,7 @@ class QueuePuller:
         self._deliver = deliver
         self._working = working
         self._bound = bound
+        self._room = room
         self._shares = queues > 1
         self._expires_s = CONTENDED_EXPIRES_S if queues > slots.count else EXPIRES_S
         self._numbers = itertools.count(1)
@@ -93,7 +97,8 @@ class QueuePuller:
                 self._bound()
             if not self._shares:
                 ask = self._slots.count
-            asked = await self._slots.reserve(ask)
+            room = await self._room()
+            asked = await self._slots.reserve(ask if room is None else min(ask, room))
             left = await self._one_request(asked)
             ask = 1 if left == asked else self._slots.count  # an idle queue holds one place only
             if self._trouble:
@@ -136,13 +141,13 @@ class QueuePuller:
             self._on_status(message)
             return
         has_slot = self._reserved > 0
-        if has_slot:
-            self._reserved -= 1
-            if self._reserved == 0:
-                self._ended.set()
         work = asyncio.create_task(self._work(message, has_slot=has_slot), name=f"task {message.subject}")
         self._working.add(work)
         work.add_done_callback(self._working.discard)
+        if has_slot:
+            self._reserved -= 1
+            if self._reserved == 0:  # after the task was made: it is in the place of its type before we ask for room
+                self._ended.set()
 
     def _on_status(self, message: Msg) -> None:
         if message.subject != self._request:

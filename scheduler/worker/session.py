@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 
 from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.wire.reports import Cancel, decode
-from scheduler.worker.handlers import Handler
+from scheduler.worker.attempt import TIDY_S
+from scheduler.worker.handlers import Handlers, Layer
 from scheduler.worker.link import Link, log
 from scheduler.worker.presence import Presence
 from scheduler.worker.pulling import QueuePuller
 from scheduler.worker.reporting import Outbox
-from scheduler.worker.running import TIDY_S, Runner
+from scheduler.worker.running import Runner
 from scheduler.worker.slots import Slots
+from scheduler.worker.turns import AllTurns
 
 LOOK_S = 0.5
 REPORT_S = 5.0
@@ -25,22 +28,33 @@ REPORT_S = 5.0
 class Session:
     """Serves until `stop` is set; then gives what runs `grace_s`, or until `hurry` is set, and hands back the rest."""
 
-    def __init__(self, link: Link, queues: Sequence[str], handlers: Mapping[str, Handler], concurrency: int) -> None:
+    def __init__(
+        self, link: Link, queues: Sequence[str], handlers: Handlers, concurrency: int, *, middleware: Sequence[Layer]
+    ) -> None:
         self._link = link
         self._queues = queues
         self._changed = asyncio.Event()
         self._working: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(link)
-        self._runner = Runner(link, handlers, self._outbox, changed=self._changed.set)
-        slots = Slots(concurrency)
+        slots, turns = Slots(concurrency), AllTurns()
+        self._runner = Runner(
+            link, handlers, slots, turns, self._outbox, middleware=middleware, changed=self._changed.set
+        )
         self._pullers = [
             QueuePuller(
-                link, queue, slots, self._runner.handle, self._working, queues=len(queues), bound=self._changed.set
+                link,
+                queue,
+                slots,
+                self._runner.handle,
+                self._working,
+                queues=len(queues),
+                bound=self._changed.set,
+                room=functools.partial(turns.room, handlers.of_queue(queue)),
             )
             for queue in queues
         ]
         self._presence = Presence(
-            link, self._runner, self._ack_waits, queues=queues, types=sorted(handlers), concurrency=concurrency,
+            link, self._runner, self._ack_waits, queues=queues, types=handlers.types, concurrency=concurrency,
             changed=self._changed,
         )  # fmt: skip
 
@@ -93,6 +107,7 @@ class Session:
         await _end(pulling)
         for puller in self._pullers:
             await puller.drain()
+        self._runner.send_back_waiting()
         if self._working and grace_s > 0:
             log.info("stopping: %d tasks may end within %g s", len(self._working), grace_s)
             await self._finish(hurry, grace_s)

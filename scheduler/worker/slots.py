@@ -1,4 +1,7 @@
-"""The places in which a worker runs tasks. A task is pulled only into a free place: nothing waits in a worker."""
+"""The places in which a worker runs tasks. A task is pulled only into a free place: nothing waits in a worker.
+
+The one exception are tasks of a type whose own places are taken, see `turns`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,17 @@ class Slots:
             taken = min(self.free, at_most)
             self.free -= taken
             return taken
+
+    def try_reserve(self) -> bool:
+        """Take a place if one is free and nobody waits for it."""
+        if self.free < 1 or self._turn.locked():
+            return False
+        self.free -= 1
+        return True
+
+    def take_back(self) -> None:
+        """Take a place that was lent, free or not: its owner gives it up in a moment."""
+        self.free -= 1
 
     def release(self, count: int = 1) -> None:
         self.free += count

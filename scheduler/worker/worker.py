@@ -23,12 +23,11 @@ from scheduler.wire.names import Names
 from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.connecting import connect_when_there, host_label, read_settings
 from scheduler.worker.declaring import Declared, declare
-from scheduler.worker.handlers import GRACE_S, Handler, make_handler
+from scheduler.worker.handlers import GRACE_S, Handlers, Layer, check_concurrency, make_handler, make_layer
 from scheduler.worker.link import Link, log
 from scheduler.worker.registering import Registrar
 from scheduler.worker.session import Session
 
-CONCURRENCY_MAX = 10_000
 STOP_GRACE = "30s"
 CLOSE_S = 3.0
 FORCE_UPDATE = "SCHEDULER_FORCE_UPDATE"
@@ -68,15 +67,14 @@ class Worker:
     ) -> None:  # fmt: skip
         if not queues:
             raise InvalidArgument('name at least one queue, as in Worker("EMAIL")', field="queues")
-        if isinstance(concurrency, bool) or not 1 <= concurrency <= CONCURRENCY_MAX:
-            raise InvalidArgument(f"concurrency: use 1 to {CONCURRENCY_MAX}", field="concurrency")
         self.queues = tuple(dict.fromkeys(check_queue(queue) for queue in queues))
-        self.concurrency = concurrency
+        self.concurrency = check_concurrency(concurrency)
         self.id = f"{host_label()}-{secrets.token_hex(6)}"
         self._nats, self._context, self._namespace = nats, context, namespace
         self._grace_s = span_s(stop_grace, field="stop_grace")
         self.name = None if name is None else check_type(name, field="name")
-        self._handlers: dict[str, Handler] = {}
+        self.handlers = Handlers()
+        self.layers: list[Layer] = []
         self._declared: dict[str, Declaration] = {}
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
@@ -85,11 +83,12 @@ class Worker:
     @property
     def types(self) -> list[str]:
         """The types that this worker has functions for."""
-        return sorted(self._handlers)
+        return self.handlers.types
 
     def task(
         self, type: str, *, max_tries: int | None = None, timeout: Span | None = None,  # noqa: A002 - the contract's word
-        backoff: Backoff | Mapping[str, Any] | None = None, grace: Span = GRACE_S,
+        backoff: Backoff | Mapping[str, Any] | None = None, queue: str | None = None, concurrency: int | None = None,
+        grace: Span = GRACE_S,
     ) -> Callable[[Function], Function]:  # fmt: skip
         """Register the function below for a type: `f(payload)` or `f(payload, ctx)`, async or not. `"*"` is every type
         that no other function is for. One that times out is cancelled, and once more when the `grace` is over.
@@ -99,18 +98,44 @@ class Worker:
         runs in a thread of its own. A payload parameter annotated with a dataclass, a msgspec.Struct or any other type
         gets the payload as that; one that does not fit ends the execution as failed, without further tries. `bytes`
         gets the body as it is, JSON or not. What a function may raise: `Retry`, `Fail`, `Cancel`.
-        Raises InvalidArgument, and Conflict for a second function of one type.
+
+        `concurrency`: how many of this type run at once in this worker, beside the worker's own limit. `queue`: one of
+        the worker's; tasks of the type in its other queues are not for this function.
+        Raises InvalidArgument, and Conflict for a second function of one type (in one queue).
         """
+        if queue is not None and queue not in self.queues:
+            fix = f"Worker({', '.join(repr(each) for each in (*self.queues, queue))})"
+            raise InvalidArgument(f"queue: this worker does not serve {queue!r}: write {fix}", field="queue")
 
         def register(function: Function) -> Function:
-            if type in self._handlers:
-                raise Conflict(f"there is a function for type {type!r} already", field="type")
-            self._handlers[type] = make_handler(
-                type, function, max_tries=max_tries, timeout=timeout, backoff=backoff, grace=grace
-            )
+            handler = make_handler(
+                type, function, max_tries=max_tries, timeout=timeout, backoff=backoff, queue=queue,
+                concurrency=concurrency, grace=grace,
+            )  # fmt: skip
+            self.handlers.add(handler)
             return function
 
         return register
+
+    def middleware(self, function: Function) -> Function:
+        """Register a function around each attempt of each task: `f(call_next, payload, ctx)`, async or not.
+
+            @worker.middleware
+            async def timed(call_next, payload, ctx):
+                began = time.monotonic()
+                try:
+                    return await call_next(payload, ctx)
+                finally:
+                    ctx.log.info("took %.3f s", time.monotonic() - began)
+
+        The first one registered is the outermost. It gets the payload as the function takes it, and may hand on another
+        one; what it returns is the result, what it raises is as if the function had raised it. `call_next` can be
+        called once; without it the function does not run. The timeout holds for all of it. A sync one runs in a thread,
+        a sync function that follows it in the same; its `call_next` is then not awaited.
+        Raises InvalidArgument.
+        """
+        self.layers.append(make_layer(function))
+        return function
 
     def schedule(
         self, schedule_id: str, *, queue: str | None = None, type: str | None = None,  # noqa: A002 - the contract's word
@@ -124,7 +149,7 @@ class Worker:
 
         Args:
             schedule_id: its id.
-            queue: default: the worker's first queue.
+            queue: default: the function's, else the worker's first queue.
             type: default: the function's type; a function without one becomes the task of type `schedule_id`.
             on_conflict: when another definition is stored: `keep` it, `update` it, or `fail`: the worker ends. With
                 SCHEDULER_FORCE_UPDATE=true in the environment the code wins in any case. A pause is always kept.
@@ -137,7 +162,9 @@ class Worker:
         check_schedule_id(schedule_id)
 
         def register(function: Function) -> Function:
-            self._declared[schedule_id] = Declaration(function, queue or self.queues[0], type, on_conflict, fields)
+            handler = self.handlers.of_function(function)
+            named = queue or (handler and handler.queue) or self.queues[0]
+            self._declared[schedule_id] = Declaration(function, named, type, on_conflict, fields)
             self._declare(schedule_id, type or "preview")  # a mistake shows where it is made
             return function
 
@@ -145,14 +172,12 @@ class Worker:
 
     def declared(self) -> list[Declared]:
         """The schedules of this worker as they will be registered; functions without a type get theirs now."""
-        types = {id(handler.function): name for name, handler in self._handlers.items()}
         found = []
         for schedule_id, each in self._declared.items():
-            name = each.type or types.get(id(each.function))
-            if name is None:
-                name = schedule_id
-                self.task(name)(each.function)
-                types[id(each.function)] = name
+            handler = self.handlers.of_function(each.function)
+            if each.type is None and handler is None:
+                self.task(schedule_id)(each.function)
+            name = each.type or (schedule_id if handler is None else handler.type)
             found.append(self._declare(schedule_id, name))
         return found
 
@@ -221,7 +246,7 @@ class Worker:
             return
         try:
             link = Link(client, Requests(client), Names(settings.namespace), SystemClock(), self.id)
-            sessions.append(Session(link, self.queues, self._handlers, self.concurrency))
+            sessions.append(Session(link, self.queues, self.handlers, self.concurrency, middleware=self.layers))
             about = ", ".join(self.queues)
             log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
             await self._work(sessions[0], declared, client, stop, hurry)
