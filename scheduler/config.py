@@ -14,8 +14,8 @@ Tunables, environment only:
     SCHEDD_BATCH  SCHEDD_DUE_ACK_WAIT  SCHEDD_CLAIM_FLOOR  SCHEDD_PAYLOAD_MAX                   dispatch
     SCHEDD_ACK_WAIT  SCHEDD_MAX_DELIVER  SCHEDD_MAX_ACK_PENDING  SCHEDD_MAX_PENDING             new queues
     SCHEDD_RECONCILE_EVERY  SCHEDD_RECONCILE_GRACE                    repair
-    SCHEDD_CLOCK_SKEW_MAX  SCHEDD_START_TIMEOUT  SCHEDD_SHUTDOWN  SCHEDD_APPLY_WAIT  SCHEDD_RECENT_EXECUTIONS
-    SCHEDD_LOG_LEVEL
+    SCHEDD_CONNECT_TIMEOUT  SCHEDD_START_TIMEOUT  SCHEDD_SHUTDOWN  SCHEDD_APPLY_WAIT  SCHEDD_RECENT_EXECUTIONS
+    SCHEDD_CLOCK_SKEW_MAX  SCHEDD_LOG_LEVEL
 """
 
 from __future__ import annotations
@@ -109,8 +109,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     clock_skew_max_s: float = 30.0
     """A replica whose wall clock is further off the server's neither leads nor is ready."""
+    connect_timeout_s: float = 5.0
+    """How long a replica looks for a NATS server at the start; in Kubernetes long, as it may well come later."""
     start_timeout_s: float = 60.0
-    """How long connecting and provisioning may take at the start."""
+    """How long provisioning may take at the start."""
     shutdown_s: float = 10.0
     """How long a stop may take before what still runs is cut."""
     apply_wait_s: float = 5.0
@@ -283,6 +285,7 @@ OPTIONS: Mapping[str, Option] = {
         reconcile_every=(0.2, 3600),
         reconcile_grace=(0.2, 3600),
         clock_skew_max=(1, 3600),
+        connect_timeout=(1, 86400),
         start_timeout=(1, 3600),
         shutdown=(0.5, 300),
         apply_wait=(0.1, 60),

