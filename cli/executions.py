@@ -1,4 +1,4 @@
-"""`schedctl executions list | show | cancel`."""
+"""`schedctl executions list | show | cancel | logs`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import typer
 from msgspec import UNSET, Raw
 
 from cli.connecting import Connection, connected, group
+from cli.lines import print_lines
 from cli.output import (
     Column,
     Format,
     clean_lines,
     heading,
     instant,
+    print_array,
     print_facts,
     print_json,
+    print_json_lines,
     print_list,
     print_table,
     say,
@@ -26,6 +29,7 @@ from cli.output import (
 )
 from scheduler.client import executions_request, first
 from scheduler.wire import api
+from scheduler.wire.lines import LEVELS
 from scheduler.wire.record import HistoryLine, Record
 
 TABLE_LIMIT = 100
@@ -134,6 +138,31 @@ async def cancel(
     record = api.decode_reply(body, Record)
     asked = f"{record.state}, and its worker is asked to end it" if record.state != "cancelled" else "cancelled"
     say(f"{record.id}: {asked}")
+
+
+@app.command("logs")
+@connected
+@shown_as("json")
+async def logs(
+    connection: Connection,
+    shown: Format,
+    execution_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.", show_default=False)],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", metavar="", help="Go on with what comes, until the execution is over.")
+    ] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", metavar="N", min=1, help="Of this attempt.")] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", metavar="LEVEL", help=f"At least: {', '.join(LEVELS)}.")
+    ] = None,
+) -> None:
+    """Show what an execution logged. With `--json -f` each line is one line."""
+    async with connection.client() as client:
+        items = client.executions.raw_logs(execution_id, attempt=attempt, level=level, follow=follow)
+        if shown.json:
+            await (print_json_lines(items) if follow else print_array(items))
+        elif not await print_lines(items):
+            narrowed = attempt is not None or level is not None
+            warn("No line matches." if narrowed else "It logged nothing. Functions of the SDK do by ctx.log.info(...).")
 
 
 def _show(record: Record) -> None:

@@ -194,9 +194,12 @@ async def print_list(
     *,
     empty: str,
 ) -> int:
-    """A list in the format asked for, and its length; every item has an `id`. `empty` tells what to do next."""
+    """A list in the format asked for, and its length; every item has an `id`, or is a `worker`.
+
+    `empty` tells what to do next.
+    """
     if shown.json:
-        return await _print_array(items)
+        return await print_array(items)
     if shown.names:
         return await _print_names(items)
     rows = [msgspec.json.decode(item, type=kind) async for item in items]
@@ -210,16 +213,18 @@ async def print_list(
 async def _print_names(items: AsyncIterator[Raw]) -> int:
     count = 0
     async for item in items:
-        say(msgspec.json.decode(item, type=_Named).id)
+        named = msgspec.json.decode(item, type=_Named)
+        say(named.id or named.worker)
         count += 1
     return count
 
 
 class _Named(Struct):
-    id: str
+    id: str = ""
+    worker: str = ""
 
 
-async def _print_array(items: AsyncIterator[Raw]) -> int:
+async def print_array(items: AsyncIterator[Raw]) -> int:
     """One array, written as the pages come: a long list needs no memory."""
     count = 0
     async for item in items:
@@ -228,6 +233,13 @@ async def _print_array(items: AsyncIterator[Raw]) -> int:
         count += 1
     say("\n]" if count else "[]")
     return count
+
+
+async def print_json_lines(items: AsyncIterator[Raw]) -> None:
+    """One body a line, at once: for who reads along."""
+    async for item in items:
+        sys.stdout.write(bytes(item).decode("utf-8", "replace") + "\n")
+        sys.stdout.flush()
 
 
 def agreed(question: str) -> bool:

@@ -1,4 +1,4 @@
-"""`schedctl worker run | exec | prune`: serve queues by a module or a program; tidy up after a module's code."""
+"""`schedctl worker list | run | exec | prune`: who works; serve queues by a module or a program; tidy up after it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +16,13 @@ import typer
 
 from cli.connecting import Connection, connected, group, placed
 from cli.files import Entry, as_documents
-from cli.output import agreed, say, warn
+from cli.output import Column, Format, agreed, instant, print_list, say, seconds, shown_as, warn
 from cli.programs.command import exec_program
+from scheduler.client import workers_request
 from scheduler.core.errors import InvalidArgument
+from scheduler.system.clock import SystemClock
+from scheduler.wire import api
+from scheduler.wire.instants import parse_instant
 
 if TYPE_CHECKING:
     from scheduler.worker import Worker
@@ -28,6 +34,41 @@ app = typer.Typer(no_args_is_help=True, help="Workers: who carries out the tasks
 @group
 def workers(connection: Connection) -> None:
     """Workers: who carries out the tasks."""
+
+
+@app.command("list")
+@connected
+@shown_as("json", "names")
+async def list_workers(
+    connection: Connection,
+    shown: Format,
+    queue: Annotated[str | None, typer.Option("--queue", metavar="QUEUE", help="Who serves this queue.")] = None,
+) -> None:
+    """List who works: SDK workers, and others that write a row. Workers that only pull and ack are not known."""
+    async with connection.client() as client:
+        items = client.calls.pages("worker.list", workers_request(queue=queue))
+        empty = "Nobody gives signs of life" + (f" for queue {queue}" if queue else "")
+        await print_list(items, api.WorkerItem, _columns(SystemClock().now()), shown, empty=f"{empty}. {NEXT}")
+
+
+NEXT = "Start one:  schedctl worker run MODULE:NAME  (workers that only pull and ack are not listed)"
+
+
+def _columns(now: datetime) -> Sequence[Column[api.WorkerItem]]:
+    def seen(worker: api.WorkerItem) -> str:
+        ago_s = (now - parse_instant(worker.at)).total_seconds() if worker.at else None
+        return "-" if ago_s is None else f"{seconds(max(0.0, ago_s))} ago"
+
+    return (
+        Column("WORKER", lambda worker: worker.worker),
+        Column("QUEUES", lambda worker: ", ".join(worker.queues) or "-"),
+        Column("RUNNING", lambda worker: f"{len(worker.running)}/{worker.concurrency or '?'}", rigid=True, right=True),
+        Column("SINCE", lambda worker: instant(worker.started_at), rigid=True),
+        Column("SEEN", seen, rigid=True, right=True),
+        Column("VERSION", lambda worker: worker.version or "-"),
+        Column("TYPES", lambda worker: ", ".join(worker.types) or "-"),
+        Column("HOST", lambda worker: f"{worker.host}:{worker.pid}" if worker.host else "-", wide=True),
+    )
 
 
 @app.command("run")

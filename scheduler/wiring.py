@@ -338,6 +338,8 @@ class Wiring:
             index=self.index,
             launcher=self.launcher,
             events=self.adapters.events,
+            logs=self.adapters.logs,
+            workers=self.adapters.workers,
             canceller=self.canceller,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,

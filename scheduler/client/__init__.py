@@ -2,9 +2,10 @@
 
     client.schedules.put, get, list, delete, pause, resume, trigger, preview, audit, backfill
     client.backfills.get, list, cancel
-    client.executions.get, list, cancel
+    client.executions.get, list, cancel, logs
     client.calendars.put, get, list, delete
-    client.status
+    client.workers.list
+    client.status, wait
 
 Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
 `scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated
@@ -18,24 +19,30 @@ Rooms: `connected` the client · `nouns` its methods · `calls` requests and rep
 from __future__ import annotations
 
 from scheduler.client.connected import Client, first
+from scheduler.client.following import StillRunning
 from scheduler.client.requests import (
     audit_request,
     backfill_request,
     backfills_request,
     executions_request,
+    lines_request,
     preview_request,
     schedules_request,
     trigger_request,
+    workers_request,
 )
 
 __all__ = [
     "Client",
+    "StillRunning",
     "audit_request",
     "backfill_request",
     "backfills_request",
     "executions_request",
     "first",
+    "lines_request",
     "preview_request",
     "schedules_request",
     "trigger_request",
+    "workers_request",
 ]

@@ -45,7 +45,7 @@ class Calls:
 
     def __init__(self, connection: NatsClient, namespace: str, timeout_s: float) -> None:
         self._connection = connection
-        self._names = Names(namespace)
+        self.names = Names(namespace)
         self._timeout_s = timeout_s
 
     def deadline(self) -> float:
@@ -71,13 +71,15 @@ class Calls:
         raise AssertionError("the pauses never end")
 
     async def _once(self, endpoint: str, body: bytes, timeout_s: float) -> bytes:
+        before = self._connection.last_error
         try:
-            reply = await self._connection.request(self._names.api(endpoint), body, timeout=timeout_s)
+            reply = await self._connection.request(self.names.api(endpoint), body, timeout=timeout_s)
         except NoRespondersError:
             fix = "start one with `schedd run`, or check --nats and --namespace"
             raise Nobody(f"no schedd daemon answers {self._where()}: {fix}") from None
         except TimeoutError:
-            if refused := refusal(self._connection):
+            refused = refusal(self._connection)
+            if refused and self._connection.last_error is not before:  # what was refused earlier was something else
                 raise PermissionDenied(f"{endpoint}: NATS does not permit it: {refused}") from None
             raise Unsure(f"{endpoint}: the schedd daemon {self._where()} did not answer in time") from None
         except Exception as problem:
@@ -90,7 +92,7 @@ class Calls:
     def _where(self) -> str:
         url = self._connection.connected_url
         server = f" at {url.hostname}:{url.port}" if url is not None else ""
-        return f"for namespace {self._names.namespace!r}{server}"
+        return f"for namespace {self.names.namespace!r}{server}"
 
     async def call(
         self,

@@ -8,11 +8,13 @@ from typing import Self, TypeVar
 
 from nats.aio.client import Client as NatsClient
 
+from scheduler.client import following
 from scheduler.client.calls import Calls
-from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules
+from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules, Workers
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.wire import api
 from scheduler.wire.names import DEFAULT_NAMESPACE
+from scheduler.wire.record import Record
 
 TIMEOUT_S = 20.0
 
@@ -29,8 +31,9 @@ class Client:
         self.calls = Calls(connection, namespace, timeout_s)
         self.schedules = Schedules(self.calls)
         self.backfills = Backfills(self.calls)
-        self.executions = Executions(self.calls)
+        self.executions = Executions(self.calls, connection)
         self.calendars = Calendars(self.calls)
+        self.workers = Workers(self.calls)
 
     @classmethod
     @asynccontextmanager
@@ -53,6 +56,14 @@ class Client:
             yield cls(connection, namespace=settings.namespace, timeout_s=timeout_s)
         finally:
             await connection.close()
+
+    async def wait(self, execution_id: str, timeout: float | None = None) -> Record:
+        """The record of an execution once it is over; at once for one that is over already.
+
+        One that is still to come is waited for. `timeout` in seconds; then StillRunning, which is a TimeoutError.
+        Raises NotFound for one that should be on record and is not.
+        """
+        return await following.wait(self.connection, self.calls, execution_id, timeout)
 
     async def status(self) -> api.StatusReply:
         """Leader, replicas, watermark, counts."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from nats.aio.client import Client as NatsClient
 
+from scheduler.client import following
 from scheduler.client.calls import LONG, ONCE, REPEATED, Calls, Nobody, Patience
 from scheduler.client.requests import (
     COUNT_DEFAULT,
@@ -20,16 +22,19 @@ from scheduler.client.requests import (
     executions_request,
     instant_text,
     is_stored,
+    lines_request,
     named_backfill,
     preview_request,
     put_calendar_request,
     schedules_request,
     trigger_request,
+    workers_request,
 )
 from scheduler.core.backfilling import RATE_DEFAULT
 from scheduler.core.errors import Conflict, Unavailable
 from scheduler.wire import api
 from scheduler.wire.ids import check_calendar_name, check_schedule_id
+from scheduler.wire.lines import Line
 from scheduler.wire.record import Record
 from scheduler.wire.schedule_json import encode_document
 
@@ -187,8 +192,8 @@ class Backfills:
 class Executions:
     """What can be done with executions."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, calls: Calls, connection: NatsClient) -> None:
+        self._calls, self._connection = calls, connection
 
     async def get(self, execution_id: str) -> Record:
         """Raises NotFound."""
@@ -214,6 +219,37 @@ class Executions:
         request = executions_request(schedule=schedule, state=state, queue=queue, since=since, until=until)
         async for item in self._calls.pages("execution.list", request):
             yield api.decode_reply(bytes(item), Record)
+
+    async def logs(
+        self, execution_id: str, *, attempt: int | None = None, level: str | None = None, follow: bool = False
+    ) -> AsyncIterator[Line]:
+        """What it logged, oldest first: of one attempt, or of at least that level ("warning").
+
+        `follow`: go on with what is still to come, until the execution is over and its last lines are there; survives
+        reconnects, and raises Unavailable when nobody has answered for a minute. Raises NotFound.
+        """
+        async for item in self.raw_logs(execution_id, attempt=attempt, level=level, follow=follow):
+            yield api.decode_reply(bytes(item), Line)
+
+    def raw_logs(
+        self, execution_id: str, *, attempt: int | None = None, level: str | None = None, follow: bool = False
+    ) -> AsyncIterator[Raw]:
+        """The same as JSON."""
+        if follow:
+            return following.follow(self._connection, self._calls, execution_id, attempt=attempt, level=level)
+        return self._calls.pages("execution.logs", lines_request(execution_id, attempt=attempt, level=level))
+
+
+class Workers:
+    """Who works: SDK workers, and others that give signs of life."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def list(self, *, queue: str | None = None) -> AsyncIterator[api.WorkerItem]:
+        """Those that serve a queue, or all."""
+        async for item in self._calls.pages("worker.list", workers_request(queue=queue)):
+            yield api.decode_reply(bytes(item), api.WorkerItem)
 
 
 class Calendars:

@@ -13,8 +13,15 @@ from scheduler.core.backfilling import RATE_DEFAULT
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.execution import State
 from scheduler.wire import api
-from scheduler.wire.ids import check_backfill_id, check_calendar_name, check_nonce, check_queue, check_schedule_id
+from scheduler.wire.ids import (
+    check_backfill_id,
+    check_calendar_name,
+    check_nonce,
+    check_queue,
+    check_schedule_id,
+)
 from scheduler.wire.instants import cut, format_instant, parse_instant
+from scheduler.wire.lines import check_level
 from scheduler.wire.schedule_json import encode_document, encode_value, keep_pause_raw, same_definition
 
 COUNT_DEFAULT = api.COUNT_DEFAULT
@@ -62,6 +69,26 @@ def executions_request(
         until=instant_text(until, "until"),
         limit=limit,
     )
+
+
+def lines_request(
+    execution_id: str,
+    *,
+    attempt: int | None = None,
+    level: str | None = None,
+    follow: bool = False,
+    limit: int = PAGE,
+) -> api.ListLines:
+    """A page of `execution.logs`. Raises InvalidArgument that names the field."""
+    if attempt is not None and attempt < 1:
+        raise InvalidArgument(f"attempt: {attempt} is out of range: they count from 1", field="attempt")
+    checked = None if level is None else check_level(level)
+    return api.ListLines(id=execution_id, attempt=attempt, level=checked, follow=follow, limit=limit)
+
+
+def workers_request(*, queue: str | None = None, limit: int = PAGE) -> api.ListWorkers:
+    """A page of `worker.list`."""
+    return api.ListWorkers(queue=None if queue is None else check_queue(queue), limit=limit)
 
 
 def trigger_request(

@@ -13,6 +13,7 @@ from nats.aio.client import Client as NatsClient
 from scheduler.jetstream.buckets import NatsBucket
 from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.events import NatsEvents
+from scheduler.jetstream.logs import NatsLogs
 from scheduler.jetstream.provisioning import provision, restore
 from scheduler.jetstream.queues import NatsTaskQueues
 from scheduler.jetstream.reports import NatsReports
@@ -57,6 +58,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     signals: NatsSignals
     cancels: NatsCancels
     events: NatsEvents
+    logs: NatsLogs
     ensure: Callable[[], Awaitable[list[str]]]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
@@ -117,6 +119,7 @@ async def open_adapters(
         signals=signals,
         cancels=NatsCancels(client, names),
         events=events,
+        logs=NatsLogs(bulk, names),
         ensure=partial(
             restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s
         ),

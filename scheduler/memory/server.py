@@ -46,6 +46,7 @@ class MemoryServer:
         self.tasks = MemoryStream(self.names.tasks, clock, work_queue=True)
         self.reports = MemoryStream(self.names.reports, clock)
         self.events = MemoryStream(self.names.events, clock)
+        self.logs = MemoryStream(self.names.logs, clock)
         self.advisories = MemoryStream(self.names.advisories, clock)
         self.due = self.timeline.consumer(DISPATCHER, self.names.all_due)
         self.tracker = self.reports.consumer(TRACKER, self.names.all_reports)

@@ -1,4 +1,4 @@
-"""Telling how an attempt goes: `finished`, confirmed before the task is acknowledged; progress and log lines, bounded.
+"""Telling how an attempt ended: `finished`, confirmed before the task is acknowledged.
 
 A `finished` is fenced: it expects that the next attempt has not started. So an attempt that was taken for lost (a
 stopped process, a partition) and comes back cannot end the execution under its successor, and leaves the task alone.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 
 import msgspec
 from msgspec import Raw
@@ -25,7 +24,6 @@ from scheduler.worker.link import Link, log
 from scheduler.worker.task import Task
 
 REPEAT_MAX_S = 5.0
-OUTBOX_MAX = 10_000
 
 
 async def report_finished(link: Link, task: Task, attempt: int, finished: Finished) -> bool:
@@ -82,43 +80,3 @@ def encode_result(value: object) -> tuple[Raw, str | None]:
     if len(body) > RESULT_MAX:
         return NO_RESULT, f"result dropped, its {len(body)} bytes are more than {RESULT_MAX}"
     return Raw(body), None
-
-
-class Outbox:
-    """Progress and log lines on their way out: in order, never in the way, at most `OUTBOX_MAX` waiting.
-
-    Nothing is confirmed here: such a line is worth less than the work that it tells of.
-    """
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._waiting: deque[tuple[str, bytes]] = deque()
-        self._filled = asyncio.Event()
-        self.dropped = 0
-
-    def put(self, subject: str, body: bytes) -> None:
-        """From the event loop only. Above the limit the oldest line is dropped and counted."""
-        if len(self._waiting) >= OUTBOX_MAX:
-            self._waiting.popleft()
-            self.dropped += 1
-        self._waiting.append((subject, body))
-        self._filled.set()
-
-    async def run(self) -> None:
-        """Send until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Send what waits. What cannot be sent now is dropped and counted."""
-        while self._waiting:
-            subject, body = self._waiting.popleft()
-            try:
-                await self._link.client.publish(subject, body)
-            except Exception:
-                self.dropped += 1
-        if self.dropped:
-            log.warning("%d progress or log lines dropped", self.dropped, extra={"event": "worker.lines_dropped"})
-            self.dropped = 0

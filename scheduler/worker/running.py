@@ -24,7 +24,8 @@ from scheduler.worker.context import TaskContext
 from scheduler.worker.deciding import Bury, Done, How, Limits, Tries, Wait
 from scheduler.worker.handlers import Handler, Handlers, Layer
 from scheduler.worker.link import Binding, Link, log
-from scheduler.worker.reporting import Outbox, report_finished
+from scheduler.worker.outbox import Outbox
+from scheduler.worker.reporting import report_finished
 from scheduler.worker.slots import Slots
 from scheduler.worker.task import Task, parse_task
 from scheduler.worker.turns import AllTurns, Keep, Return, Turns, decide_full

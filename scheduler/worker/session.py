@@ -13,9 +13,9 @@ from scheduler.wire.reports import Cancel, decode
 from scheduler.worker.attempt import TIDY_S
 from scheduler.worker.handlers import Handlers, Layer
 from scheduler.worker.link import Link, log
+from scheduler.worker.outbox import Outbox
 from scheduler.worker.presence import Presence
 from scheduler.worker.pulling import QueuePuller
-from scheduler.worker.reporting import Outbox
 from scheduler.worker.running import Runner
 from scheduler.worker.slots import Slots
 from scheduler.worker.turns import AllTurns
@@ -64,6 +64,7 @@ class Session:
     def on_reconnect(self) -> None:
         """NATS is there again: tell it at once what is in hand."""
         self._link.back_at_s = asyncio.get_running_loop().time()
+        self._outbox.wake()
         self._changed.set()
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
@@ -82,7 +83,7 @@ class Session:
             await self._shut_down(pulling, hurry, grace_s)
             await _end(others)
             await self._presence.leave()
-            await self._outbox.flush()
+            await self._outbox.close()
             await self._link.requests.close()
 
     async def _until_over(self, stop: asyncio.Event, rooms: list[asyncio.Task[None]]) -> None:

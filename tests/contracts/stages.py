@@ -14,6 +14,7 @@ from scheduler.core.model.occurrence import Occurrence
 from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.delivery import answer, read_reply
 from scheduler.jetstream.events import NatsEvents
+from scheduler.jetstream.logs import NatsLogs
 from scheduler.jetstream.provisioning import provision
 from scheduler.jetstream.pulling import Puller
 from scheduler.jetstream.queues import NatsTaskQueues
@@ -24,12 +25,14 @@ from scheduler.jetstream.timeline import NatsTimeline, nak_body
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
 from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
+from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
 from scheduler.ports.timeline import Timeline
 from scheduler.system.clock import SystemClock
@@ -73,6 +76,7 @@ class Stage(Protocol):
     signals: Signals
     cancels: Cancels
     events: Events
+    logs: Logs
     dropped: list[str]
 
     def now(self) -> datetime: ...
@@ -119,6 +123,7 @@ class MemoryStage:
         self.signals: Signals = MemorySignals(self.server)
         self.cancels: Cancels = MemoryCancels(self.server)
         self.events: Events = MemoryEvents(self.server, dropped=self.dropped.append)
+        self.logs: Logs = MemoryLogs(self.server)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -135,7 +140,8 @@ class MemoryStage:
 
     async def put(self, subject: str, body: bytes) -> None:
         word = subject.split(".")[1]
-        streams = {"due": self.server.timeline, "report": self.server.reports, "event": self.server.events}
+        streams = {"due": self.server.timeline, "report": self.server.reports, "event": self.server.events,
+                   "log": self.server.logs}  # fmt: skip
         streams.get(word, self.server.advisories).store([Write(subject, body)])
 
     async def listen(self, queue: str) -> list[tuple[str, bytes]]:
@@ -243,6 +249,7 @@ class NatsStage:
         self.signals: Signals = self._signals
         self.cancels: Cancels = NatsCancels(client, names)
         self.events: Events = self._events
+        self.logs: Logs = NatsLogs(self.requests, names)
         self._pullers: list[Puller] = []
 
     async def open(self) -> None:

@@ -103,7 +103,7 @@ async def replica(
             schedules=schedules, bucket=adapters.schedules, control=adapters.control, timeline=adapters.timeline,
             rows=rows, records=records, index=index, launcher=launcher, canceller=canceller,
             applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
-            clock=clock,
+            logs=adapters.logs, workers=adapters.workers, clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
         )  # fmt: skip
         api = Api(backing)

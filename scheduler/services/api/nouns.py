@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from scheduler.ports.clock import Clock
+from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Events
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
@@ -14,9 +15,11 @@ from scheduler.services.api.backfills import BackfillRuns
 from scheduler.services.api.calendars import Calendars
 from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
+from scheduler.services.api.logs import ExecutionLogs
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
 from scheduler.services.api.triggering import ManualRuns
+from scheduler.services.api.workers import Workers
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.auditing import Auditor
 from scheduler.services.backfills import Backfills
@@ -30,7 +33,17 @@ from scheduler.services.watching import Census
 from scheduler.services.watermarks import WatermarkCopy
 from scheduler.wire.schedule import ScheduleLimits
 
-NOUNS: tuple[type, ...] = (Schedules, Audits, BackfillRuns, Executions, Cancellations, Calendars, Status)
+NOUNS: tuple[type, ...] = (
+    Schedules,
+    Audits,
+    BackfillRuns,
+    Executions,
+    Cancellations,
+    ExecutionLogs,
+    Calendars,
+    Workers,
+    Status,
+)
 """In the order in which they are shown; each lists its endpoints by `@answers`."""
 
 
@@ -48,6 +61,8 @@ class Backing(Struct, frozen=True, kw_only=True):
     canceller: Canceller
     applied: AppliedWatermark
     events: Events
+    logs: Logs
+    workers: Bucket
     clock: Clock
     telemetry: Telemetry
     limits: ScheduleLimits
@@ -66,7 +81,9 @@ def nouns_of(backing: Backing, discover: Discover) -> list[object]:
         _backfills(backing),
         executions,
         Cancellations(canceller=backing.canceller, executions=executions, clock=backing.clock),
+        ExecutionLogs(logs=backing.logs, executions=executions, clock=backing.clock),
         *_calendars(backing),
+        Workers(bucket=backing.workers, clock=backing.clock),
         _status(backing, discover),
     ]
 

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from scheduler.wire.lines import Line
+from scheduler.wire.reports import Running
+
 NULL = Raw(b"null")
 
 
@@ -173,6 +176,39 @@ class ExecutionList(Reply):
     """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
 
     items: list[Raw]
+    cursor: str | None = None
+
+
+class LineList(Reply):
+    """Lines of one execution (contract, part 4; `wire.lines.Line`), oldest first."""
+
+    items: list[Line]
+    cursor: str | None = None
+
+
+class WorkerItem(Reply):
+    """A worker that gives signs of life (contract, part 6), the last one `at`. What its row does not tell is empty."""
+
+    worker: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    queues: Sequence[str] = ()
+    types: Sequence[str] = ()
+    actions: Sequence[str] = ()
+    concurrency: int = 0
+    running: Sequence[Running] = ()
+    started_at: str | None = None
+    at: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What its reports call it."""
+        return self.worker
+
+
+class WorkerList(Reply):
+    items: list[WorkerItem]
     cursor: str | None = None
 
 

@@ -148,6 +148,28 @@ class ListCalendars(Request):
     cursor: str | None = None
 
 
+class ListLines(Request):
+    """`execution.logs`, oldest first: of one attempt, of at least that level.
+
+    `follow`: the reply's cursor is never null, so that one can ask with it for what comes later.
+    """
+
+    id: str
+    attempt: Annotated[int, Meta(ge=1)] | None = None
+    level: str | None = None
+    follow: bool = False
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class ListWorkers(Request):
+    """`worker.list`, by the key of their rows: those that serve `queue`, or all."""
+
+    queue: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
 class ListExecutions(Request):
     """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times."""
 

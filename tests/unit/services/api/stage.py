@@ -13,6 +13,7 @@ from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
@@ -52,6 +53,8 @@ class Stage:
         self.executions = MemoryBucket(self.server, "schedd-executions")
         self.status = MemoryBucket(self.server, "schedd-status")
         self.control = MemoryBucket(self.server, "schedd-control")
+        self.workers = MemoryBucket(self.server, "schedd-workers")
+        self.logs = MemoryLogs(self.server)
         self.timeline = MemoryTimeline(self.server)
         self.queues = MemoryTaskQueues(self.server)
         self.cache = ScheduleCache(self.schedules, self.clock, ScheduleLimits())
@@ -82,7 +85,7 @@ class Stage:
         backing = Backing(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
             rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
-            applied=self.applied, events=events,
+            applied=self.applied, events=events, logs=self.logs, workers=self.workers,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
         )  # fmt: skip
