@@ -340,6 +340,8 @@ class Wiring:
             events=self.adapters.events,
             logs=self.adapters.logs,
             workers=self.adapters.workers,
+            reports=self.adapters.reports,
+            queues=self.adapters.queues,
             canceller=self.canceller,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,
@@ -348,5 +350,6 @@ class Wiring:
             ack_wait_s=self.settings.ack_wait_s,
             claim_floor_s=self.settings.claim_floor_s,
             server=self.adapters.server_version,
+            checkpoints=self.checkpoints,
         )
         return Api(backing)

@@ -2,7 +2,7 @@
 
     client.schedules.put, get, list, delete, pause, resume, trigger, preview, audit, backfill
     client.backfills.get, list, cancel
-    client.executions.get, list, cancel, logs
+    client.executions.get, list, cancel, logs, retry
     client.calendars.put, get, list, delete
     client.workers.list
     client.status, wait
@@ -10,7 +10,8 @@
 Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
 `scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated
 is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
-once, and an expected revision is read back), a `trigger` (its nonce names the execution), a `backfill` (by its id).
+once, and an expected revision is read back), a `trigger` (its nonce names the execution), a `backfill` (by its id), a
+`retry` (by the drive that it follows).
 After `Unsure` the others (`delete`, `pause`, `resume`) may or may not have happened: look before you repeat them.
 
 Rooms: `connected` the client · `nouns` its methods · `calls` requests and repeats · `requests` what is sent, checked.

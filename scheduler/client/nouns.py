@@ -26,6 +26,7 @@ from scheduler.client.requests import (
     named_backfill,
     preview_request,
     put_calendar_request,
+    retry_request,
     schedules_request,
     trigger_request,
     workers_request,
@@ -205,6 +206,20 @@ class Executions:
         Returns the record as it is then. Raises Conflict if it has ended otherwise.
         """
         return await self._calls.call("execution.cancel", api.CancelExecution(id=execution_id, grace=grace), Record)
+
+    async def retry(
+        self, execution_id: str, *, payload: Any | UnsetType = UNSET, expected_drive: int | None = None
+    ) -> Record:
+        """Carry out again what has ended, under its id and with all its tries; `payload` in place of its own.
+
+        Exactly once, however often the request has to be repeated: what is retried is the drive that has ended by now,
+        or `expected_drive` (from a record that was read before). Returns the record as it is then. Raises NotFound,
+        Conflict (it has not ended, or was never queued).
+        """
+        if expected_drive is None:
+            expected_drive = (await self.get(execution_id)).drive
+        request = retry_request(execution_id, expected_drive, payload=payload)
+        return await self._calls.call("execution.retry", request, Record, REPEATED)
 
     async def list(
         self,

@@ -102,6 +102,14 @@ def trigger_request(
     )
 
 
+def retry_request(execution_id: str, expected_drive: int, *, payload: Any | UnsetType = UNSET) -> api.RetryExecution:
+    return api.RetryExecution(
+        id=execution_id,
+        payload=UNSET if payload is UNSET else Raw(encode_value(payload, "payload")),
+        expected_drive=expected_drive,
+    )
+
+
 def backfill_request(
     schedule_id: str,
     start: Instant,

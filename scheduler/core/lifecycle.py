@@ -8,7 +8,9 @@ no attempt. Reports may arrive twice, late or out of order, from a process that 
 - an event that names an attempt older than the record's is stale and changes nothing, and so is a second `Retry` of
   the same one; a `Finish` of it is not: who finds no try left ends the attempt that had asked for another;
 - attempts counted from signals are corrected by the first `Start`: if anything was reported, reports decide;
-- a terminal state is final; the first terminal event wins, whoever sends the second;
+- a terminal state is final for its drive; the first terminal event wins, whoever sends the second;
+- only a `Redrive` goes on from an end, and only of what was queued once: with the next drive, which counts attempts on
+  and whose reports alone decide from then on. The verdict, `queued_at` and with it the lateness stay the first drive's;
 - `Queue` on a record that a fast worker already moved on only fills in what the dispatcher knew (`task_seq`).
 
 Everything that affects transitions lives in this file; `diagram()` draws the docs' picture from the same table.
@@ -22,6 +24,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from scheduler.core.model.execution import HISTORY_MAX, Action, Asked, Execution, Failure, HistoryEntry, State
+from scheduler.core.model.schedule import Overlap
 
 TERMINAL: frozenset[State] = frozenset(
     {
@@ -41,6 +44,9 @@ OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMED_OUT, Sta
 TAKEN_UP = "taken up again"  # the note of whoever goes on with what another one claimed
 NEVER_QUEUED = (State.SKIPPED, State.MISSED, State.PAUSED, State.SUPERSEDED, State.EXPIRED)
 
+# Ends that a `Redrive` may go on from; `skipped` only of one that found no slot in a later drive.
+REDRIVABLE = (*OUTCOMES, State.EXPIRED, State.SKIPPED)
+
 # From each state, the states that may follow it. A missing pair is an illegal event.
 FOLLOWERS: Mapping[State, frozenset[State]] = {
     State.CLAIMED: frozenset({State.QUEUED, State.WAITING, State.LOST, *NEVER_QUEUED}),
@@ -48,6 +54,7 @@ FOLLOWERS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.RETRYING, State.EXPIRED, *OUTCOMES}),
     State.RUNNING: frozenset({State.RUNNING, State.RETRYING, *OUTCOMES}),
     State.RETRYING: frozenset({State.RUNNING, State.RETRYING, State.EXPIRED, *OUTCOMES}),
+    **{state: frozenset({State.CLAIMED}) for state in REDRIVABLE},
 }
 
 
@@ -109,11 +116,36 @@ class Finish(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-Event = Resume | Queue | Wait | Ask | Start | Retry | Finish
+class Redrive(Struct, frozen=True, kw_only=True):
+    """Somebody wants it carried out again, from the beginning and with all its tries, under the same id.
+
+    `attempts`: how many there have been so far, as reports tell. `overlap`, `start_by`, `end_by`: of the new drive.
+    `payload`: JSON in place of its own from now on; None: its own.
+    """
+
+    at: datetime
+    attempts: int = 0
+    overlap: Overlap | None = None
+    start_by: datetime | None = None
+    end_by: datetime | None = None
+    payload: bytes | None = None
+
+
+Event = Resume | Queue | Wait | Ask | Start | Retry | Finish | Redrive
 
 
 def is_terminal(execution: Execution) -> bool:
     return execution.state in TERMINAL
+
+
+def is_launching(execution: Execution) -> bool:
+    """Whether, as far as its record knows, there is no task of this drive yet."""
+    return execution.state in (State.CLAIMED, State.WAITING)
+
+
+def can_redrive(execution: Execution) -> bool:
+    """Whether it has ended and was queued once: what never was has a verdict that says why, and keeps it."""
+    return execution.state in REDRIVABLE and execution.queued_at is not None
 
 
 def advance(execution: Execution, event: Event) -> Execution | None:
@@ -133,6 +165,8 @@ def advance(execution: Execution, event: Event) -> Execution | None:
             return _retry(execution, event)
         case Finish():
             return _finish(execution, event)
+        case Redrive():
+            return _redrive(execution, event)
 
 
 def _resume(execution: Execution, event: Resume) -> Execution | None:
@@ -158,11 +192,12 @@ def _is_hastier(asked: Asked, before: Asked) -> bool:
 
 
 def _queue(execution: Execution, event: Queue) -> Execution | None:
-    if execution.queued_at is not None:
-        if execution.task_seq is not None or event.task_seq is None:
-            return None
-        return structs.replace(execution, task_seq=event.task_seq)
-    return _move(execution, State.QUEUED, event.at, queued_at=event.at, task_seq=event.task_seq)
+    if is_launching(execution):
+        queued_at = execution.queued_at or event.at
+        return _move(execution, State.QUEUED, event.at, queued_at=queued_at, task_seq=event.task_seq)
+    if execution.queued_at is None or execution.task_seq is not None or event.task_seq is None:
+        return None
+    return structs.replace(execution, task_seq=event.task_seq)
 
 
 def _start(execution: Execution, event: Start) -> Execution | None:
@@ -196,6 +231,35 @@ def _finish(execution: Execution, event: Finish) -> Execution | None:
         changes["attempt"] = execution.attempt + 1  # a plain worker's signal stands for the try it ends
     changes["error"] = None if event.state is State.SUCCEEDED else event.error or execution.error
     return _move(execution, event.state, event.at, note=reason, **changes)
+
+
+def _redrive(execution: Execution, event: Redrive) -> Execution | None:
+    if not can_redrive(execution):
+        return None
+    attempts, drive = max(execution.attempt, execution.attempts_before, event.attempts), execution.drive + 1
+    changes: dict[str, object] = dict.fromkeys(_OF_ONE_DRIVE)
+    if event.payload is not None:
+        changes |= {"payload": event.payload, "payload_is_json": True}
+    return _move(
+        execution,
+        State.CLAIMED,
+        event.at,
+        note=f"retried, drive {drive}" + (", with another payload" if event.payload is not None else ""),
+        **changes,
+        drive=drive,
+        attempt=attempts,
+        attempts_before=attempts,
+        claimed_at=event.at,
+        overlap=event.overlap,
+        start_by=event.start_by,
+        end_by=event.end_by,
+    )
+
+
+# What a new drive knows nothing of; the history keeps how the ones before it ended.
+_OF_ONE_DRIVE = (
+    "reason", "worker", "task_seq", "asked", "promoted_at", "started_at", "finished_at", "result", "error",
+)  # fmt: skip
 
 
 def _is_past(execution: Execution, attempt: int) -> bool:

@@ -11,13 +11,16 @@ What an occurrence meets is decided when it comes, by the policy that holds then
 `max_running` is how many may run at once (1 if it is not given); `skip` is always one. Those that a policy cancels are
 the oldest. `max_fires` counts what fired by itself: those that got a slot, plus those that wait and will get one.
 
+A run that is carried out again (`drive` > 0) is no other fire, and the slot it holds is that of its newest drive: what
+frees the slot of an earlier one comes too late and frees nothing.
+
 Everything is idempotent, because a crash anywhere repeats it: who has a slot is admitted again and names the same
 victims, who waits waits, who was released is released.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from msgspec import Struct, structs
 
@@ -62,11 +65,12 @@ def terms_of(schedule: Schedule, overlap: Overlap | None = None) -> Terms:
 
 class Slots(Struct, frozen=True):
     """Execution ids that run, oldest first, and that wait for a slot, next first. `fires`: how many automatic ones
-    have got a slot so far, counted under `max_fires` only."""
+    have got a slot so far, counted under `max_fires` only. `drives`: of those that are not in their first one."""
 
     active: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     fires: int = 0
+    drives: dict[str, int] = {}
 
     def holds(self, execution_id: str) -> bool:
         return execution_id in self.active or execution_id in self.waiting
@@ -103,8 +107,22 @@ def is_automatic(execution_id: str) -> bool:
 # --- one comes
 
 
-def admit(slots: Slots, execution_id: str, terms: Terms) -> Admission:
+def admit(slots: Slots, execution_id: str, terms: Terms, drive: int = 0) -> Admission:
     """Decide about one execution. Who waits goes first wherever there is room."""
+    if drive > slots.drives.get(execution_id, 0):
+        slots = structs.replace(slots, drives={**slots.drives, execution_id: drive})
+    admission = _admit(slots, execution_id, terms)
+    return structs.replace(admission, slots=_tidy(admission.slots))
+
+
+def _tidy(slots: Slots) -> Slots:
+    """Without the drives of those that hold nothing."""
+    if not slots.drives:
+        return slots
+    return structs.replace(slots, drives={each: drive for each, drive in slots.drives.items() if slots.holds(each)})
+
+
+def _admit(slots: Slots, execution_id: str, terms: Terms) -> Admission:
     slots, promoted = _promote(slots, terms)
     if execution_id in slots.active:
         victims = _terminated_by(slots, execution_id, terms)
@@ -112,9 +130,14 @@ def admit(slots: Slots, execution_id: str, terms: Terms) -> Admission:
     if execution_id in slots.waiting:
         return Admission(verdict=WAIT, slots=slots, promoted=promoted, cancel=_cancelled_by(slots, terms))
     admission = _newcomer(slots, execution_id, terms)
-    if is_automatic(execution_id) and _is_spent(slots, admission, terms):
+    if _is_fire(slots, execution_id) and _is_spent(slots, admission, terms):
         admission = Admission(verdict=SKIP, slots=slots, reason=SPENT)
     return structs.replace(admission, promoted=promoted)
+
+
+def _is_fire(slots: Slots, execution_id: str) -> bool:
+    """Whether it counts for `max_fires`: one that is carried out again has been counted."""
+    return is_automatic(execution_id) and execution_id not in slots.drives
 
 
 def _is_spent(slots: Slots, admission: Admission, terms: Terms) -> bool:
@@ -148,8 +171,8 @@ def _newcomer(slots: Slots, execution_id: str, terms: Terms) -> Admission:
 
 
 def _enter(slots: Slots, execution_id: str, terms: Terms) -> Slots:
-    fires = slots.fires + (terms.max_fires is not None and is_automatic(execution_id))
-    return Slots((*slots.active, execution_id), slots.waiting, fires)
+    fires = slots.fires + (terms.max_fires is not None and _is_fire(slots, execution_id))
+    return structs.replace(slots, active=(*slots.active, execution_id), fires=fires)
 
 
 def _wait(slots: Slots, execution_id: str) -> Admission:
@@ -188,18 +211,23 @@ def _terminated_by(slots: Slots, execution_id: str, terms: Terms) -> tuple[str, 
 
 def _committed(slots: Slots) -> int:
     """Automatic ones that fired, or will as soon as there is room."""
-    return slots.fires + sum(map(is_automatic, slots.waiting))
+    return slots.fires + sum(_is_fire(slots, each) for each in slots.waiting)
 
 
 # --- some end
 
 
-def release(slots: Slots, execution_ids: Collection[str], terms: Terms) -> Release:
-    """Take ended executions out of the slots; who waits moves up, first come first served."""
-    active = tuple(each for each in slots.active if each not in execution_ids)
-    waiting = tuple(each for each in slots.waiting if each not in execution_ids)
-    freed, promoted = _promote(Slots(active, waiting, slots.fires), terms)
-    return Release(freed, promoted)
+def release(slots: Slots, ended: Mapping[str, int], terms: Terms) -> Release:
+    """Take executions out of the slots, each up to the drive that has ended; who waits moves up, first come first
+    served."""
+    active = tuple(each for each in slots.active if not _is_over(slots, each, ended))
+    waiting = tuple(each for each in slots.waiting if not _is_over(slots, each, ended))
+    freed, promoted = _promote(structs.replace(slots, active=active, waiting=waiting), terms)
+    return Release(_tidy(freed), promoted)
+
+
+def _is_over(slots: Slots, execution_id: str, ended: Mapping[str, int]) -> bool:
+    return slots.drives.get(execution_id, 0) <= ended.get(execution_id, -1)
 
 
 def _promote(slots: Slots, terms: Terms) -> tuple[Slots, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from scheduler.core.lifecycle import Event, Finish, Queue, Retry, Start, advance, is_terminal
+from scheduler.core.lifecycle import Event, Finish, Queue, Retry, Start, advance, is_launching, is_terminal
 from scheduler.core.model.execution import Execution, Failure, State
 
 REASON_MAX = 200
@@ -141,7 +141,7 @@ def has_tries_left(execution: Execution, attempt: int) -> bool:
 
 def _proven(execution: Execution, events: Sequence[Event], task_seq: int | None) -> tuple[Event, ...]:
     """What a worker or the server tells of was queued, whether or not the record knows it."""
-    if not events or execution.queued_at is not None or is_terminal(execution):
+    if not events or not is_launching(execution):
         return tuple(events)
     return (Queue(events[0].at, task_seq), *events)
 

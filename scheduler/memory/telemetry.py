@@ -79,6 +79,9 @@ class RecordingTelemetry:
     def finished(self, *, queue: str, state: str, duration_s: float | None) -> None:
         self._note("finished", queue=queue, state=state, duration_s=duration_s)
 
+    def redriven(self, *, queue: str) -> None:
+        self._note("redriven", queue=queue)
+
     def queue(self, *, queue: str, pending: int, ack_pending: int) -> None:
         self._note("queue", queue=queue, pending=pending, ack_pending=ack_pending)
 

@@ -24,6 +24,7 @@ POINTS = (
     "launch.slotted",
     "launch.paired",
     "launch.queued",
+    "retry.opened",
     "backfill.started",
     "planner.planned",
     "timeline.staged",

@@ -64,7 +64,7 @@ class Canceller:
             return
         stored = await self._records.get_many(execution_ids)
         open_ = [each.execution for each in stored if each is not None and not is_terminal(each.execution)]
-        changes = [Change(each.id, (Ask(asked),)) for each in open_ if not _has_been_asked(each, asked)]
+        changes = [Change(each.id, (Ask(asked),), each.drive) for each in open_ if not _has_been_asked(each, asked)]
         for result in await self._folder.fold(changes):
             if isinstance(result, ScheddError):
                 raise result
@@ -111,7 +111,7 @@ class Canceller:
     async def _end(self, execution: Execution, wish: Wish) -> None:
         """The record first, then the task: nobody must take its removal for an outcome."""
         end = Finish(at=self._clock.now(), state=wish.state, reason=wish.reason)
-        (result,) = await self._folder.fold([Change(execution.id, (end,))])
+        (result,) = await self._folder.fold([Change(execution.id, (end,), execution.drive)])
         if isinstance(result, ScheddError):
             raise result
         after = result.execution

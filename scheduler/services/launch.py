@@ -64,12 +64,14 @@ TOO_LATE = timedelta(seconds=10)  # before half the claim floor no pair is sent 
 
 
 class Candidate(Struct, frozen=True):
-    """An execution to launch: claimed, stored or not. `has_waited`: it may be on record as waiting, and goes on."""
+    """An execution to launch: claimed, stored or not. `has_waited`: it may be on record as waiting, and goes on.
+    `revision`: under which its caller has just stored it himself (a new drive of an old record); 0: he has not."""
 
     execution: Execution
     schedule: Schedule
     trigger: CompiledTrigger
     has_waited: bool = False
+    revision: int = 0
 
 
 class Ousters(Protocol):
@@ -82,7 +84,7 @@ class Ousters(Protocol):
 class _Step(Struct):
     """A candidate under way: its record as stored, or the result that ended its way.
 
-    `fresh`: we created the record. `doubt`: whether it was created is not known.
+    `fresh`: we created the record, or opened its drive. `doubt`: whether it was created is not known.
     """
 
     candidate: Candidate
@@ -124,7 +126,7 @@ class Launcher:
         self._records, self._slots, self._queues = records, slots, queues
         self._settlement, self._clock = settlement, clock
         self._floor = timedelta(seconds=claim_floor_s)
-        self._is_full = is_full
+        self.is_full = is_full
         self._checkpoints = checkpoints or NoCheckpoints()
         self._ensured: set[str] = set()
         self.ousters: Ousters | None = None  # set where everything is wired
@@ -151,7 +153,9 @@ class Launcher:
     async def _claim(self, steps: list[_Step]) -> None:
         for step in steps:
             step.fresh = not step.candidate.has_waited
-        new = [step for step in steps if step.fresh]
+            if step.candidate.revision:
+                step.stored = Stored(step.candidate.execution, step.candidate.revision)
+        new = [step for step in steps if step.fresh and step.stored is None]
         results = await self._records.create_many([step.candidate.execution for step in new]) if new else []
         for step, result in zip(new, results, strict=True):
             if isinstance(result, Stored):
@@ -184,7 +188,7 @@ class Launcher:
     # --- 2: slots
 
     async def _take_slots(self, steps: list[_Step]) -> None:
-        full = [step for step in steps if step.fresh and self._is_full(step.execution.queue)]
+        full = [step for step in steps if step.fresh and self.is_full(step.execution.queue)]
         await self._refuse([(step, "queue_full") for step in full])
         await self._expire(_open(steps))
         bound = [step for step in _open(steps) if step.terms.takes_slot]
@@ -287,7 +291,9 @@ class Launcher:
         """Move records on from whatever they have become meanwhile, and do what follows from that."""
         if not moves:
             return
-        results = await self._records.try_advance_many([Change(step.execution.id, (event,)) for step, event in moves])
+        results = await self._records.try_advance_many(
+            [Change(step.execution.id, (event,), step.execution.drive) for step, event in moves]
+        )
         for (step, _), result in zip(moves, results, strict=True):
             step.result = result if isinstance(result, ScheddError) else result.execution or _unreadable(step)
         changed = [each for each in results if isinstance(each, Changed) and each.execution is not None]
@@ -378,7 +384,10 @@ def _waits(execution: Execution) -> bool:
 
 def _is_taken_up(execution: Execution) -> bool:
     """Whether somebody else than its creator went on with it: its task may be under way."""
-    return execution.promoted_at is not None or any(each.note == TAKEN_UP for each in execution.history)
+    since = execution.claimed_at
+    return execution.promoted_at is not None or any(
+        each.note == TAKEN_UP and (since is None or each.at >= since) for each in execution.history
+    )
 
 
 def _age(step: _Step, now: datetime) -> timedelta:

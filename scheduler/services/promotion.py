@@ -86,6 +86,8 @@ class Promoter:
         }
 
     def _is_gone(self, execution: Execution) -> bool:
+        if execution.drive:  # retried: somebody wants it, schedule or no schedule
+            return False
         known = self._schedules.get(execution.schedule)
         return known is None or known.in_force is None
 

@@ -37,11 +37,13 @@ Decide = Callable[[Execution], tuple[Event, ...]]
 class Change(Struct, frozen=True):
     """Events to apply to one record, in order; an illegal one is skipped and counted, the others still apply.
 
-    `events` may be a function of the record as it stands: then every conflict is decided anew.
+    `events` may be a function of the record as it stands: then every conflict is decided anew. `drive`: nothing of it
+    holds for any other one (None: it says itself whom it means).
     """
 
     id: str
     events: tuple[Event, ...] | Decide
+    drive: int | None = None
 
 
 class Changed(Struct, frozen=True):
@@ -218,6 +220,9 @@ class Records:
             return None
         events = each.change.events
         each.before = execution
+        if each.change.drive not in (None, execution.drive):
+            self._telemetry.dropped(what="transition", reason="past_drive")
+            return None
         return self._fold(execution, events(execution) if callable(events) else events)
 
     async def _write_round(
@@ -254,6 +259,8 @@ class Records:
         fired = after.queued_at is not None and before.queued_at is None
         if fired:
             self._count_fired(after)
+        if after.drive > before.drive:
+            self._telemetry.redriven(queue=after.queue)
         ended = is_terminal(after) and not is_terminal(before)
         if ended:
             self._count_end(after)

@@ -40,7 +40,8 @@ class _Lazy(Struct):
     last_outcome: str | None = None
     previous_at: datetime | None = None
     fires: int = 0
-    ended: set[str] = set()
+    ended: dict[str, int] = {}
+    """By id, up to which drive."""
 
     def add(self, other: _Lazy) -> None:
         """Take in what happened after this."""
@@ -48,7 +49,7 @@ class _Lazy(Struct):
         self.last_outcome = other.last_outcome or self.last_outcome
         self.previous_at = max(previous, default=None)
         self.fires += other.fires
-        self.ended.update(islice(other.ended, max(0, ENDED_MAX - len(self.ended))))
+        self.ended.update(islice(other.ended.items(), max(0, ENDED_MAX - len(self.ended))))
 
 
 Following = Callable[[str, datetime], datetime | None]
@@ -81,7 +82,9 @@ class Settlement:
         except ScheddError as problem:
             log.warning("slots not freed yet", extra={"event": "slot_release_failed", "error": problem.message})
         for execution in holding:
-            self._note(execution.schedule, _Lazy(last_outcome=outcome_of(execution), ended={execution.id}))
+            self._note(
+                execution.schedule, _Lazy(last_outcome=outcome_of(execution), ended={execution.id: execution.drive})
+            )
         await self.follow(ended)
         for execution in ended:
             await self._events.publish("finished", execution.schedule, _finished_data(execution))

@@ -11,7 +11,7 @@ not launched (a crash), the reconciler finds a record that waits and whose row s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -87,7 +87,7 @@ class SlotKeeper:
                 slots = slots_of(row)
                 found: Admissions = {}
                 for each in wanted:
-                    admission = admit(slots, each.execution.id, each.terms)
+                    admission = admit(slots, each.execution.id, each.terms, each.execution.drive)
                     found[each.execution.id] = admission
                     slots = admission.slots
                 taken[schedule] = _at_last(found, slots)
@@ -123,19 +123,20 @@ class SlotKeeper:
             return edit
 
         edits = {schedule: edit_for(executions) for schedule, executions in by_schedule.items()}
-        ids = {schedule: {each.id for each in executions} for schedule, executions in by_schedule.items()}
+        ids = {schedule: {each.id: each.drive for each in executions} for schedule, executions in by_schedule.items()}
         for result in (await self.free(ids, edits, create=False)).values():
             if isinstance(result, ScheddError):
                 raise result
 
     async def free(
-        self, ended: Mapping[str, Collection[str]], edits: Mapping[str, Edit] | None = None, *, create: bool = True
+        self, ended: Mapping[str, Mapping[str, int]], edits: Mapping[str, Edit] | None = None, *, create: bool = True
     ) -> dict[str, StatusRow | ScheddError]:
-        """Free the slots of these execution ids, by schedule, in one write per row together with whatever else is
-        edited there; who waits moves up and is launched. Also with no ids: who has room meanwhile moves up."""
+        """Free the slots of these executions, by schedule and id, each up to the drive that has ended, in one write per
+        row together with whatever else is edited there; who waits moves up and is launched. Also with no ids: who has
+        room meanwhile moves up."""
         promoted: dict[str, tuple[str, ...]] = {}
 
-        def edit_for(schedule: str, ids: Collection[str], then: Edit | None) -> Edit:
+        def edit_for(schedule: str, ids: Mapping[str, int], then: Edit | None) -> Edit:
             def edit(row: StatusRow) -> StatusRow:
                 released = release(slots_of(row), ids, self.terms_of(schedule))
                 promoted[schedule] = released.promoted
@@ -163,11 +164,11 @@ def outcome_of(ended: Execution) -> str | None:
 
 
 def slots_of(row: StatusRow) -> Slots:
-    return Slots(row.active, row.waiting, row.fires)
+    return Slots(row.active, row.waiting, row.fires, row.drives)
 
 
 def with_slots(row: StatusRow, slots: Slots) -> StatusRow:
-    return structs.replace(row, active=slots.active, waiting=slots.waiting, fires=slots.fires)
+    return structs.replace(row, active=slots.active, waiting=slots.waiting, fires=slots.fires, drives=slots.drives)
 
 
 def _at_last(admissions: Admissions, slots: Slots) -> Admissions:

@@ -92,6 +92,7 @@ class PrometheusTelemetry:
         self._executions = self._counter(
             "executions_total", "Executions that ended, by terminal state.", "queue", "state"
         )
+        self._redriven = self._counter("executions_retried_total", "Ended executions carried out again.", "queue")
         self._durations = self._histogram(
             "execution_duration_seconds", "Start of the last attempt to the end.", DURATION_BUCKETS_S, "queue"
         )
@@ -149,6 +150,9 @@ class PrometheusTelemetry:
         self._executions.labels(label, self._words(state)).inc()
         if duration_s is not None:
             self._durations.labels(label).observe(max(0.0, duration_s))
+
+    def redriven(self, *, queue: str) -> None:
+        self._redriven.labels(self._queues(queue)).inc()
 
     def queue(self, *, queue: str, pending: int, ack_pending: int) -> None:
         label = self._queues(queue)

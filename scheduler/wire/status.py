@@ -40,6 +40,7 @@ class _Row(Struct, kw_only=True):
     decided_from: str | UnsetType | None = UNSET
     decided: str | None = None
     fires: int = 0
+    drives: dict[str, int] | UnsetType = UNSET  # only while one that was retried is in the slots
     chain: _Chain | UnsetType = UNSET  # only of schedules with `after`
 
 
@@ -71,6 +72,7 @@ def encode_status(row: StatusRow) -> bytes:
             decided_from=format_optional(row.decided_from) or UNSET,
             decided=format_optional(row.decided),
             fires=row.fires,
+            drives=row.drives or UNSET,
             chain=UNSET if row.chain is None else _encoded(row.chain),
         )
     )
@@ -114,6 +116,7 @@ def decode_status(raw: bytes) -> StatusRow:
             decided_from=parse_optional(row.decided_from or None),
             decided=parse_optional(row.decided),
             fires=row.fires,
+            drives=row.drives or {},
             chain=None if row.chain is UNSET else _decoded(row.chain),
         )
     except (ValueError, RecursionError, InvalidArgument):

@@ -48,7 +48,7 @@ class StatusRow(Struct, frozen=True, kw_only=True):
     They change by compare-and-set with each run; `last_outcome`, `previous_at` and `fires` follow lazily.
     `late_from` is the oldest nominal time that somebody found late and left to the leader, `late_until` the newest;
     `deciding` the catch-up that the leader has fixed and is carrying out; from `decided_from` to `decided` the last one
-    was carried out.
+    was carried out. `drives`: of those in the slots that were retried, in which drive they hold theirs.
     """
 
     state: ScheduleState = ScheduleState.ACTIVE
@@ -64,4 +64,5 @@ class StatusRow(Struct, frozen=True, kw_only=True):
     decided_from: datetime | None = None
     decided: datetime | None = None
     fires: int = 0
+    drives: dict[str, int] = {}
     chain: Chain | None = None

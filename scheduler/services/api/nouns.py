@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.logs import Logs
-from scheduler.ports.queues import Events
+from scheduler.ports.queues import Events, Reports, TaskQueues
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
@@ -16,6 +17,7 @@ from scheduler.services.api.calendars import Calendars
 from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.logs import ExecutionLogs
+from scheduler.services.api.retrying import Retries
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
 from scheduler.services.api.triggering import ManualRuns
@@ -39,6 +41,7 @@ NOUNS: tuple[type, ...] = (
     BackfillRuns,
     Executions,
     Cancellations,
+    Retries,
     ExecutionLogs,
     Calendars,
     Workers,
@@ -63,12 +66,15 @@ class Backing(Struct, frozen=True, kw_only=True):
     events: Events
     logs: Logs
     workers: Bucket
+    reports: Reports
+    queues: TaskQueues
     clock: Clock
     telemetry: Telemetry
     limits: ScheduleLimits
     ack_wait_s: float
     claim_floor_s: float
     server: str
+    checkpoints: Checkpoints = NoCheckpoints()
 
 
 def nouns_of(backing: Backing, discover: Discover) -> list[object]:
@@ -82,6 +88,7 @@ def nouns_of(backing: Backing, discover: Discover) -> list[object]:
         executions,
         Cancellations(canceller=backing.canceller, executions=executions, clock=backing.clock),
         ExecutionLogs(logs=backing.logs, executions=executions, clock=backing.clock),
+        _retries(backing),
         *_calendars(backing),
         Workers(bucket=backing.workers, clock=backing.clock),
         _status(backing, discover),
@@ -123,6 +130,20 @@ def _schedules(backing: Backing, auditor: Auditor) -> Schedules:
 def _backfills(backing: Backing) -> BackfillRuns:
     backfills = Backfills(backing.control, backing.telemetry)
     return BackfillRuns(backfills=backfills, cache=backing.schedules, clock=backing.clock)
+
+
+def _retries(backing: Backing) -> Retries:
+    return Retries(
+        records=backing.records,
+        rows=backing.rows,
+        schedules=backing.schedules,
+        reports=backing.reports,
+        queues=backing.queues,
+        launcher=backing.launcher,
+        clock=backing.clock,
+        payload_bytes_max=backing.limits.payload_bytes_max,
+        checkpoints=backing.checkpoints,
+    )
 
 
 def _calendars(backing: Backing) -> list[Calendars]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Raw, structs
 
 from scheduler.core.dispatching import InForce, claim
 from scheduler.core.errors import (
@@ -123,11 +123,17 @@ def _with_payload(definition: Definition, request: api.TriggerSchedule, bytes_ma
     """The definition, with the payload of the request in place of its own if there is one."""
     if request.payload is UNSET:
         return definition
-    payload = bytes(request.payload)
+    payload = checked_payload(request.payload, bytes_max)
+    schedule = structs.replace(definition.schedule, payload=payload, payload_is_json=True)
+    return structs.replace(definition, schedule=schedule)
+
+
+def checked_payload(given: Raw, bytes_max: int) -> bytes:
+    """The payload of a request. Raises PayloadTooLarge, InvalidArgument."""
+    payload = bytes(given)
     if len(payload) > bytes_max:
         message = f"the payload has {len(payload)} bytes, more than {bytes_max}: pass a reference instead"
         raise PayloadTooLarge(message, field="payload")
     if is_too_deep(payload):
         raise InvalidArgument(f"the payload is nested too deeply: at most {DEPTH_MAX} levels", field="payload")
-    schedule = structs.replace(definition.schedule, payload=payload, payload_is_json=True)
-    return structs.replace(definition, schedule=schedule)
+    return payload

@@ -67,7 +67,7 @@ class ClaimedRepair:
                 case Launch():
                     launches.append(execution)
                 case Record(events):
-                    changes.append(Change(execution.id, events))
+                    changes.append(Change(execution.id, events, execution.drive))
                 case None:
                     continue
         folded = await self._folder.fold(changes)

@@ -49,7 +49,7 @@ class WaitingRepair:
         roomy = [schedule for schedule, slots in self._slots.held.items() if self._has_room(schedule, slots)]
         if not roomy:
             return 0
-        for result in (await self._keeper.free(dict.fromkeys(roomy, ()), create=False)).values():
+        for result in (await self._keeper.free({schedule: {} for schedule in roomy}, create=False)).values():
             if isinstance(result, ScheddError):
                 raise result
         return len(roomy)

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import is_terminal
 from scheduler.core.model.execution import Execution
+from scheduler.core.model.status import StatusRow
 from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.rows import StatusRows
 from scheduler.services.settlement import Settlement
-from scheduler.services.slots import SlotKeeper
+from scheduler.services.slots import SlotKeeper, slots_of
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,13 @@ class Folder:
             return []
         schedules = sorted({each.schedule for each in ended})
         rows = dict(zip(schedules, await self._rows.get_many(schedules), strict=True))
-        held = [each for each in ended if each.id in (*rows[each.schedule].active, *rows[each.schedule].waiting)]
+        held = [each for each in ended if _holds(rows[each.schedule], each)]
         if held:
             await self._slots.release(held)
         return held
+
+
+def _holds(row: StatusRow, execution: Execution) -> bool:
+    """Whether it holds a slot in this drive, or still holds that of an earlier one."""
+    slots = slots_of(row)
+    return slots.holds(execution.id) and slots.drives.get(execution.id, 0) <= execution.drive

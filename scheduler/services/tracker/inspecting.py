@@ -36,6 +36,7 @@ INSPECT_MAX = 1000  # ids per call: no schedule may have more running
 READS_AT_ONCE = 64
 WITNESSES_MAX = 20_000
 TELLING_S = 30.0  # after the grace: how long a backlog of signals may hold up what comes next instead of skipping it
+ANY_DRIVE = 10**9
 OPEN_IN_QUEUE = (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
@@ -141,11 +142,11 @@ class Inspector:
 
     async def free_missing(self, execution_ids: Sequence[str]) -> int:
         """Free the slots of executions without a record; the number of schedules. Raises Unsure, Unavailable."""
-        by_schedule: dict[str, set[str]] = defaultdict(set)
+        by_schedule: dict[str, dict[str, int]] = defaultdict(dict)
         for execution_id in execution_ids:
             schedule_id = _schedule_of(execution_id)
             if schedule_id is not None:
-                by_schedule[schedule_id].add(execution_id)
+                by_schedule[schedule_id][execution_id] = ANY_DRIVE
         if by_schedule:
             log.warning("slots without a record freed", extra={"event": "slots_without_record", "ids": execution_ids})
         for result in (await self._slots.free(by_schedule)).values() if by_schedule else ():
@@ -164,7 +165,8 @@ class Inspector:
         changes: list[Change] = []
         for execution in executions:
             is_vanished = execution.id in vanished and execution.id not in alive
-            changes.append(Change(execution.id, self._decide(tuple(reports[execution.id]), is_vanished=is_vanished)))
+            decide = self._decide(tuple(reports[execution.id]), is_vanished=is_vanished)
+            changes.append(Change(execution.id, decide, execution.drive))
         return self._count(await self._folder.fold(changes), vanished)
 
     async def _reports_of(self, executions: Sequence[Execution]) -> dict[str, list[Report]]:

@@ -51,6 +51,11 @@ class _Case(Struct):
         return None if self.stored is None else self.stored.execution
 
     @property
+    def drive_now(self) -> int | None:
+        """In which its task is, as its record says."""
+        return None if self.execution is None else self.execution.drive
+
+    @property
     def folded(self) -> list[Signal]:
         """What need not come again."""
         held = SignalKind.MAX_DELIVERIES if self.judgement.hold else None
@@ -219,7 +224,9 @@ class SignalTracker:
 
     async def _apply(self, cases: list[_Case]) -> None:
         known = {str(case.execution_id): case.stored for case in cases if case.stored}
-        results = await self._folder.fold([Change(str(case.execution_id), _decide(case)) for case in cases], known)
+        results = await self._folder.fold(
+            [Change(str(case.execution_id), _decide(case), case.drive_now) for case in cases], known
+        )
         for case, result in zip(cases, results, strict=True):
             if isinstance(result, ScheddError):
                 case.problem = result

@@ -67,6 +67,7 @@ from scheduler.wire.api.requests import (
     PutCalendar,
     PutSchedule,
     Request,
+    RetryExecution,
     TriggerSchedule,
 )
 
@@ -110,6 +111,7 @@ __all__ = [
     "ReplicaStatus",
     "Reply",
     "Request",
+    "RetryExecution",
     "Revision",
     "ScheduleCounts",
     "ScheduleItem",

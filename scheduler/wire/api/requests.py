@@ -187,3 +187,12 @@ class CancelExecution(Request):
 
     id: str
     grace: str | None = None
+
+
+class RetryExecution(Request):
+    """`execution.retry`. No `payload`: its own (`null` is one). `expected_drive`: the drive that the caller saw: a
+    repeat of it is harmless, and answered with the record once there is a later one."""
+
+    id: str
+    payload: Raw | UnsetType = UNSET
+    expected_drive: Annotated[int, Meta(ge=0)] | None = None

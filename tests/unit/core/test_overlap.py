@@ -142,11 +142,11 @@ def test_who_waits_goes_first() -> None:
 
 def test_the_end_of_one_is_the_turn_of_the_next() -> None:
     """Release gives as many slots to those who wait as there are free, in their order."""
-    freed = release(Slots(R, (E[2], E[3])), {E[1]}, Terms(ALL))
+    freed = release(Slots(R, (E[2], E[3])), {E[1]: 0}, Terms(ALL))
     assert (freed.slots, freed.promoted) == (Slots((E[2],), (E[3],)), (E[2],))
-    freed = release(Slots(R, (E[2], E[3], E[4])), {E[1]}, Terms(ALL, 2))
+    freed = release(Slots(R, (E[2], E[3], E[4])), {E[1]: 0}, Terms(ALL, 2))
     assert (freed.slots, freed.promoted) == (Slots((E[2], E[3]), (E[4],)), (E[2], E[3]))
-    freed = release(Slots(R, (E[2], E[3])), {E[2]}, Terms(ALL))
+    freed = release(Slots(R, (E[2], E[3])), {E[2]: 0}, Terms(ALL))
     assert (freed.slots, freed.promoted) == (Slots(R, (E[3],)), ())
 
 
@@ -160,9 +160,9 @@ def test_max_fires_counts_what_fires() -> None:
     for each in (E[0], E[1]):
         slots = admit(slots, each, terms).slots
     assert slots.fires == 1
-    slots = admit(release(slots, {E[0]}, terms).slots, E[2], terms).slots
+    slots = admit(release(slots, {E[0]: 0}, terms).slots, E[2], terms).slots
     assert slots.fires == 2
-    for held in (slots, release(slots, {E[2]}, terms).slots):
+    for held in (slots, release(slots, {E[2]: 0}, terms).slots):
         found = admit(held, E[3], terms)
         assert (found.verdict, found.reason, found.slots) == (SKIP, "max_fires", held)
     assert admit(slots, E[2], terms).verdict == ADMIT
@@ -173,9 +173,9 @@ def test_who_waits_is_reserved_its_fire() -> None:
     terms = Terms(ALL, None, 2)
     slots = Slots(R, (E[2],), fires=1)
     assert admit(slots, E[3], terms).reason == "max_fires"
-    freed = release(slots, {E[1]}, terms)
+    freed = release(slots, {E[1]: 0}, terms)
     assert (freed.slots, freed.promoted) == (Slots((E[2],), (), 2), (E[2],))
-    assert admit(release(slots, {E[2]}, terms).slots, E[3], terms).verdict == WAIT
+    assert admit(release(slots, {E[2]: 0}, terms).slots, E[3], terms).verdict == WAIT
 
 
 def test_latest_takes_the_place_and_the_fire() -> None:
@@ -210,7 +210,7 @@ def test_never_too_many_and_nobody_lost(steps: list[tuple[bool, str]], terms: Te
     fates: dict[str, str] = {}
     for is_release, each in steps:
         if is_release:
-            freed = release(slots, {each}, terms)
+            freed = release(slots, {each: 0}, terms)
             slots = freed.slots
             fates |= dict.fromkeys([each] if each in fates else [], "ended") | dict.fromkeys(freed.promoted, "runs")
         elif fates.get(each) not in ("ended", "skipped", "dropped"):
@@ -231,12 +231,12 @@ def test_again_is_harmless(steps: list[tuple[bool, str]], terms: Terms, again: s
     """Who has a slot is admitted again, who waits waits; releasing twice is releasing once."""
     slots = Slots()
     for is_release, each in steps:
-        slots = release(slots, {each}, terms).slots if is_release else admit(slots, each, terms).slots
+        slots = release(slots, {each: 0}, terms).slots if is_release else admit(slots, each, terms).slots
     once = admit(slots, again, terms)
     twice = admit(once.slots, again, terms)
     assert (twice.verdict, twice.slots, twice.reason) == (once.verdict, once.slots, once.reason)
-    freed = release(once.slots, {again}, terms)
-    assert release(freed.slots, {again}, terms) == type(freed)(freed.slots)
+    freed = release(once.slots, {again: 0}, terms)
+    assert release(freed.slots, {again: 0}, terms) == type(freed)(freed.slots)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), IDS), max_size=40), TERMS, st.integers(1, 4))
@@ -246,7 +246,7 @@ def test_max_fires_is_exact(steps: list[tuple[int, str]], terms: Terms, most: in
     slots, fired, ended = Slots(), set[str](), set[str]()
     for kind, each in steps:
         if kind == 0 and (each in slots.active or each in slots.waiting):
-            slots = release(slots, {each}, terms).slots
+            slots = release(slots, {each: 0}, terms).slots
             ended.add(each)
         elif each not in ended:
             slots = admit(slots, each, terms).slots

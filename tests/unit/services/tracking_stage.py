@@ -32,6 +32,7 @@ from scheduler.memory.streams import Delivery, Limits
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.api.retrying import Retries
 from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
 from scheduler.services.deadlines import Deadlines
@@ -211,6 +212,16 @@ class Replica:
             clock=clock,
             claim_floor_s=1800.0,
             is_full=lambda queue: False,
+        )
+        self.retries = Retries(
+            records=self.records,
+            rows=self.rows,
+            schedules=self.schedules,
+            reports=around(MemoryReports(world.server)),
+            queues=self.queues,
+            launcher=self.launcher,
+            clock=clock,
+            payload_bytes_max=65_536,
         )
         self.promoter = Promoter(self.records, self.schedules, self.launcher, self.telemetry)
         self.slots.promote = self.promoter.promote

@@ -86,6 +86,7 @@ class Stage:
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
             rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
             applied=self.applied, events=events, logs=self.logs, workers=self.workers,
+            reports=MemoryReports(self.server), queues=self.queues,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
         )  # fmt: skip

@@ -18,7 +18,15 @@ CONTRACT = {
         for verb in ("put", "get", "list", "delete", "pause", "resume", "trigger", "preview", "audit")
     ),
     *("schedule.backfill", "backfill.get", "backfill.list", "backfill.cancel"),
-    *("execution.list", "execution.get", "execution.cancel", "execution.logs", "worker.list", "status.get"),
+    *(
+        "execution.list",
+        "execution.get",
+        "execution.cancel",
+        "execution.retry",
+        "execution.logs",
+        "worker.list",
+        "status.get",
+    ),
 }
 
 
