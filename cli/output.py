@@ -34,6 +34,7 @@ STYLES = {
     "unexplained": "red", "pending": "blue", "failed": "red", "timed_out": "red", "lost": "red", "invalid": "red",
     "paused": "yellow", "skipped": "yellow", "missed": "yellow", "cancelled": "yellow", "expired": "yellow",
     "superseded": "dim", "exhausted": "dim",
+    "OK": "green", "WARN": "yellow", "CRIT": "red",
 }  # fmt: skip
 
 

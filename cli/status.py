@@ -1,24 +1,62 @@
-"""`schedctl status`: who leads, who is there, how far the plan reaches."""
+"""`schedctl status`: who leads, who is there, how far the plan reaches; with --detailed, whether all is well."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from cli.connecting import Connection, connected
-from cli.output import Column, Format, heading, instant, print_facts, print_json, print_table, shown_as
+from cli.output import Column, Format, heading, instant, print_facts, print_json, print_table, say, shown_as
 from scheduler.wire import api
+
+CRIT = "crit"
 
 
 @connected
 @shown_as("json")
-async def status(connection: Connection, shown: Format) -> None:
+async def status(
+    connection: Connection,
+    shown: Format,
+    detailed: Annotated[
+        bool, typer.Option("--detailed", metavar="", help="Judge everything; exit code 1 if something is CRIT.")
+    ] = False,
+) -> None:
     """Show the daemon: leader, replicas, how far ahead it has planned, how many schedules there are."""
+    endpoint = "status.health" if detailed else "status.get"
     async with connection.client() as client:
-        body = await client.calls.fetch("status.get", api.Nothing())
+        body = await client.calls.fetch(endpoint, api.Nothing())
     if shown.json:
         print_json(body)
-    else:
+    if detailed:
+        _judge(api.decode_reply(body, api.HealthReply), shown)
+    elif not shown.json:
         _show(api.decode_reply(body, api.StatusReply))
+
+
+def _judge(found: api.HealthReply, shown: Format) -> None:
+    if not shown.json:
+        print_table(found.checks, CHECK_COLUMNS)
+        advice = [check for check in found.checks if check.advice]
+        if advice:
+            heading("What to do")
+            print_facts([(_name(check), check.advice) for check in advice])
+        say()
+        say(f"All in all: {found.level.upper()}")
+    if found.level == CRIT:
+        raise typer.Exit(1)
+
+
+def _name(check: api.HealthCheck) -> str:
+    return f"{check.name} {check.of}" if check.of else check.name
+
+
+CHECK_COLUMNS: Sequence[Column[api.HealthCheck]] = (
+    Column("LEVEL", lambda check: check.level.upper(), rigid=True),
+    Column("WHAT", _name),
+    Column("HOW IT IS", lambda check: check.told),
+)
 
 
 def _show(found: api.StatusReply) -> None:

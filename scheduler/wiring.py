@@ -12,7 +12,7 @@ from scheduler.core.leadership import LeaseTimings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.announcing import Announcer
-from scheduler.services.api import Api, Backing
+from scheduler.services.api import Api, Backing, HealthLimits
 from scheduler.services.applied import AppliedWatermark
 from scheduler.services.backfills import Backfiller, Backfills
 from scheduler.services.calendars import CalendarCache
@@ -351,5 +351,7 @@ class Wiring:
             claim_floor_s=self.settings.claim_floor_s,
             server=self.adapters.server_version,
             checkpoints=self.checkpoints,
+            storage=self.adapters.storage,
+            health=HealthLimits(self.settings.horizon_s, self.settings.clock_skew_max_s, self.settings.max_pending),
         )
         return Api(backing)

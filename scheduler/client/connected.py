@@ -69,6 +69,10 @@ class Client:
         """Leader, replicas, watermark, counts."""
         return await self.calls.call("status.get", api.Nothing(), api.StatusReply)
 
+    async def health(self) -> api.HealthReply:
+        """Whether all is well: every check with its level and what to do."""
+        return await self.calls.call("status.health", api.Nothing(), api.HealthReply)
+
 
 async def first(items: AsyncIterator[T_co], count: int | None) -> AsyncIterator[T_co]:
     """At most `count` of the items; None: all."""

@@ -19,6 +19,7 @@ from scheduler.jetstream.queues import NatsTaskQueues
 from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Requests
 from scheduler.jetstream.signals import NatsSignals
+from scheduler.jetstream.storage import NatsStorage
 from scheduler.jetstream.timeline import NatsTimeline
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
@@ -59,6 +60,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     cancels: NatsCancels
     events: NatsEvents
     logs: NatsLogs
+    storage: NatsStorage
     ensure: Callable[[], Awaitable[list[str]]]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
@@ -120,6 +122,7 @@ async def open_adapters(
         cancels=NatsCancels(client, names),
         events=events,
         logs=NatsLogs(bulk, names),
+        storage=NatsStorage(requests, names),
         ensure=partial(
             restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s
         ),

@@ -92,6 +92,7 @@ class Summary(Struct, frozen=True):
     start_by: str | None = None
     end_by: str | None = None
     asked: AskedLine | None = None
+    lateness_s: float | None = None
 
 
 class _Verdict(Struct):

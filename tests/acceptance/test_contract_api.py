@@ -649,6 +649,7 @@ async def test_discovery(site: Site) -> None:
         *(f"schedd.api.v1.calendar.{verb}" for verb in ("put", "get", "list", "delete")),
         *(f"schedd.api.v1.execution.{verb}" for verb in ("list", "get", "cancel")),
         "schedd.api.v1.status.get",
+        "schedd.api.v1.status.health",
     }
     assert all({"name", "subject", "queue_group", "metadata"} <= set(each) for each in info["endpoints"])
     stats = (await _all(site, "$SRV.STATS.schedd"))[0]

@@ -21,6 +21,7 @@ from scheduler.jetstream.queues import NatsTaskQueues
 from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.signals import NatsSignals
+from scheduler.jetstream.storage import NatsStorage
 from scheduler.jetstream.timeline import NatsTimeline, nak_body
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
@@ -30,10 +31,12 @@ from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
+from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
+from scheduler.ports.storage import Storage
 from scheduler.ports.timeline import Timeline
 from scheduler.system.clock import SystemClock
 from scheduler.wire import headers as h
@@ -77,6 +80,7 @@ class Stage(Protocol):
     cancels: Cancels
     events: Events
     logs: Logs
+    storage: Storage
     dropped: list[str]
 
     def now(self) -> datetime: ...
@@ -124,6 +128,7 @@ class MemoryStage:
         self.cancels: Cancels = MemoryCancels(self.server)
         self.events: Events = MemoryEvents(self.server, dropped=self.dropped.append)
         self.logs: Logs = MemoryLogs(self.server)
+        self.storage: Storage = MemoryStorage(self.server)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -250,6 +255,7 @@ class NatsStage:
         self.cancels: Cancels = NatsCancels(client, names)
         self.events: Events = self._events
         self.logs: Logs = NatsLogs(self.requests, names)
+        self.storage: Storage = NatsStorage(self.requests, names)
         self._pullers: list[Puller] = []
 
     async def open(self) -> None:

@@ -105,6 +105,7 @@ async def replica(
             applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
             logs=adapters.logs, workers=adapters.workers, clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
+            queues=adapters.queues, reports=adapters.reports, storage=adapters.storage,
         )  # fmt: skip
         api = Api(backing)
         metadata = {"replica": label, "version": VERSION, "started_at": format_instant(clock.now())}

@@ -184,6 +184,13 @@ class FakeDaemon:
                 return record
         raise NotFound(f"there is no execution {body['id']!r}", field="id")
 
+    def _status_health(self, body: Body) -> Body:
+        leader = {"name": "leader", "of": None, "level": "ok", "told": "a, epoch 7", "advice": None}
+        if self.leader is None:
+            leader |= {"level": "crit", "told": "none", "advice": "wait for one lease"}
+        queue = {"name": "queue", "of": "EMAIL", "level": "warn", "told": "90 waiting", "advice": "start more workers"}
+        return {"level": "warn" if self.leader else "crit", "checks": [leader, queue]}
+
     def _status_get(self, body: Body) -> Body:
         return {
             "leader": self.leader,

@@ -269,6 +269,19 @@ async def test_status(cli: Cli, daemon: FakeDaemon) -> None:
     assert "none" in (await cli("status")).out
 
 
+async def test_status_detailed(cli: Cli, daemon: FakeDaemon) -> None:
+    """Every check with its level, advice only for what is not well; exit code 1 for CRIT, 0 for WARN."""
+    found = await cli("status", "--detailed")
+    assert found.code == 0
+    for word in ("OK     leader", "WARN   queue EMAIL", "90 waiting", "start more workers", "All in all: WARN"):
+        assert word in found.out
+    daemon.leader = None
+    found = await cli("status", "--detailed")
+    assert (found.code, "All in all: CRIT" in found.out, "wait for one lease" in found.out) == (1, True, True)
+    found = await cli("status", "--detailed", "--json")
+    assert (found.code, found.json) == (1, daemon._status_health({}))
+
+
 async def test_preview(cli: Cli, daemon: FakeDaemon) -> None:
     """`preview` takes an id or the flags; queue and type are not needed to ask when something fires."""
     assert (await cli("preview", "hello", "--count", "3", "--json")).json == daemon._schedule_preview({"count": 3})

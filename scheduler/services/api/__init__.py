@@ -9,6 +9,7 @@ again (mechanisms.md, parts 2 and 5).
 from __future__ import annotations
 
 from scheduler.services.api.answering import Api
+from scheduler.services.api.health import HealthLimits
 from scheduler.services.api.nouns import Backing
 
-__all__ = ["Api", "Backing"]
+__all__ = ["Api", "Backing", "HealthLimits"]

@@ -8,6 +8,7 @@ from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Events, Reports, TaskQueues
+from scheduler.ports.storage import Storage
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
@@ -16,6 +17,7 @@ from scheduler.services.api.backfills import BackfillRuns
 from scheduler.services.api.calendars import Calendars
 from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
+from scheduler.services.api.health import Health, HealthLimits
 from scheduler.services.api.logs import ExecutionLogs
 from scheduler.services.api.retrying import Retries
 from scheduler.services.api.schedules import Schedules
@@ -46,6 +48,7 @@ NOUNS: tuple[type, ...] = (
     Calendars,
     Workers,
     Status,
+    Health,
 )
 """In the order in which they are shown; each lists its endpoints by `@answers`."""
 
@@ -74,13 +77,16 @@ class Backing(Struct, frozen=True, kw_only=True):
     ack_wait_s: float
     claim_floor_s: float
     server: str
+    storage: Storage
     checkpoints: Checkpoints = NoCheckpoints()
+    health: HealthLimits = HealthLimits()
 
 
 def nouns_of(backing: Backing, discover: Discover) -> list[object]:
     """One of each; without calendars where the replica has none."""
     auditor = _auditor(backing)
     executions = Executions(bucket=backing.records.bucket, index=backing.index, clock=backing.clock)
+    status = _status(backing, discover)
     return [
         _schedules(backing, auditor),
         Audits(auditor),
@@ -91,7 +97,8 @@ def nouns_of(backing: Backing, discover: Discover) -> list[object]:
         _retries(backing),
         *_calendars(backing),
         Workers(bucket=backing.workers, clock=backing.clock),
-        _status(backing, discover),
+        status,
+        _health(backing, status),
     ]
 
 
@@ -162,4 +169,15 @@ def _status(backing: Backing, discover: Discover) -> Status:
         census=Census(backing.schedules, backing.clock, backing.telemetry),
         server=backing.server,
         discover=discover,
+    )
+
+
+def _health(backing: Backing, status: Status) -> Health:
+    return Health(
+        status=status,
+        index=backing.index,
+        queues=backing.queues,
+        storage=backing.storage,
+        clock=backing.clock,
+        limits=backing.health,
     )

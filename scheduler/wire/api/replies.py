@@ -242,6 +242,24 @@ class StatusReply(Reply):
     clock_skew_s: float
 
 
+class HealthCheck(Reply):
+    """One thing looked at; `of`: which one, where there are several. `level` is ok, warn or crit; `advice`: what to do
+    unless it is ok."""
+
+    name: str
+    of: str | None
+    level: str
+    told: str
+    advice: str | None
+
+
+class HealthReply(Reply):
+    """`status.health`: the worst level, and every check."""
+
+    level: str
+    checks: list[HealthCheck]
+
+
 class ErrorBody(Reply):
     """Body of every error reply; `code` is a word of `core.errors.OUTCOMES`."""
 

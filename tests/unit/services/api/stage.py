@@ -17,6 +17,7 @@ from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
+from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
@@ -57,6 +58,7 @@ class Stage:
         self.logs = MemoryLogs(self.server)
         self.timeline = MemoryTimeline(self.server)
         self.queues = MemoryTaskQueues(self.server)
+        self.storage = MemoryStorage(self.server)
         self.cache = ScheduleCache(self.schedules, self.clock, ScheduleLimits())
         self.index = ExecutionIndex(self.executions, self.clock, self.telemetry, **index)
         self.rows = StatusRows(self.status)
@@ -88,7 +90,7 @@ class Stage:
             applied=self.applied, events=events, logs=self.logs, workers=self.workers,
             reports=MemoryReports(self.server), queues=self.queues,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
-            claim_floor_s=CLAIM_FLOOR_S, server="2.15.1",
+            claim_floor_s=CLAIM_FLOOR_S, server="2.15.1", storage=self.storage,
         )  # fmt: skip
         return Api(backing)
 

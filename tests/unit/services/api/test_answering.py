@@ -26,6 +26,7 @@ CONTRACT = {
         "execution.logs",
         "worker.list",
         "status.get",
+        "status.health",
     ),
 }
 
