@@ -217,7 +217,11 @@ class Launcher:
             step.result = problem
 
     async def _wait(self, steps: list[_Step]) -> None:
-        await self._move([(step, Wait(self._clock.now())) for step in steps if step.execution.state is State.CLAIMED])
+        now = self._clock.now()
+        claimed = [step for step in steps if step.execution.state is State.CLAIMED]
+        for step in claimed:
+            step.result = None if _is_left_to_us(step, now) else Unsure("another replica may be launching it")
+        await self._move([(step, Wait(now)) for step in _open(claimed)])
         for step in _open(steps):
             step.result = step.execution
 
@@ -259,8 +263,7 @@ class Launcher:
         now = self._clock.now()
         ends: list[tuple[_Step, Event]] = []
         for step, reason in refused:
-            age = _age(step, now)
-            if _waits(step.execution) or (age <= FRESH if step.fresh else age >= 2 * FRESH):
+            if _is_left_to_us(step, now):
                 ends.append((step, Finish(at=now, state=state, reason=reason)))
             else:
                 step.result = Unsure("another replica may be launching it")
@@ -396,6 +399,12 @@ def _age(step: _Step, now: datetime) -> timedelta:
     if since is None:
         return timedelta(0) if _waits(step.execution) else timedelta.max
     return now - since
+
+
+def _is_left_to_us(step: _Step, now: datetime) -> bool:
+    """Whether nobody else can be about to send its task: its creator does so for a while without a look back."""
+    age = _age(step, now)
+    return _waits(step.execution) or (age <= FRESH if step.fresh else age >= 2 * FRESH)
 
 
 def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:
