@@ -24,7 +24,8 @@ from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
-from scheduler.services.launch import Candidate, Launcher, Result
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache

@@ -30,7 +30,8 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Due, Poison, Timeline
 from scheduler.services.chains import Chains
 from scheduler.services.handing_over import LateOne, LateOnes
-from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate
 from scheduler.services.records import Records, Stored
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.settlement import Settlement

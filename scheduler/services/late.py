@@ -64,7 +64,8 @@ from scheduler.ports.queues import Events, Fact
 from scheduler.ports.stores import Entry
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.announcing import Announcer, verdicts_fact
-from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate
 from scheduler.services.leader import Tenure
 from scheduler.services.mirror import Mirror
 from scheduler.services.records import Records

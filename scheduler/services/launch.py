@@ -37,41 +37,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
-
-from msgspec import Struct
 
 from scheduler.core.ending import wish_of
 from scheduler.core.errors import Conflict, ScheddError, Unsure
-from scheduler.core.lifecycle import TAKEN_UP, Event, Finish, Queue, Resume, Wait, advance, is_terminal
+from scheduler.core.lifecycle import Event, Finish, Queue, Resume, Wait, advance, is_terminal
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.model.schedule import Schedule
-from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission, Terms, terms_of
-from scheduler.core.reconciling import CLAIMED_TOO_LONG
-from scheduler.core.triggers import CompiledTrigger
+from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Pair, Queued, TaskQueues
+from scheduler.services.launch_steps import (
+    FRESH,
+    Candidate,
+    Result,
+    Step,
+    age,
+    end_of_stale,
+    is_left_to_us,
+    is_taken_up,
+    open_ones,
+    unreadable,
+    waits,
+)
 from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import Request, SlotKeeper
 from scheduler.wire.task import task_body, task_headers
 
-Result = Execution | ScheddError
-FRESH = timedelta(seconds=5)  # how long its creator may go on with a record without a look back
 TOO_LATE = timedelta(seconds=10)  # before half the claim floor no pair is sent any more: it may be under way that long
-
-
-class Candidate(Struct, frozen=True):
-    """An execution to launch: claimed, stored or not. `has_waited`: it may be on record as waiting, and goes on.
-    `revision`: under which its caller has just stored it himself (a new drive of an old record); 0: he has not."""
-
-    execution: Execution
-    schedule: Schedule
-    trigger: CompiledTrigger
-    has_waited: bool = False
-    revision: int = 0
 
 
 class Ousters(Protocol):
@@ -79,33 +74,6 @@ class Ousters(Protocol):
 
     async def oust(self, admission: Admission) -> None:
         """Ask those to end that have to for this admission. Raises Unsure, Unavailable."""
-
-
-class _Step(Struct):
-    """A candidate under way: its record as stored, or the result that ended its way.
-
-    `fresh`: we created the record, or opened its drive. `doubt`: whether it was created is not known.
-    """
-
-    candidate: Candidate
-    stored: Stored | None = None
-    fresh: bool = True
-    doubt: Unsure | None = None
-    result: Result | None = None
-
-    @property
-    def execution(self) -> Execution:
-        return self.candidate.execution if self.stored is None else self.stored.execution
-
-    @property
-    def terms(self) -> Terms:
-        """Those of the schedule as it is now, and the policy that the record names for this run."""
-        return terms_of(self.candidate.schedule, self.execution.overlap)
-
-    @property
-    def is_open(self) -> bool:
-        state = self.execution.state
-        return state is State.CLAIMED or (state is State.WAITING and self.candidate.has_waited)
 
 
 class Launcher:
@@ -136,23 +104,23 @@ class Launcher:
 
         After an error nothing is undone: launch again (a redelivery, the reconciler) goes on from where it stopped.
         """
-        steps = [_Step(candidate) for candidate in candidates]
+        steps = [Step(candidate) for candidate in candidates]
         try:
             await self._claim(steps)
             await self._checkpoints.reached("launch.claimed")
-            await self._take_slots(_open(steps))
+            await self._take_slots(open_ones(steps))
             await self._checkpoints.reached("launch.slotted")
-            await self._queue(_open(steps))
+            await self._queue(open_ones(steps))
         except ScheddError as problem:
-            for step in _open(steps):
+            for step in open_ones(steps):
                 step.result = problem
         return [step.execution if step.result is None else step.result for step in steps]
 
     # --- 1: records
 
-    async def _claim(self, steps: list[_Step]) -> None:
+    async def _claim(self, steps: list[Step]) -> None:
         for step in steps:
-            step.fresh = not step.candidate.has_waited
+            step.fresh = step.execution.state is State.CLAIMED  # whose turn has come may have ended meanwhile
             if step.candidate.revision:
                 step.stored = Stored(step.candidate.execution, step.candidate.revision)
         new = [step for step in steps if step.fresh and step.stored is None]
@@ -166,35 +134,35 @@ class Launcher:
                 step.result = result
         others = [step for step in steps if not step.fresh]
         await self._read(others)
-        await self._end_stale(_open(others))
+        await self._end_stale(open_ones(others))
 
-    async def _read(self, steps: list[_Step]) -> None:
+    async def _read(self, steps: list[Step]) -> None:
         """These have records already, or may have: go on from `claimed`, leave the rest as it is."""
         stored = await self._records.get_many([step.candidate.execution.id for step in steps]) if steps else []
         for step, record in zip(steps, stored, strict=True):
             step.stored = record
             if record is None:
-                step.result = step.doubt or _unreadable(step)
+                step.result = step.doubt or unreadable(step)
             elif not step.is_open:
                 step.result = record.execution
 
-    async def _end_stale(self, steps: list[_Step]) -> None:
+    async def _end_stale(self, steps: list[Step]) -> None:
         """Too old for a pair: `queued` if there is a claim to prove it, else `lost`."""
         now = self._clock.now()
-        stale = [step for step in steps if _age(step, now) > self._floor / 2]
+        stale = [step for step in steps if age(step, now) > self._floor / 2]
         seqs = await self._claims_of(stale)
-        await self._advance([(step, _end_of_stale(seq, now)) for step, seq in zip(stale, seqs, strict=True)])
+        await self._advance([(step, end_of_stale(seq, now)) for step, seq in zip(stale, seqs, strict=True)])
 
     # --- 2: slots
 
-    async def _take_slots(self, steps: list[_Step]) -> None:
+    async def _take_slots(self, steps: list[Step]) -> None:
         full = [step for step in steps if step.fresh and self.is_full(step.execution.queue)]
         await self._refuse([(step, "queue_full") for step in full])
-        await self._expire(_open(steps))
-        bound = [step for step in _open(steps) if step.terms.takes_slot]
+        await self._expire(open_ones(steps))
+        bound = [step for step in open_ones(steps) if step.terms.takes_slot]
         admissions = await self._slots.take([Request(step.execution, step.terms) for step in bound]) if bound else {}
-        refused: list[tuple[_Step, str]] = []
-        waiting: list[_Step] = []
+        refused: list[tuple[Step, str]] = []
+        waiting: list[Step] = []
         for step in bound:
             admission = admissions[step.execution.id]
             if isinstance(admission, ScheddError):
@@ -205,9 +173,9 @@ class Launcher:
                 await self._make_room(step, admission)
                 waiting += [step] if admission.verdict == WAIT else []
         await self._refuse(refused)
-        await self._wait(_open(waiting))
+        await self._wait(open_ones(waiting))
 
-    async def _make_room(self, step: _Step, admission: Admission) -> None:
+    async def _make_room(self, step: Step, admission: Admission) -> None:
         """First of all: whoever dies after it is repeated, and then it is done again."""
         try:
             await self.withdraw(admission.dropped, State.SKIPPED, SUPERSEDED)
@@ -216,13 +184,13 @@ class Launcher:
         except ScheddError as problem:
             step.result = problem
 
-    async def _wait(self, steps: list[_Step]) -> None:
+    async def _wait(self, steps: list[Step]) -> None:
         now = self._clock.now()
         claimed = [step for step in steps if step.execution.state is State.CLAIMED]
         for step in claimed:
-            step.result = None if _is_left_to_us(step, now) else Unsure("another replica may be launching it")
-        await self._move([(step, Wait(now)) for step in _open(claimed)])
-        for step in _open(steps):
+            step.result = None if is_left_to_us(step, now) else Unsure("another replica may be launching it")
+        await self._move([(step, Wait(now)) for step in open_ones(claimed)])
+        for step in open_ones(steps):
             step.result = step.execution
 
     async def withdraw(self, execution_ids: Sequence[str], state: State, reason: str) -> list[Execution]:
@@ -233,37 +201,37 @@ class Launcher:
         """
         stored = await self._records.get_many(execution_ids) if execution_ids else []
         event = Finish(at=self._clock.now(), state=state, reason=reason)
-        moves = [(each, event) for each in stored if each is not None and _waits(each.execution)]
+        moves = [(each, event) for each in stored if each is not None and waits(each.execution)]
         results = await self._records.move_many(moves) if moves else []
         ended = [each.execution for each in results if isinstance(each, Stored)]
         await self._settlement.settle(ended)
         return ended
 
-    async def _expire(self, steps: list[_Step]) -> None:
+    async def _expire(self, steps: list[Step]) -> None:
         """End what is past a deadline before it gets a slot. What somebody may have sent already goes on: if it is in
         its queue, it ends there (`services.deadlines`)."""
         now = self._clock.now()
-        wishes = [(step, wish_of(step.execution, now)) for step in steps if not _is_taken_up(step.execution)]
+        wishes = [(step, wish_of(step.execution, now)) for step in steps if not is_taken_up(step.execution)]
         late = [(step, wish.reason) for step, wish in wishes if wish is not None and wish.state is State.EXPIRED]
-        await self._find_queued([step for step, _ in late if not step.fresh and not _waits(step.execution)])
+        await self._find_queued([step for step, _ in late if not step.fresh and not waits(step.execution)])
         await self._refuse([(step, reason) for step, reason in late if step.result is None], State.EXPIRED)
 
-    async def _find_queued(self, steps: list[_Step]) -> None:
+    async def _find_queued(self, steps: list[Step]) -> None:
         """Others than their creator go on with these: a claim proves that he had queued the task."""
         now, seqs = self._clock.now(), await self._claims_of(steps)
         found = [(step, Queue(now, seq + 1)) for step, seq in zip(steps, seqs, strict=True) if seq is not None]
         await self._advance(found)
 
-    async def _claims_of(self, steps: list[_Step]) -> list[int | None]:
+    async def _claims_of(self, steps: list[Step]) -> list[int | None]:
         return await asyncio.gather(
             *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in steps)
         )
 
-    async def _refuse(self, refused: list[tuple[_Step, str]], state: State = State.SKIPPED) -> None:
+    async def _refuse(self, refused: list[tuple[Step, str]], state: State = State.SKIPPED) -> None:
         now = self._clock.now()
-        ends: list[tuple[_Step, Event]] = []
+        ends: list[tuple[Step, Event]] = []
         for step, reason in refused:
-            if _is_left_to_us(step, now):
+            if is_left_to_us(step, now):
                 ends.append((step, Finish(at=now, state=state, reason=reason)))
             else:
                 step.result = Unsure("another replica may be launching it")
@@ -272,11 +240,11 @@ class Launcher:
         for step, _ in ends:
             step.result = step.result or step.execution
 
-    async def _move(self, moves: Sequence[tuple[_Step, Event]]) -> None:
+    async def _move(self, moves: Sequence[tuple[Step, Event]]) -> None:
         """Move records on as we know them. Who finds another one there leaves it to the other, and so his slot."""
         known = [(step, step.stored, event) for step, event in moves if step.stored is not None]
         results = await self._records.move_many([(stored, event) for _, stored, event in known]) if known else []
-        overtaken: list[_Step] = []
+        overtaken: list[Step] = []
         for (step, _, _), result in zip(known, results, strict=True):
             if isinstance(result, Stored):
                 step.stored = result
@@ -287,10 +255,10 @@ class Launcher:
         await self._read(overtaken)
         ended = [each.execution for each in overtaken if is_terminal(each.execution) and each.terms.takes_slot]
         await self._slots.release(ended)  # we may have taken theirs after their release
-        for step in _open(overtaken):
+        for step in open_ones(overtaken):
             step.result = Unsure("another replica is launching it")
 
-    async def _advance(self, moves: Sequence[tuple[_Step, Event]]) -> None:
+    async def _advance(self, moves: Sequence[tuple[Step, Event]]) -> None:
         """Move records on from whatever they have become meanwhile, and do what follows from that."""
         if not moves:
             return
@@ -298,23 +266,23 @@ class Launcher:
             [Change(step.execution.id, (event,), step.execution.drive) for step, event in moves]
         )
         for (step, _), result in zip(moves, results, strict=True):
-            step.result = result if isinstance(result, ScheddError) else result.execution or _unreadable(step)
+            step.result = result if isinstance(result, ScheddError) else result.execution or unreadable(step)
         changed = [each for each in results if isinstance(each, Changed) and each.execution is not None]
         self._settlement.fired([each.execution for each in changed if each.fired and each.execution])
         await self._settlement.settle([each.execution for each in changed if each.ended and each.execution])
 
     # --- 3 and 4: pairs, queued
 
-    async def _queue(self, steps: list[_Step]) -> None:
+    async def _queue(self, steps: list[Step]) -> None:
         await self._ensure_queues(steps)
-        await self._take_up(_open(steps))
-        steps = _open(steps)
+        await self._take_up(open_ones(steps))
+        steps = open_ones(steps)
         if not steps:
             return
         now = self._clock.now()  # before it is sent: a worker may be faster than our acknowledgement
         results = await self._queues.publish([self._pair(step) for step in steps])
         await self._checkpoints.reached("launch.paired")
-        queued: list[tuple[_Step, Queue]] = []
+        queued: list[tuple[Step, Queue]] = []
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, Queued):
                 queued.append((step, Queue(min(now, result.at) if result.already else now, result.task_seq)))
@@ -323,17 +291,17 @@ class Launcher:
         await self._note_queued(queued)
         await self._checkpoints.reached("launch.queued")
 
-    async def _take_up(self, steps: list[_Step]) -> None:
+    async def _take_up(self, steps: list[Step]) -> None:
         """The last look before the pairs are sent: who need not say that he goes on, who has to, who is too late."""
         now = self._clock.now()
-        others = [step for step in steps if not step.fresh or _age(step, now) > FRESH]
+        others = [step for step in steps if not step.fresh or age(step, now) > FRESH]
         await self._move([(step, Resume(now)) for step in others])
         now = self._clock.now()
-        for step in _open(others):
-            if _age(step, now) > self._floor / 2 - TOO_LATE:
+        for step in open_ones(others):
+            if age(step, now) > self._floor / 2 - TOO_LATE:
                 step.result = Unsure("it is too late for a task")
 
-    async def _ensure_queues(self, steps: list[_Step]) -> None:
+    async def _ensure_queues(self, steps: list[Step]) -> None:
         for queue in sorted({step.execution.queue for step in steps} - self._ensured):
             try:
                 await self._queues.ensure(queue)
@@ -347,7 +315,7 @@ class Launcher:
         """Look again whether the consumers exist, at the next launch (the reconciler found one missing)."""
         self._ensured.clear()
 
-    def _pair(self, step: _Step) -> Pair:
+    def _pair(self, step: Step) -> Pair:
         execution, trigger = step.execution, step.candidate.trigger
         previous_at = trigger.previous_before(execution.nominal_at)
         next_at = trigger.next_after(execution.nominal_at)
@@ -360,9 +328,9 @@ class Launcher:
             claim_ttl_s=int(self._floor.total_seconds()),
         )
 
-    async def _note_queued(self, queued: list[tuple[_Step, Queue]]) -> None:
+    async def _note_queued(self, queued: list[tuple[Step, Queue]]) -> None:
         """Records -> `queued`. A conflict means that a fast worker was tracked already: fill in what we know."""
-        ahead, behind = list[tuple[_Step, Queue]](), list[tuple[_Step, Queue]]()
+        ahead, behind = list[tuple[Step, Queue]](), list[tuple[Step, Queue]]()
         for step, event in queued:  # others may have told its end already
             can = step.stored is not None and advance(step.stored.execution, event) is not None
             (ahead if can else behind).append((step, event))
@@ -374,45 +342,3 @@ class Launcher:
                 step.result = result.execution if isinstance(result, Stored) else result
         self._settlement.fired([result.execution for result in results if isinstance(result, Stored)])
         await self._advance(behind)
-
-
-def _unreadable(step: _Step) -> Conflict:
-    return Conflict(f"{step.candidate.execution.id} had a record, and it cannot be read (any more)")
-
-
-def _waits(execution: Execution) -> bool:
-    """On record as waiting, and nobody has begun to launch it."""
-    return execution.state is State.WAITING and execution.promoted_at is None
-
-
-def _is_taken_up(execution: Execution) -> bool:
-    """Whether somebody else than its creator went on with it: its task may be under way."""
-    since = execution.claimed_at
-    return execution.promoted_at is not None or any(
-        each.note == TAKEN_UP and (since is None or each.at >= since) for each in execution.history
-    )
-
-
-def _age(step: _Step, now: datetime) -> timedelta:
-    """How long its task may have been in the queue."""
-    since = step.execution.launched_from
-    if since is None:
-        return timedelta(0) if _waits(step.execution) else timedelta.max
-    return now - since
-
-
-def _is_left_to_us(step: _Step, now: datetime) -> bool:
-    """Whether nobody else can be about to send its task: its creator does so for a while without a look back."""
-    age = _age(step, now)
-    return _waits(step.execution) or (age <= FRESH if step.fresh else age >= 2 * FRESH)
-
-
-def _end_of_stale(claim_seq: int | None, now: datetime) -> Event:
-    """A claim proves the task. Without one nobody can tell whether there was any."""
-    if claim_seq is not None:
-        return Queue(now, claim_seq + 1)
-    return Finish(at=now, state=State.LOST, reason=CLAIMED_TOO_LONG)
-
-
-def _open(steps: list[_Step]) -> list[_Step]:
-    return [step for step in steps if step.result is None]

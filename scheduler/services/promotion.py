@@ -14,7 +14,8 @@ from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Manual, Schedule
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.telemetry import Telemetry
-from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate
 from scheduler.services.records import Records
 from scheduler.services.schedules import ScheduleCache
 

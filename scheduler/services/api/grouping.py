@@ -11,7 +11,8 @@ import logging
 from collections.abc import Sequence
 
 from scheduler.core.errors import Internal
-from scheduler.services.launch import Candidate, Launcher, Result
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 
 log = logging.getLogger(__name__)
 GROUPS_MAX = 3

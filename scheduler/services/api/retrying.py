@@ -28,7 +28,8 @@ from scheduler.ports.queues import Reports, TaskQueues
 from scheduler.services.api.endpoint import answers
 from scheduler.services.api.grouping import LaunchGroups
 from scheduler.services.api.triggering import checked_payload
-from scheduler.services.launch import Candidate, Launcher, Result
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.promotion import candidate_of
 from scheduler.services.records import Records, Stored
 from scheduler.services.rows import StatusRows

@@ -27,7 +27,8 @@ from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition, Overlap
 from scheduler.ports.clock import Clock
 from scheduler.services.api.grouping import LaunchGroups
-from scheduler.services.launch import Candidate, Launcher
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate
 from scheduler.services.records import Records
 from scheduler.wire import api
 from scheduler.wire.ids import check_nonce, manual_execution_id, parse_execution_id

@@ -15,7 +15,7 @@ from scheduler.core.lifecycle import Resume
 from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.services.dispatcher import SortedOut
-from scheduler.services.launch import FRESH, Candidate, Result
+from scheduler.services.launch_steps import FRESH, Candidate, Result
 from scheduler.services.slots import Request
 from scheduler.wire import headers as h
 from tests.unit.services.dispatch_stage import At, Dispatching, Stoppable, due, execution, finish, id_of, nominal, put

@@ -96,9 +96,9 @@ async def test_a_worker_faster_than_the_dispatcher() -> None:
 
 
 def _step(replica: Replica, execution: object) -> object:
-    from scheduler.services.launch import _Step
+    from scheduler.services.launch_steps import Step
 
-    return _Step(replica._candidate(execution))  # type: ignore[arg-type]
+    return Step(replica._candidate(execution))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", ["lose_ack_next", "lose_next", "refuse_in_flight_next"])

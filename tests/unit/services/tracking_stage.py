@@ -37,7 +37,8 @@ from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
 from scheduler.services.deadlines import Deadlines
 from scheduler.services.executions import ExecutionIndex
-from scheduler.services.launch import Candidate, Launcher, Result
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Tenure
 from scheduler.services.promotion import Promoter
 from scheduler.services.reconcile import Reconciler

@@ -31,6 +31,8 @@ REGRESSIONS = (
     3203,  # an edit that is applied between two steps of one look at a catch-up
     3277,  # a range of late one-shots, and among them a nominal time of the schedule that was replaced
     243, 424, 602, 691,  # past a deadline, and queued by a creator that was slow or died before it said so
+    5206,  # a second dispatcher put down as waiting what its creator was about to send
+    5389,  # what had expired when its turn came, and a create without an answer
     4580,  # an edit that the next leader did not apply either, before it was replaced
     3340,  # an edit that one leader told, and the next passed over, since it had been replaced meanwhile
     334, 393, 406,  # a first attempt that failed in time, reported only, and then a start deadline

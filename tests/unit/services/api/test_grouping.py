@@ -14,7 +14,8 @@ from scheduler.core.model.schedule import Definition
 from scheduler.core.triggers import compile_trigger
 from scheduler.memory.clock import START
 from scheduler.services.api.grouping import GROUP_MAX, GROUPS_MAX, LaunchGroups
-from scheduler.services.launch import Candidate, Launcher, Result
+from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 from scheduler.wire.ids import manual_execution_id
 from scheduler.wire.schedule import parse_schedule
 
