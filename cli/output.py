@@ -195,7 +195,7 @@ async def print_list(
     *,
     empty: str,
 ) -> int:
-    """A list in the format asked for, and its length; every item has an `id`, or is a `worker`.
+    """A list in the format asked for, and its length; every item has an `id`, or is a `worker` or an `action`.
 
     `empty` tells what to do next.
     """
@@ -215,7 +215,7 @@ async def _print_names(items: AsyncIterator[Raw]) -> int:
     count = 0
     async for item in items:
         named = msgspec.json.decode(item, type=_Named)
-        say(named.id or named.worker)
+        say(named.name)
         count += 1
     return count
 
@@ -223,6 +223,13 @@ async def _print_names(items: AsyncIterator[Raw]) -> int:
 class _Named(Struct):
     id: str = ""
     worker: str = ""
+    schedule: str = ""
+    action: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the commands of its kind take."""
+        return f"{self.schedule} {self.action}" if self.action else self.id or self.worker
 
 
 async def print_array(items: AsyncIterator[Raw]) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import auditing, backfills, calendars, executions, schedules, simulations, status, workers
+from cli import actions, auditing, backfills, calendars, executions, schedules, simulations, status, workers
 from cli.connecting import Connection, group
 from cli.running import run
 from cli.versions import show_version
@@ -43,6 +43,7 @@ app.command("status")(status.status)
 app.add_typer(executions.app, name="executions")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")
+app.add_typer(actions.app, name="action")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

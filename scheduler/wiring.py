@@ -342,6 +342,7 @@ class Wiring:
             workers=self.adapters.workers,
             reports=self.adapters.reports,
             queues=self.adapters.queues,
+            actions=self.adapters.actions,
             canceller=self.canceller,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,

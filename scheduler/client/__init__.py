@@ -4,6 +4,7 @@
     client.backfills.get, list, cancel
     client.executions.get, list, cancel, logs, retry
     client.calendars.put, get, list, delete
+    client.actions.list, invoke
     client.workers.list
     client.status, wait
 
@@ -19,6 +20,7 @@ Rooms: `connected` the client · `nouns` its methods · `calls` requests and rep
 
 from __future__ import annotations
 
+from scheduler.client.acting import action_request, actions_request
 from scheduler.client.connected import Client, first
 from scheduler.client.following import StillRunning
 from scheduler.client.requests import (
@@ -36,6 +38,8 @@ from scheduler.client.requests import (
 __all__ = [
     "Client",
     "StillRunning",
+    "action_request",
+    "actions_request",
     "audit_request",
     "backfill_request",
     "backfills_request",

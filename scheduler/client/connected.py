@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 from nats.aio.client import Client as NatsClient
 
 from scheduler.client import following
+from scheduler.client.acting import Actions
 from scheduler.client.calls import Calls
 from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules, Workers
 from scheduler.jetstream.connection import ConnectionSettings, connect
@@ -33,6 +34,7 @@ class Client:
         self.backfills = Backfills(self.calls)
         self.executions = Executions(self.calls, connection)
         self.calendars = Calendars(self.calls)
+        self.actions = Actions(self.calls)
         self.workers = Workers(self.calls)
 
     @classmethod

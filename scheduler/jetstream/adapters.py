@@ -10,6 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 
+from scheduler.jetstream.acting import NatsActions
 from scheduler.jetstream.buckets import NatsBucket
 from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.events import NatsEvents
@@ -58,6 +59,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     reports: NatsReports
     signals: NatsSignals
     cancels: NatsCancels
+    actions: NatsActions
     events: NatsEvents
     logs: NatsLogs
     storage: NatsStorage
@@ -120,6 +122,7 @@ async def open_adapters(
         reports=reports,
         signals=signals,
         cancels=NatsCancels(client, names),
+        actions=NatsActions(client, names),
         events=events,
         logs=NatsLogs(bulk, names),
         storage=NatsStorage(requests, names),

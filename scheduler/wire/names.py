@@ -142,6 +142,10 @@ class Names:
     def cancel(self, queue: str, execution_id: str) -> str:
         return f"{self.namespace}.cancel.{queue}.{execution_id}"
 
+    def action(self, action: str, schedule_id: str) -> str:
+        """The action first, which is one token: schedule ids have dots."""
+        return f"{self.namespace}.action.{action}.{schedule_id}"
+
     # --- events, logs, api
     def event(self, kind: str, schedule_id: str | None) -> str:
         return f"{self.namespace}.event.{kind}.{schedule_id or '_'}"

@@ -17,6 +17,7 @@ from msgspec import Meta, Raw, Struct
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.execution import Action, Failure
+from scheduler.wire.actions import Offer
 from scheduler.wire.instants import cut, format_instant
 from scheduler.wire.names import Names
 
@@ -108,7 +109,10 @@ class Running(Struct, frozen=True):
 
 
 class WorkerRow(Struct, frozen=True, kw_only=True):
-    """A live worker, as it stands in the workers bucket under its own random id, `worker`."""
+    """A live worker, as it stands in the workers bucket under its own random id, `worker`.
+
+    Of its `actions` those count that say for which schedule they are.
+    """
 
     worker: str
     host: str = ""
@@ -116,11 +120,15 @@ class WorkerRow(Struct, frozen=True, kw_only=True):
     version: str = ""
     queues: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()
+    actions: tuple[Offer | str, ...] = ()
     concurrency: int = 0
     running: tuple[Running, ...] = ()
     started_at: Instant | None = None
     at: Instant | None = None
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        return tuple(each for each in self.actions if isinstance(each, Offer))
 
     def runs(self, execution_id: str, attempt: int) -> bool:
         return Running(execution_id, attempt) in self.running

@@ -87,7 +87,7 @@ async def run_attempt(
     if brake.interrupt.done():  # asked to end while the claim was under way
         return Ended(_interrupted(brake.interrupt.result(), limits))
     inside = context()
-    call = start_call(handler, payload, inside, middleware)
+    call = start_call(handler, payload, inside, middleware, name=f"run {task.execution_id}")
     try:
         return await _patiently(call, inside, handler, limits, brake)
     except asyncio.CancelledError:

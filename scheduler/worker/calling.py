@@ -26,7 +26,6 @@ from typing import Any
 from msgspec import Struct
 
 from scheduler.core.model.execution import Failure
-from scheduler.worker.context import TaskContext
 from scheduler.worker.handlers import Handler, Layer
 from scheduler.worker.raising import Ask
 
@@ -47,17 +46,17 @@ _SAME: Any = object()
 
 
 def start_call(
-    handler: Handler, payload: Any, context: TaskContext, middleware: Sequence[Layer] = ()
+    handler: Handler, payload: Any, context: Any, middleware: Sequence[Layer] = (), *, name: str = "run"
 ) -> asyncio.Task[Verdict]:
     """Start it. The task never raises, except that cancelling async layers ends in CancelledError."""
     chain = _Chain([*middleware, _innermost(handler)])
-    return asyncio.create_task(_verdict(chain.call(0, payload, context)), name=f"run {context.execution_id}")
+    return asyncio.create_task(_verdict(chain.call(0, payload, context)), name=name)
 
 
 def _innermost(handler: Handler) -> Layer:
     """The function itself, as a layer that has nothing to call next."""
 
-    def call(_: object, payload: Any, context: TaskContext) -> Any:
+    def call(_: object, payload: Any, context: Any) -> Any:
         return handler.function(*((payload, context) if handler.wants_context else (payload,)))
 
     return Layer(call, handler.is_async)
@@ -89,20 +88,20 @@ class _Chain:
         self._entered = index
         return self._layers[index]
 
-    async def call(self, index: int, payload: Any, context: TaskContext) -> Any:
+    async def call(self, index: int, payload: Any, context: Any) -> Any:
         """Call a layer from the loop."""
         if not self._layers[index].is_async:
             return await _Thread(self._loop, lambda thread: self._in_thread(thread, index, payload, context)).ended()
 
-        async def call_next(payload: Any = payload, ctx: TaskContext = context) -> Any:
+        async def call_next(payload: Any = payload, ctx: Any = context) -> Any:
             return await self.call(index + 1, payload, ctx)
 
         return await self._enter(index).function(call_next, payload, context)
 
-    def _in_thread(self, thread: _Thread, index: int, payload: Any, context: TaskContext) -> Any:
+    def _in_thread(self, thread: _Thread, index: int, payload: Any, context: Any) -> Any:
         """Call a sync layer, and those behind it as far as they are sync, where we are."""
 
-        def call_next(payload: Any = payload, ctx: TaskContext = context) -> Any:
+        def call_next(payload: Any = payload, ctx: Any = context) -> Any:
             if self._layers[index + 1].is_async:
                 return thread.wait_for(self.call(index + 1, payload, ctx))
             return self._in_thread(thread, index + 1, payload, ctx)

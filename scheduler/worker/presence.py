@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from scheduler.core.errors import ScheddError
-from scheduler.core.model.execution import Action
 from scheduler.jetstream.requests import Ack
 from scheduler.wire import headers as h
+from scheduler.wire.actions import Offer
 from scheduler.wire.reports import WorkerRow, encode
 from scheduler.worker.link import Link, log
 from scheduler.worker.running import Runner
@@ -42,7 +42,7 @@ class Presence:
 
     def __init__(
         self, link: Link, runner: Runner, ack_waits: Callable[[], Sequence[float]], *,
-        queues: Sequence[str], types: Sequence[str], concurrency: int, changed: asyncio.Event,
+        queues: Sequence[str], types: Sequence[str], concurrency: int, actions: Sequence[Offer], changed: asyncio.Event,
     ) -> None:  # fmt: skip
         self._link = link
         self._runner = runner
@@ -57,7 +57,7 @@ class Presence:
             version=version(),
             queues=tuple(queues),
             types=tuple(types),
-            actions=tuple(Action),
+            actions=tuple(actions),
             concurrency=concurrency,
             started_at=link.clock.now(),
         )

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.wire.reports import Cancel, decode
+from scheduler.worker.acting import Action, ActionServer
 from scheduler.worker.attempt import TIDY_S
 from scheduler.worker.handlers import Handlers, Layer
 from scheduler.worker.link import Link, log
@@ -29,8 +30,9 @@ class Session:
     """Serves until `stop` is set; then gives what runs `grace_s`, or until `hurry` is set, and hands back the rest."""
 
     def __init__(
-        self, link: Link, queues: Sequence[str], handlers: Handlers, concurrency: int, *, middleware: Sequence[Layer]
-    ) -> None:
+        self, link: Link, queues: Sequence[str], handlers: Handlers, concurrency: int, *,
+        middleware: Sequence[Layer], actions: Sequence[Action],
+    ) -> None:  # fmt: skip
         self._link = link
         self._queues = queues
         self._changed = asyncio.Event()
@@ -53,9 +55,10 @@ class Session:
             )
             for queue in queues
         ]
+        self._actions = ActionServer(link, actions, self._working)
         self._presence = Presence(
             link, self._runner, self._ack_waits, queues=queues, types=handlers.types, concurrency=concurrency,
-            changed=self._changed,
+            actions=[each.offer for each in actions], changed=self._changed,
         )  # fmt: skip
 
     def _ack_waits(self) -> list[float]:
@@ -72,6 +75,7 @@ class Session:
         await self._link.requests.open()
         for queue in self._queues:
             await self._link.client.subscribe(self._link.names.cancel(queue, ">"), cb=self._on_cancel)
+        await self._actions.start()
         pulling = [asyncio.create_task(puller.run(), name="pull") for puller in self._pullers]
         others = [asyncio.create_task(room.run(), name="room") for room in (self._presence, self._outbox)]
         try:
@@ -105,6 +109,7 @@ class Session:
     async def _shut_down(self, pulling: list[asyncio.Task[None]], hurry: asyncio.Event, grace_s: float) -> None:
         """No more tasks; what runs may end; the rest is interrupted and handed back; nothing is left running."""
         self._runner.stopping = True
+        await self._actions.leave()
         await _end(pulling)
         for puller in self._pullers:
             await puller.drain()
@@ -113,6 +118,7 @@ class Session:
             log.info("stopping: %d tasks may end within %g s", len(self._working), grace_s)
             await self._finish(hurry, grace_s)
         self._runner.interrupt_all(TIDY_S)
+        self._actions.interrupt()
         if self._working and not self._link.client.is_closed:
             await asyncio.wait(self._working, timeout=TIDY_S + REPORT_S)
         await _end(list(self._working))

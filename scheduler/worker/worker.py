@@ -18,8 +18,10 @@ from scheduler.core.errors import Conflict, InvalidArgument, ScheddError
 from scheduler.core.model.schedule import Backoff
 from scheduler.jetstream.requests import Requests
 from scheduler.system.clock import SystemClock
+from scheduler.wire.actions import OFFERS_MAX
 from scheduler.wire.ids import check_queue, check_schedule_id, check_type
 from scheduler.wire.names import Names
+from scheduler.worker.acting import Action, make_action
 from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.connecting import connect_when_there, host_label, read_settings
 from scheduler.worker.declaring import Declared, declare
@@ -75,6 +77,7 @@ class Worker:
         self.name = None if name is None else check_type(name, field="name")
         self.handlers = Handlers()
         self.layers: list[Layer] = []
+        self.actions: list[Action] = []
         self._declared: dict[str, Declaration] = {}
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
@@ -136,6 +139,33 @@ class Worker:
         """
         self.layers.append(make_layer(function))
         return function
+
+    def action(
+        self, schedule_id: str, title: str, *, name: str | None = None, timeout: Span | None = None
+    ) -> Callable[[Function], Function]:
+        """Offer the function below as an action of a schedule, for people to call by hand: `f()`, `f(payload)` or
+        `f(payload, ctx)`, async or not; what it returns is shown to them.
+
+            @worker.action("search-index", "Rebuild index", timeout="2m")
+            async def rebuild(payload): ...
+
+        `schedctl action invoke search-index rebuild-index` calls it on one of the workers that offer it. Its name is
+        made of the title (of the function's name where the title has no Latin letters), or given by `name`. It is no
+        execution: no record, no retry, no middleware. `timeout` is 5 minutes at most, and whoever calls may give less.
+        Raises InvalidArgument, and Conflict for a second action of one name.
+        """
+
+        def register(function: Function) -> Function:
+            action = make_action(schedule_id, title, function, name=name, timeout=timeout)
+            key = (action.offer.schedule, action.offer.action)
+            if key in {(each.offer.schedule, each.offer.action) for each in self.actions}:
+                raise Conflict(f"there is an action {key[1]!r} of schedule {key[0]!r} in this worker already")
+            if len(self.actions) >= OFFERS_MAX:
+                raise InvalidArgument(f"a worker has at most {OFFERS_MAX} actions")
+            self.actions.append(action)
+            return function
+
+        return register
 
     def schedule(
         self, schedule_id: str, *, queue: str | None = None, type: str | None = None,  # noqa: A002 - the contract's word
@@ -246,7 +276,11 @@ class Worker:
             return
         try:
             link = Link(client, Requests(client), Names(settings.namespace), SystemClock(), self.id)
-            sessions.append(Session(link, self.queues, self.handlers, self.concurrency, middleware=self.layers))
+            sessions.append(
+                Session(
+                    link, self.queues, self.handlers, self.concurrency, middleware=self.layers, actions=self.actions
+                )
+            )
             about = ", ".join(self.queues)
             log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
             await self._work(sessions[0], declared, client, stop, hurry)

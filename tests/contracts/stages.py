@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.jetstream.acting import NatsActions
 from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.delivery import answer, read_reply
 from scheduler.jetstream.events import NatsEvents
@@ -23,6 +24,7 @@ from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.signals import NatsSignals
 from scheduler.jetstream.storage import NatsStorage
 from scheduler.jetstream.timeline import NatsTimeline, nak_body
+from scheduler.memory.acting import MemoryActions
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.events import MemoryEvents
@@ -34,6 +36,7 @@ from scheduler.memory.signals import MemorySignals
 from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
+from scheduler.ports.actions import Actions
 from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
 from scheduler.ports.storage import Storage
@@ -78,6 +81,7 @@ class Stage(Protocol):
     reports: Reports
     signals: Signals
     cancels: Cancels
+    actions: Actions
     events: Events
     logs: Logs
     storage: Storage
@@ -93,6 +97,9 @@ class Stage(Protocol):
 
     async def listen(self, queue: str) -> list[tuple[str, bytes]]:
         """From now on (subject, body) of every cancel message for a queue, as its workers get them."""
+
+    async def offer(self, schedule_id: str, action: str, listener: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Listen for an action as a worker does."""
 
     async def stored(self, subject: str) -> list[bytes]:
         """Bodies of the events stream under a subject."""
@@ -126,6 +133,8 @@ class MemoryStage:
         self.reports: Reports = MemoryReports(self.server)
         self.signals: Signals = MemorySignals(self.server)
         self.cancels: Cancels = MemoryCancels(self.server)
+        self._actions = MemoryActions(self.server)
+        self.actions: Actions = self._actions
         self.events: Events = MemoryEvents(self.server, dropped=self.dropped.append)
         self.logs: Logs = MemoryLogs(self.server)
         self.storage: Storage = MemoryStorage(self.server)
@@ -158,6 +167,9 @@ class MemoryStage:
 
         self.server.on_cancel = hear
         return heard
+
+    async def offer(self, schedule_id: str, action: str, listener: Callable[[bytes], Awaitable[bytes]]) -> None:
+        self._actions.listeners[schedule_id, action] = listener
 
     async def stored(self, subject: str) -> list[bytes]:
         return [message.data for message in self.server.events.messages.values() if message.subject == subject]
@@ -253,6 +265,7 @@ class NatsStage:
         self.reports: Reports = self._reports
         self.signals: Signals = self._signals
         self.cancels: Cancels = NatsCancels(client, names)
+        self.actions: Actions = NatsActions(client, names)
         self.events: Events = self._events
         self.logs: Logs = NatsLogs(self.requests, names)
         self.storage: Storage = NatsStorage(self.requests, names)
@@ -293,6 +306,13 @@ class NatsStage:
         await self.client.subscribe(self.names.cancel(queue, ">"), cb=hear)
         await self.client.flush()
         return heard
+
+    async def offer(self, schedule_id: str, action: str, listener: Callable[[bytes], Awaitable[bytes]]) -> None:
+        async def hear(message: Msg) -> None:
+            await self.client.publish(message.reply, await listener(message.data))
+
+        await self.client.subscribe(self.names.action(action, schedule_id), queue="actions", cb=hear)
+        await self.client.flush()
 
     async def stored(self, subject: str) -> list[bytes]:
         bodies: list[bytes] = []

@@ -25,6 +25,29 @@ def program(word: str, language: str = "python") -> str:
     return str(found)
 
 
+ACTING = """
+from scheduler.worker import Worker
+
+worker = Worker("EMAIL")
+
+@worker.action("hello", "Say hello")
+def say(payload):
+    return f"hello, {payload}"
+
+worker.run()
+"""
+
+
+async def _act(client: Client, worker: Process) -> None:
+    """An action is listed and carried out."""
+    async with asyncio.timeout(20):
+        while not [item async for item in client.actions.list("hello")]:
+            assert worker.exit_code is None, worker.log
+            await asyncio.sleep(0.05)
+    reply = await client.actions.invoke("hello", "say-hello", "ann")
+    assert bytes(reply.result) == b'"hello, ann"'
+
+
 def passwords() -> dict[str, str]:
     return dict(re.findall(r"user: (\w+), password: (\w+)", program("authorization", "conf")))
 
@@ -69,6 +92,7 @@ async def test_the_programs_run_with_the_permissions_given(guarded: Server, tmp_
             await client.schedules.put("report", definition)
             worker = start("sdk", "worker", "-m", "cli.schedctl", "worker", "run", "tasks:worker")
             await eventually(worker, "attempt 2 of report.")
+            await _act(client, start("acting", "worker", "-c", ACTING))
             ended = [record async for record in client.executions.list(state="succeeded")]
             assert {record.schedule for record in ended} >= {"hello"}
             await client.schedules.delete("report")

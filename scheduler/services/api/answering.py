@@ -62,13 +62,14 @@ class Api:
         if known is None:
             raise NotFound(f"there is no endpoint {endpoint!r:.80}")
         request = api.decode_request(body, known.request)
+        within_s = known.within_s or self._answer_s
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with asyncio.timeout(within_s):
                 return api.encode(await known.handle(request))
         except ScheddError:
             raise
         except TimeoutError:
-            raise Unsure(f"{endpoint} took longer than {self._answer_s:g} s: look before repeating it") from None
+            raise Unsure(f"{endpoint} took longer than {within_s:g} s: look before repeating it") from None
         except Exception:
             log.exception("an API request broke", extra={"event": "api_broke", "endpoint": endpoint})
             raise Internal(f"{endpoint} failed inside the daemon; its log says more") from None

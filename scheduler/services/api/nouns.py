@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from scheduler.ports.actions import Actions as ActionCalls
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.logs import Logs
@@ -12,6 +13,7 @@ from scheduler.ports.storage import Storage
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
+from scheduler.services.api.actions import Actions
 from scheduler.services.api.auditing import Audits
 from scheduler.services.api.backfills import BackfillRuns
 from scheduler.services.api.calendars import Calendars
@@ -47,6 +49,7 @@ NOUNS: tuple[type, ...] = (
     ExecutionLogs,
     Calendars,
     Workers,
+    Actions,
     Status,
     Health,
 )
@@ -71,6 +74,7 @@ class Backing(Struct, frozen=True, kw_only=True):
     workers: Bucket
     reports: Reports
     queues: TaskQueues
+    actions: ActionCalls
     clock: Clock
     telemetry: Telemetry
     limits: ScheduleLimits
@@ -97,6 +101,13 @@ def nouns_of(backing: Backing, discover: Discover) -> list[object]:
         _retries(backing),
         *_calendars(backing),
         Workers(bucket=backing.workers, clock=backing.clock),
+        Actions(
+            workers=backing.workers,
+            calls=backing.actions,
+            schedules=backing.schedules,
+            clock=backing.clock,
+            payload_bytes_max=backing.limits.payload_bytes_max,
+        ),
         status,
         _health(backing, status),
     ]

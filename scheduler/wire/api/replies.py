@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from scheduler.wire.actions import Fault, Offer
 from scheduler.wire.lines import Line
 from scheduler.wire.reports import Running
 
@@ -172,6 +173,35 @@ class CalendarList(Reply):
     cursor: str | None = None
 
 
+class ActionItem(Reply):
+    """One action of a schedule, and how many workers offer it now."""
+
+    schedule: str
+    action: str
+    title: str
+    workers: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.schedule} {self.action}"
+
+
+class ActionList(Reply):
+    items: list[ActionItem]
+    cursor: str | None = None
+
+
+class ActionReply(Reply):
+    """How an action ended: `outcome` succeeded, failed or timed_out. A result too large, or no JSON, is null with the
+    reason in `error`."""
+
+    outcome: str
+    result: Raw
+    error: Fault | None
+    worker: str
+    duration_s: float
+
+
 class ExecutionList(Reply):
     """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
 
@@ -195,7 +225,7 @@ class WorkerItem(Reply):
     version: str = ""
     queues: Sequence[str] = ()
     types: Sequence[str] = ()
-    actions: Sequence[str] = ()
+    actions: Sequence[Offer | str] = ()
     concurrency: int = 0
     running: Sequence[Running] = ()
     started_at: str | None = None

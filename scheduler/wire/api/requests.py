@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from scheduler.core.backfilling import MAX_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.status import ScheduleState
+from scheduler.wire.actions import TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S
 from scheduler.wire.selectors import parse_selector
 
 LIMIT_DEFAULT = 100
@@ -168,6 +169,23 @@ class ListWorkers(Request):
     queue: str | None = None
     limit: Limit = LIMIT_DEFAULT
     cursor: str | None = None
+
+
+class ListActions(Request):
+    """`action.list`, by schedule and action."""
+
+    schedule: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class InvokeAction(Request):
+    """`action.invoke`. `payload` is JSON; `timeout_s`: how long the action may take."""
+
+    schedule: str
+    action: str
+    payload: Raw | UnsetType = UNSET
+    timeout_s: Annotated[float, Meta(gt=0, le=TIMEOUT_MAX_S)] = TIMEOUT_DEFAULT_S
 
 
 class ListExecutions(Request):

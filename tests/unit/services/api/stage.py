@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from scheduler.core.model.execution import Execution, Kind, State
+from scheduler.memory.acting import MemoryActions
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import START, VirtualClock
@@ -56,6 +57,7 @@ class Stage:
         self.control = MemoryBucket(self.server, "schedd-control")
         self.workers = MemoryBucket(self.server, "schedd-workers")
         self.logs = MemoryLogs(self.server)
+        self.actions = MemoryActions(self.server)
         self.timeline = MemoryTimeline(self.server)
         self.queues = MemoryTaskQueues(self.server)
         self.storage = MemoryStorage(self.server)
@@ -87,7 +89,7 @@ class Stage:
         backing = Backing(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
             rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
-            applied=self.applied, events=events, logs=self.logs, workers=self.workers,
+            applied=self.applied, events=events, logs=self.logs, workers=self.workers, actions=self.actions,
             reports=MemoryReports(self.server), queues=self.queues,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1", storage=self.storage,

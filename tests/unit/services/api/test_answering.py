@@ -25,6 +25,8 @@ CONTRACT = {
         "execution.retry",
         "execution.logs",
         "worker.list",
+        "action.list",
+        "action.invoke",
         "status.get",
         "status.health",
     ),
