@@ -45,7 +45,11 @@ class Replica:
         self.names = Names(settings.namespace)
         self.clock = SystemClock()
         self.telemetry = PrometheusTelemetry(
-            version=__version__, replica=settings.replica, namespace=settings.namespace, repairs=REPAIR_KINDS
+            version=__version__,
+            replica=settings.replica,
+            namespace=settings.namespace,
+            repairs=REPAIR_KINDS,
+            horizon_s=settings.horizon_s,
         )
         self.pulse = LoopWatch(self.clock, self.telemetry)
         self.monitor: Serving | None = None

@@ -38,7 +38,7 @@ from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
 from scheduler.services.together import run_together
 from scheduler.services.tracker import Tracker
-from scheduler.services.watching import Census, QueueWatch
+from scheduler.services.watching import Census, QueueWatch, StorageWatch
 from scheduler.services.watermarks import WatermarkCopy
 from scheduler.system.clock import SystemClock
 from scheduler.telemetry.metrics import PrometheusTelemetry
@@ -70,6 +70,7 @@ class Wiring:
             "queues": self.queue_watch.run,
             "housekeeping": self.housekeeper.follow,
             "census": Census(self.schedules, self.clock, self.telemetry).run,
+            "storage": StorageWatch(self.adapters.storage, self.clock, self.telemetry).run,
         }
 
     # --- what is known

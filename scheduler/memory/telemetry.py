@@ -108,3 +108,9 @@ class RecordingTelemetry:
 
     def loop_lag(self, seconds: float) -> None:
         self._note("loop_lag", seconds=seconds)
+
+    def stream(self, *, stream: str, size: int, fill: float | None) -> None:
+        self._note("stream", stream=stream, size=size, fill=fill)
+
+    def storage(self, *, fill: float) -> None:
+        self._note("storage", fill=fill)

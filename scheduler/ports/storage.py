@@ -22,12 +22,23 @@ class StoreState(Struct, frozen=True, kw_only=True):
     copies: int = 1
     copies_wanted: int = 1
 
+    @property
+    def fill(self) -> float | None:
+        """The share of its limit that it uses, of the tighter one if it has two; None if it has none."""
+        limits = ((self.size, self.bytes_max), (self.messages, self.messages_max))
+        return max((used / most for used, most in limits if most is not None), default=None)
+
 
 class Room(Struct, frozen=True):
     """Bytes on disk that the account uses, and may use (None: no limit of its own)."""
 
     used: int
     limit: int | None = None
+
+    @property
+    def fill(self) -> float:
+        """The share of the limit that is used; 0 if there is none."""
+        return self.used / self.limit if self.limit else 0.0
 
 
 class Storage(Protocol):

@@ -39,3 +39,9 @@ class Telemetry(Protocol):
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop woke a task that had asked for a certain instant."""
+
+    def stream(self, *, stream: str, size: int, fill: float | None) -> None:
+        """Bytes that a stream holds, and the share of its limit; None if it has none."""
+
+    def storage(self, *, fill: float) -> None:
+        """The share of the account's storage that is used; 0 if it has no limit."""

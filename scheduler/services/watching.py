@@ -1,4 +1,4 @@
-"""What every replica looks at every few seconds: how full the queues are, and how the schedules stand."""
+"""What every replica looks at now and then: how full queues and streams are, and how the schedules stand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from scheduler.core.model.schedule import At
 from scheduler.core.model.status import ScheduleState
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import TaskQueues
+from scheduler.ports.storage import Storage
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.schedules import Known, ScheduleCache
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
+STORAGE_EVERY_S = 30.0  # a dozen requests each time
 
 
 class QueueWatch:
@@ -43,6 +45,26 @@ class QueueWatch:
         self._full = frozenset(each.queue for each in states if each.pending >= self._max_pending)
         for each in states:
             self._telemetry.queue(queue=each.queue, pending=each.pending, ack_pending=each.ack_pending)
+
+
+class StorageWatch:
+    """Tells the metrics how full the streams and the account's storage are."""
+
+    def __init__(self, storage: Storage, clock: Clock, telemetry: Telemetry) -> None:
+        self._storage, self._clock, self._telemetry = storage, clock, telemetry
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except ScheddError as problem:
+                log.debug("storage unknown", extra={"event": "storage_unknown", "error": problem.message})
+            await self._clock.sleep(STORAGE_EVERY_S)
+
+    async def look(self) -> None:
+        for each in await self._storage.stores():
+            self._telemetry.stream(stream=each.name, size=each.size, fill=each.fill)
+        self._telemetry.storage(fill=(await self._storage.room()).fill)
 
 
 class Census:

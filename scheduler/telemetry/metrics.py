@@ -1,7 +1,8 @@
 """Prometheus metrics behind the telemetry port. Every metric name of schedd is in this file (contract, part 10).
 
 Beyond the contract's: `schedd_occurrences_disarmed_total`, `schedd_dropped_total{what,reason}`,
-`schedd_clock_skew_seconds`, `schedd_event_loop_lag_seconds`.
+`schedd_clock_skew_seconds`, `schedd_event_loop_lag_seconds`, `schedd_planning_horizon_seconds`,
+`schedd_stream_bytes{stream}`, `schedd_stream_fill_ratio{stream}`, `schedd_storage_fill_ratio`.
 
 Counters without labels, and with labels that are known beforehand, are there from the start at 0, so that an alert on
 their increase sees the first one. A label value that would be the 257th of its metric is counted as `_other`.
@@ -42,8 +43,10 @@ class _Bound:
 class PrometheusTelemetry:
     """Implements `ports.telemetry.Telemetry` on a registry of its own: two daemons in one process do not mix."""
 
-    def __init__(self, *, version: str, replica: str, namespace: str, repairs: tuple[str, ...] = ()) -> None:
-        """`repairs`: the kinds of repair that exist, to be shown at 0."""
+    def __init__(
+        self, *, version: str, replica: str, namespace: str, repairs: tuple[str, ...] = (), horizon_s: float = 120.0
+    ) -> None:
+        """`repairs`: the kinds of repair that exist, to be shown at 0. `horizon_s`: as the settings have it."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client left it unannotated
         self.registry = CollectorRegistry()
         self._queues, self._words = _Bound(), _Bound()
@@ -52,6 +55,7 @@ class PrometheusTelemetry:
         self._declare_executions()
         self._declare_process()
         self._start_at_zero(repairs)
+        self._horizon.set(horizon_s)
         build = {"version": version, "replica": replica, "namespace": namespace, "python": platform.python_version()}
         self._gauge("build_info", "Always 1; the labels say what runs.", *build).labels(**build).set(1)
 
@@ -79,6 +83,7 @@ class PrometheusTelemetry:
         self._planned_until = self._gauge(
             "planned_until_timestamp_seconds", "Nominal time up to which everything is armed; 0 before the first plan."
         )
+        self._horizon = self._gauge("planning_horizon_seconds", "How far ahead of now this replica would plan.")
         self._armed = self._counter("occurrences_armed_total", "Occurrences put on the timeline.")
         self._disarmed = self._counter("occurrences_disarmed_total", "Occurrences taken off the timeline.")
         self._fenced = self._counter("fenced_writes_total", "Planning writes the storage refused: not our epoch.")
@@ -107,6 +112,13 @@ class PrometheusTelemetry:
         self._dropped = self._counter("dropped_total", "Refused, ignored or thrown away.", "what", "reason")
         self._reconnects = self._counter("nats_reconnects_total", "Times the connection to NATS came back.")
         self._skew = self._gauge("clock_skew_seconds", "Server time minus the wall clock of this machine.")
+        self._stream_bytes = self._gauge("stream_bytes", "What a stream, or the one under a bucket, holds.", "stream")
+        self._stream_fill = self._gauge(
+            "stream_fill_ratio", "Share of its limit on bytes or messages; only where it has one.", "stream"
+        )
+        self._storage_fill = self._gauge(
+            "storage_fill_ratio", "Share of the account's JetStream storage that is used; 0 where it has no limit."
+        )
         self._lag = self._gauge("event_loop_lag_seconds", "How late the event loop woke the last heartbeat.")
 
     def _start_at_zero(self, repairs: tuple[str, ...]) -> None:
@@ -185,3 +197,11 @@ class PrometheusTelemetry:
 
     def loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)
+
+    def stream(self, *, stream: str, size: int, fill: float | None) -> None:
+        self._stream_bytes.labels(stream).set(size)
+        if fill is not None:
+            self._stream_fill.labels(stream).set(fill)
+
+    def storage(self, *, fill: float) -> None:
+        self._storage_fill.set(fill)

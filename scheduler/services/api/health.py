@@ -111,16 +111,11 @@ class Health:
 
 
 def _store(state: StoreState) -> StoreFacts:
-    fills = [
-        used / most
-        for used, most in ((state.size, state.bytes_max), (state.messages, state.messages_max))
-        if most is not None
-    ]
     return StoreFacts(
         name=state.name,
         messages=state.messages,
         size=state.size,
-        fill=max(fills, default=None),
+        fill=state.fill,
         copies=state.copies,
         copies_wanted=state.copies_wanted,
     )

@@ -14,12 +14,14 @@ import pytest
 from scheduler.core.errors import Unavailable, Unsure
 from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.queues import MemoryTaskQueues
+from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.queues import QueueState
+from scheduler.ports.storage import Room, StoreState
 from scheduler.services.schedules import OUT_OF_TOUCH_S, ScheduleCache
 from scheduler.services.together import RESTART_MAX_S, kept_running, run_together, sleep_unless, within
-from scheduler.services.watching import EVERY_S, Census, QueueWatch
+from scheduler.services.watching import EVERY_S, STORAGE_EVERY_S, Census, QueueWatch, StorageWatch
 from scheduler.wire.instants import format_instant
 from scheduler.wire.schedule import ScheduleLimits
 from tests.unit.services.planning_world import World
@@ -45,6 +47,31 @@ async def test_a_queue_is_full_at_its_limit() -> None:
     await world.clock.advance(EVERY_S)
     assert not watch.is_full("Q")
     assert telemetry.of("queue", queue="Q")[-1] == {"queue": "Q", "pending": 2, "ack_pending": 0}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_how_full_streams_are_is_told() -> None:
+    """By the tighter of two limits, not at all without one; the account's share; an outage ends nothing."""
+    world, telemetry = World(), RecordingTelemetry()
+    storage = MemoryStorage(world.server)
+    storage.told = [
+        StoreState(name="A", messages=9, size=50, bytes_max=100, messages_max=10),
+        StoreState(name="B", messages=1, size=30),
+    ]
+    running = asyncio.create_task(StorageWatch(storage, world.clock, telemetry).run())
+    await world.clock.settle()
+    assert telemetry.of("stream") == [
+        {"stream": "A", "size": 50, "fill": 0.9},
+        {"stream": "B", "size": 30, "fill": None},
+    ]
+    assert telemetry.of("storage") == [{"fill": 0.0}]
+    world.server.down = True
+    await world.clock.advance(STORAGE_EVERY_S)
+    world.server.down, storage.limit = False, 100
+    await world.clock.advance(STORAGE_EVERY_S)
+    assert telemetry.of("storage") == [{"fill": 0.0}, {"fill": 0.8}]
+    assert Room(5, None).fill == 0.0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
