@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-HAND_MAX = 64  # items in hand
+HAND_MAX = 32  # items in hand
 RETRY_FIRST = timedelta(seconds=2)
 RETRY_FACTOR = 3.0
 RETRY_MAX = timedelta(hours=1)
@@ -96,6 +96,10 @@ class Hand:
         """Behind all that are there."""
         self._items[item.seq] = item
         self.taken = max(self.taken, item.seq)
+
+    def skip(self, seq: int) -> None:
+        """Of no interest."""
+        self.taken = max(self.taken, seq)
 
     def drop(self, seq: int) -> None:
         self._items.pop(seq, None)

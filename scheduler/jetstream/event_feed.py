@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from nats.aio.msg import Msg
 
-from scheduler.core.errors import InvalidArgument, Unavailable
+from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
 from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral
 from scheduler.jetstream.delivery import read_reply
 from scheduler.jetstream.pulling import Puller
@@ -21,7 +21,7 @@ from scheduler.ports.webhooks import Page, Told
 from scheduler.wire.events import Event, decode_event
 from scheduler.wire.names import Names
 
-FORGET_S = 60.0
+FORGET_S = 300.0
 _NS = 1_000_000_000
 
 
@@ -55,6 +55,13 @@ class NatsEventFeed:
         if len(items) < len(batch):
             await self.close()
         return Page(items, self._pending)
+
+    async def pending(self) -> int:
+        if self._puller is not None:
+            with suppress(ScheddError):
+                info = await self._requests.api(f"CONSUMER.INFO.{self._names.events}.{self._consumer}")
+                self._pending = int(info.get("num_pending", 0))
+        return self._pending
 
     async def close(self) -> None:
         puller, self._puller = self._puller, None

@@ -18,6 +18,7 @@ class MemoryEventFeed:
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
+        self._at: tuple[int, tuple[str, ...]] = (0, ())
 
     async def newest(self) -> int:
         self._server.check()
@@ -31,8 +32,12 @@ class MemoryEventFeed:
             found = self._behind(after, kinds)
             if found or clock.boottime_s() >= until_s:
                 taken = [Told(message.seq, message.data, _event(message.data)) for message in found[:most]]
+                self._at = (taken[-1].seq if taken else after, tuple(kinds))
                 return Page(taken, len(found) - len(taken))
             await clock.sleep(_LOOK_S)
+
+    async def pending(self) -> int:
+        return len(self._behind(*self._at))
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -39,6 +39,9 @@ class EventFeed(Protocol):
         None is left out. Reading on where the page before ended is cheap. Raises Unsure, Unavailable.
         """
 
+    async def pending(self) -> int:
+        """How many events there are behind the last page, as well as is known. Raises nothing."""
+
     async def close(self) -> None:
         """Idempotent; a later `read` begins anew."""
 

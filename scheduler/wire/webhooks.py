@@ -7,7 +7,7 @@
         secret: {env: OPS_SECRET}      # never in the file itself; a list of two while one follows the other
         events: [failed, missed]       # default: missed, failed, late, recovered, flapping; "*" is every kind
         schedules: [crm.*, billing]    # ids, `*` and `?` as in a shell; default: all
-        labels: {team: crm}            # all of them; default: any
+        labels: team=crm,env!=dev      # as in `schedctl list -l`; or a mapping, all of it; default: any
         headers: {Authorization: {env: OPS_TOKEN}}
         timeout: 10s                   # of one try, all of it; 1s to 60s
         max_tries: 20                  # and never longer than 24 h
@@ -32,6 +32,7 @@ from scheduler.core.delivering import Patience
 from scheduler.core.errors import InvalidArgument
 from scheduler.wire.events import Kind
 from scheduler.wire.instants import parse_duration
+from scheduler.wire.selectors import Requirement, Selector, parse_selector
 from scheduler.wire.signing import read_secret
 from scheduler.wire.targets import Target, read_target
 
@@ -45,7 +46,7 @@ HEADERS_MAX = 10
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _OWN_PREFIXES = ("webhook-", "content-")
-_OWN_HEADERS = frozenset({"host", "connection", "transfer-encoding", "user-agent", "expect", "te", "upgrade", "trailer"})
+_OWN_HEADERS = frozenset({"host", "connection", "transfer-encoding", "user-agent", "expect", "te", "upgrade"})
 _FIELDS = (
     "name", "url", "secret", "events", "schedules", "labels", "headers", "timeout", "max_tries", "allow_http",
     "allow_link_local",
@@ -61,7 +62,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     keys: tuple[bytes, ...] = ()
     events: frozenset[str] = frozenset(AlertKind)
     schedules: tuple[str, ...] = ()
-    labels: Mapping[str, str] = {}
+    labels: Selector = Selector()
     headers: Mapping[str, str] = {}
     timeout_s: float = 10.0
     patience: Patience = Patience()
@@ -75,10 +76,9 @@ class Webhook(Struct, frozen=True, kw_only=True):
         return tuple(sorted(Kind) if ANY in self.events else sorted(self.events))
 
     def wants(self, schedule_id: str | None, labels: Mapping[str, str]) -> bool:
-        """Whether it asks for events about this schedule, of a kind that it asks for."""
-        if self.labels and not self.labels.items() <= labels.items():
-            return False
-        return not self.schedules or any(fnmatchcase(schedule_id or "", pattern) for pattern in self.schedules)
+        """Whether it asks for events about this schedule, if the kind is one that it asks for."""
+        is_named = not self.schedules or any(fnmatchcase(schedule_id or "", pattern) for pattern in self.schedules)
+        return is_named and self.labels.matches(labels)
 
 
 class WebhookSettings(Struct, frozen=True, kw_only=True):
@@ -86,6 +86,9 @@ class WebhookSettings(Struct, frozen=True, kw_only=True):
 
     webhooks: tuple[Webhook, ...] = ()
     late_after: timedelta = LATE_AFTER
+
+
+NO_WEBHOOKS = WebhookSettings()
 
 
 def read_webhooks(document: Any, resolve: Resolve) -> WebhookSettings:
@@ -189,12 +192,17 @@ def _texts(value: Any, field: str) -> list[str]:
     return value
 
 
-def _labels(value: Any, field: str) -> dict[str, str]:
+def _labels(value: Any, field: str) -> Selector:
     if value is None:
-        return {}
+        return Selector()
+    if isinstance(value, str):
+        try:
+            return parse_selector(value, field=field)
+        except InvalidArgument as problem:
+            raise InvalidArgument(f"{field}: {problem.message}", field=field) from None
     if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):
-        raise InvalidArgument(f"{field}: write a mapping of texts, as team: crm", field=field)
-    return value
+        raise InvalidArgument(f"{field}: write a selector, as team=crm, or a mapping of texts", field=field)
+    return Selector(tuple(Requirement(name, frozenset({each})) for name, each in value.items()))
 
 
 def _headers(value: Any, field: str, resolve: Resolve) -> dict[str, str]:
