@@ -61,7 +61,7 @@ async def test_every_end_is_told_once(state: State) -> None:
     assert event == {
         "execution_id": ended.id, "state": state.value, "reason": ended.reason, "attempt": ended.attempt,
         "queue": "Q", "nominal_at": "2026-11-21T08:00:00.000Z", "kind": "auto", "type": ended.type, "drive": 0,
-        "finished_at": "2026-11-21T08:00:01.000Z", "lateness_s": ended.lateness_s, "duration_s": ended.duration_s,
+        "finished_at": format_optional(ended.finished_at), "lateness_s": ended.lateness_s, "duration_s": ended.duration_s,
         "error": None,
     }  # fmt: skip
 
