@@ -1,28 +1,28 @@
-"""Definitions from a file: one, a list, or YAML documents; each is the schedule JSON plus a top-level `id`.
+"""Definitions from files: a file holds one, a list, or several documents; each is the schedule JSON plus an `id`.
 
-YAML is read as JSON with fewer quotes, and nothing more: numbers, true, false and null are the YAML 1.2 ones (so `no`,
-`12:30` and `2026-11-21T08:00:00Z` are texts), and aliases, tags, duplicate keys and deep nesting are refused. JSON is
-read as JSON. Every refusal names the file and, where there is one, the line.
+A directory stands for every *.yaml, *.yml and *.json in it and below; names that begin with a dot are left out, links
+are followed, no directory twice. Every refusal names the file and the line, and how to mend it.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
-import yaml
 from msgspec import Struct
 
+from cli.documents import Placed, as_yaml, read_values
 from scheduler.core.errors import InvalidArgument
 from scheduler.wire.ids import check_schedule_id
 
 SIZE_MAX = 1_000_000
-DEPTH_MAX = 100
-_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FILES_MAX = 100_000
+SUFFIXES = (".yaml", ".yml", ".json")
+_BOMS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
 class Entry(Struct, frozen=True):
@@ -30,6 +30,26 @@ class Entry(Struct, frozen=True):
 
     id: str
     schedule: dict[str, Any]
+
+
+class Found(NamedTuple):
+    """A definition and where it stands: the file, the line it begins in, the lines of its fields."""
+
+    entry: Entry
+    file: str
+    line: int
+    lines: Mapping[str, int]
+
+    def place(self, field: str | None = None) -> str:
+        """`crm.yaml, line 12`: the line of the field, if it is known."""
+        return f"{self.file}, line {self.lines.get((field or '').partition('.')[0], self.line)}"
+
+
+class Findings(NamedTuple):
+    """The definitions that have an id of their own, and what is wrong with the others, and with files."""
+
+    found: list[Found]
+    problems: list[InvalidArgument]
 
 
 def load(path: Path) -> list[Entry]:
@@ -46,146 +66,189 @@ def load_good(path: Path, *, size_max: int = SIZE_MAX) -> tuple[list[Entry], lis
     Raises InvalidArgument if the file cannot be read at all, or holds nothing.
     """
     name = "stdin" if str(path) == "-" else str(path)
-    entries: dict[str, Entry] = {}
-    problems: list[InvalidArgument] = []
-    for place, value in _definitions(_parse(_read(path, name, size_max), name)):
-        try:
-            entry = _entry(value, place, name)
-            if entry.id in entries:
-                raise InvalidArgument(f"{name}: {entry.id} is defined twice", field="id")
-            entries[entry.id] = entry
-        except InvalidArgument as problem:
-            problems.append(problem)
-    if not entries and not problems:
+    found, problems = _unique(_definitions(read_values(read_text(path, size_max), name), name))
+    if not found and not problems:
         raise InvalidArgument(f"{name}: no definition in it", field="file")
-    return list(entries.values()), problems
+    return [each.entry for each in found], problems
 
 
-def _read(path: Path, name: str, size_max: int) -> str:
+def gather(paths: Sequence[Path], *, size_max: int) -> Findings:
+    """The definitions in all these files, directories and stdin (`-`), which together may hold `size_max` bytes.
+
+    An id is defined once. Everything that is wrong is found, file by file; nothing is raised.
+    """
+    places: list[Found | InvalidArgument] = []
+    left = size_max
+    for path in _files(paths, places):
+        name = "stdin" if str(path) == "-" else str(path)
+        try:
+            text = read_text(path, size_max, left=left)
+            left -= len(text)
+            values = read_values(text, name)
+            if not values and path in paths:
+                raise InvalidArgument(f"{name}: no definition in it", field="file")
+            places += _definitions(values, name)
+        except InvalidArgument as problem:
+            places.append(problem)
+    return _unique(places)
+
+
+def _unique(places: Iterable[Found | InvalidArgument]) -> Findings:
+    first: dict[str, Found] = {}
+    problems: list[InvalidArgument] = []
+    for each in places:
+        if isinstance(each, InvalidArgument):
+            problems.append(each)
+        elif each.entry.id in first:
+            told = f"{each.entry.id} is defined twice, first in {first[each.entry.id].place('id')}"
+            problems.append(InvalidArgument(f"{each.place('id')}: {told}", field="id"))
+        else:
+            first[each.entry.id] = each
+    return Findings(list(first.values()), problems)
+
+
+def _definitions(values: Iterable[Placed], name: str) -> Iterator[Found | InvalidArgument]:
+    for number, value in enumerate(values, start=1):
+        try:
+            yield _found(value, number, name)
+        except InvalidArgument as problem:
+            yield problem
+
+
+def _found(placed: Placed, number: int, name: str) -> Found:
+    value, line, lines = placed
+    where = f"{name}, line {line}: definition {number}"
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"{where} is no mapping of fields", field="file")
+    if "id" not in value:
+        raise InvalidArgument(f"{where} has no id", field="id")
+    try:
+        schedule_id = check_schedule_id(value["id"])
+    except InvalidArgument as problem:
+        raise InvalidArgument(f"{name}, line {lines.get('id', line)}: {problem.message}", field="id") from None
+    entry = Entry(schedule_id, {key: field for key, field in value.items() if key != "id"})
+    return Found(entry, name, line, lines)
+
+
+# --- reading
+
+
+def read_text(path: Path, size_max: int = SIZE_MAX, *, left: int | None = None) -> str:
+    """The text of a file, or of stdin (`-`). Raises InvalidArgument if it cannot be read or is none."""
+    name = "stdin" if str(path) == "-" else str(path)
+    most = size_max if left is None else max(0, left)
     try:
         if name == "stdin":
-            content = sys.stdin.buffer.read(size_max + 1)
+            content = sys.stdin.buffer.read(most + 1)
         else:
             with path.open("rb") as file:
-                content = file.read(size_max + 1)
+                content = file.read(most + 1)
     except OSError as problem:
         raise InvalidArgument(f"cannot read {name}: {problem.strerror}", field="file") from None
-    if len(content) > size_max:
-        raise InvalidArgument(f"{name}: larger than {size_max // 1_000_000} MB", field="file")
+    if len(content) > most:
+        what = "larger than" if left is None or left == size_max else "all files together are larger than"
+        raise InvalidArgument(f"{name}: {what} {size_max // 1_000_000} MB", field="file")
+    return _decoded(content, name)
+
+
+def _decoded(content: bytes, name: str) -> str:
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            raise InvalidArgument(f"{name}: {encoding} text: save it as UTF-8", field="file")
+    if b"\0" in content:
+        raise InvalidArgument(f"{name}: binary, not UTF-8 text", field="file")
     try:
         return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidArgument(f"{name}: not UTF-8 text", field="file") from None
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise InvalidArgument(f"{name}, line {line}: not UTF-8 text: save it as UTF-8", field="file") from None
 
 
-def _parse(text: str, name: str) -> list[Any]:
-    """The documents in it. What begins like JSON is read as JSON, unless it turns out to be YAML's own brackets."""
-    if name.endswith(".json") or text.lstrip()[:1] in {"{", "["}:
+def _files(paths: Iterable[Path], places: list[Found | InvalidArgument]) -> Iterator[Path]:
+    """Each file once, however it is reached; what is wrong with directories goes to `places`."""
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        if str(path) == "-":
+            yield path
+            continue
         try:
-            return [json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)]
-        except (ValueError, RecursionError) as problem:
-            if name.endswith(".json") or not isinstance(problem, json.JSONDecodeError):
-                raise InvalidArgument(f"{name}: not JSON: {problem}", field="file") from None
-    return _parse_yaml(text, name)
+            status = path.stat()
+            files = _walk(path, seen, places) if stat.S_ISDIR(status.st_mode) else [path]
+            found = False
+            for file in files:
+                found = True
+                if _is_new(file, seen):
+                    yield file
+        except OSError as problem:
+            places.append(InvalidArgument(f"cannot read {path}: {problem.strerror}", field="file"))
+            continue
+        if not found and stat.S_ISDIR(status.st_mode):
+            names = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+            places.append(InvalidArgument(f"{path}: no definition in it: there is no {names} below it", field="file"))
 
 
-def _parse_yaml(text: str, name: str) -> list[Any]:
+def _is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
+    """Raises OSError, as for a link that leads nowhere."""
+    status = path.stat()
+    key = status.st_dev, status.st_ino
+    if key in seen:
+        return False
+    seen.add(key)
+    return True
+
+
+def _walk(
+    folder: Path, seen: set[tuple[int, int]], places: list[Found | InvalidArgument], count: int = 0
+) -> Iterator[Path]:
+    """Files by name, then directories by name; a link to a directory above it leads nowhere new."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            if not _is_new(here, seen):
+                continue
+            children = sorted(os.scandir(here), key=lambda child: child.name)
+            names = [child for child in children if not child.name.startswith(".")]
+            waiting += [Path(child.path) for child in reversed(names) if child.is_dir()]
+        except OSError as problem:
+            places.append(InvalidArgument(f"cannot read {here}: {problem.strerror}", field="file"))
+            continue
+        for child in names:
+            if not child.name.endswith(SUFFIXES) or child.is_dir():
+                continue
+            count += 1
+            if count > FILES_MAX:
+                raise OSError(0, f"more than {FILES_MAX} files")
+            if (reason := _irregular(child)) is not None:
+                places.append(InvalidArgument(f"cannot read {child.path}: {reason}", field="file"))
+            else:
+                yield Path(child.path)
+
+
+def _irregular(child: os.DirEntry[str]) -> str | None:
+    """Why a directory's entry is no file to read: reading a pipe would wait for ever."""
     try:
-        _scan(text, name)
-        return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
-    except yaml.MarkedYAMLError as problem:
-        raise InvalidArgument(_located(problem, name), field="file") from None
-    except (yaml.YAMLError, ValueError) as problem:
-        raise InvalidArgument(f"{name}: not YAML: {' '.join(str(problem).split())}", field="file") from None
+        return None if stat.S_ISREG(child.stat().st_mode) else "it is not a regular file"
+    except OSError as problem:
+        return str(problem.strerror)
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
-    return found
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
-
-
-def _scan(text: str, name: str) -> None:
-    """Refuse what could grow (aliases) or break the stack (nesting), before anything is built."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Safe):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            problem = "aliases and anchors are refused (quote a cron expression that begins with *)"
-        elif getattr(event, "tag", None) not in {None, "!", "tag:yaml.org,2002:str"}:
-            problem = "tags are refused"
-        else:
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            problem = f"nested deeper than {DEPTH_MAX}" if depth > DEPTH_MAX else ""
-        if problem:
-            raise InvalidArgument(f"{name}, line {_line(event)}: {problem}", field="file")
-
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark is not None else 0
-
-
-class _Loader(_Safe):  # type: ignore[misc]  # which of the two loaders it is, only the installation knows
-    """Scalars as YAML 1.2's core schema and JSON have them; mappings without repeated keys."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r}: a key must be text", key_node.start_mark)
-            if key in found:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            found[key] = self.construct_object(value_node, deep=True)
-        return found
-
-
-def _construct_map(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
-    ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", "-0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
-
-
-def _located(problem: yaml.MarkedYAMLError, name: str) -> str:
-    mark = problem.problem_mark or problem.context_mark
-    where = f"{name}, line {mark.line + 1}" if mark is not None else name
-    hint = ""
-    if "alias" in f"{problem.problem} {problem.context}" or "cannot start any token" in str(problem.problem):
-        hint = " (quote a text that begins with * or @)"
-    return f"{where}: {problem.problem or problem.context}{hint}"
-
-
-def _definitions(documents: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Numbered from 1: a document is a definition or a list of them."""
-    values = [value for document in documents for value in (document if isinstance(document, list) else [document])]
-    return enumerate(values, start=1)
-
-
-def _entry(value: Any, place: int, name: str) -> Entry:
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"{name}: definition {place} is no mapping of fields", field="file")
-    if "id" not in value:
-        raise InvalidArgument(f"{name}: definition {place} has no id", field="id")
-    schedule_id = check_schedule_id(value["id"])
-    return Entry(schedule_id, {key: field for key, field in value.items() if key != "id"})
+# --- writing
 
 
 def as_documents(entries: Iterable[Entry]) -> str:
     """Definitions as YAML documents, which `load` reads back to the same."""
-    documents = [{"id": entry.id, **entry.schedule} for entry in entries]
-    return str(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, explicit_start=True))
+    return as_yaml({"id": entry.id, **entry.schedule} for entry in entries)
+
+
+def keep(path: Path, entries: Sequence[Entry]) -> None:
+    """Write definitions to a new file before they are deleted. Raises InvalidArgument if they cannot be kept."""
+    text = as_documents(entries)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        text = f"cannot write {path}: {problem.strerror}; nothing was deleted"
+        raise InvalidArgument(text, field="export") from None

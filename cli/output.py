@@ -19,6 +19,7 @@ import typer
 from msgspec import Raw, Struct
 
 from cli.options import Command, expand, option
+from scheduler.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,6 +140,16 @@ def warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def paint(text: str, style: str) -> None:
+    """A line in a colour, on a terminal; the text may hold anything."""
+    if not sys.stdout.isatty():
+        say(clean(text))
+        return
+    from rich.text import Text
+
+    console().print(Text(clean(text), style=style))
+
+
 def print_json(body: bytes | Raw) -> None:
     """A body of the API, indented; numbers and order stay as they came."""
     say(msgspec.json.format(bytes(body), indent=2).decode("utf-8", "replace"))
@@ -223,7 +234,7 @@ async def _print_names(items: AsyncIterator[Raw]) -> int:
 class _Named(Struct):
     id: str = ""
     worker: str = ""
-    schedule: str = ""
+    schedule: Any = ""  # of an action its id, of a schedule the definition
     action: str = ""
 
     @property
@@ -255,3 +266,15 @@ def agreed(question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
     return typer.confirm(question)
+
+
+def must_agree(question: str, *, yes: bool) -> None:
+    """Ask before many things are changed at once, unless `--yes` was given. Raises InvalidArgument where nobody can be
+    asked, typer.Exit(1) at a no."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidArgument("nobody to ask: give --yes to go on without", field="yes")
+    if not typer.confirm(question):
+        warn("Nothing done.")
+        raise typer.Exit(1)

@@ -8,10 +8,22 @@ from typing import Annotated
 
 import typer
 
-from cli import actions, auditing, backfills, calendars, executions, schedules, simulations, status, workers
+from cli import (
+    actions,
+    applying,
+    auditing,
+    backfills,
+    calendars,
+    executions,
+    previewing,
+    schedules,
+    showing,
+    simulations,
+    status,
+    workers,
+)
 from cli.connecting import Connection, group
 from cli.running import run
-from cli.top.command import top
 from cli.versions import show_version
 
 NAME = "schedctl"
@@ -37,11 +49,15 @@ def schedctl(
 
 
 schedules.register(app)
+app.command("get")(showing.get)
+app.command("list")(showing.list_schedules)
+app.command("preview")(previewing.preview)
+app.command("apply")(applying.apply)
+app.command("diff")(applying.diff)
 app.command("backfill")(backfills.backfill)
 app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
 app.command("status")(status.status)
-app.command("top")(top)
 app.add_typer(executions.app, name="executions")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")

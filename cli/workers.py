@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from cli.connecting import Connection, connected, group, placed
-from cli.files import Entry, as_documents
+from cli.files import Entry, keep
 from cli.output import Column, Format, agreed, instant, print_list, say, seconds, shown_as, warn
 from cli.programs.command import exec_program
 from scheduler.client import workers_request
@@ -101,7 +101,8 @@ async def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say which.")] = False,
 ) -> None:
     """Delete the schedules that this worker once declared and does no more; they are exported first."""
-    from scheduler.worker.declaring import OWNER_LABEL, orphans
+    from scheduler.wire.applying import OWNER_LABEL
+    from scheduler.worker.declaring import orphans
 
     worker = load_worker(target)
     if worker.name is None:
@@ -120,21 +121,11 @@ async def prune(
         if not yes and not agreed(f"Delete {len(gone)} schedules?"):
             warn("Nothing deleted.")
             raise typer.Exit(1)
-        _keep(export, [Entry(schedule_id, msgspec.json.decode(owned[schedule_id].schedule)) for schedule_id in gone])
+        keep(export, [Entry(schedule_id, msgspec.json.decode(owned[schedule_id].schedule)) for schedule_id in gone])
         for schedule_id in gone:
             await client.schedules.delete(schedule_id)
             say(f"{schedule_id} deleted")
     say(f"Their definitions are in {export}; `schedctl add -f {export}` brings them back.")
-
-
-def _keep(path: Path, entries: list[Entry]) -> None:
-    """Write the definitions before anything is deleted. Raises InvalidArgument if they cannot be kept."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(as_documents(entries))
-    except OSError as problem:
-        text = f"cannot write {path}: {problem.strerror}; nothing was deleted"
-        raise InvalidArgument(text, field="export") from None
 
 
 def _export(connection: Connection) -> None:

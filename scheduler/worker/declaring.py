@@ -19,10 +19,10 @@ import msgspec
 from msgspec import Struct
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.wire.applying import OWNER_LABEL
 from scheduler.wire.schedule import ScheduleLimits, parse_document
 from scheduler.wire.schedule_json import STATE_FIELDS, encode_document, keep_pause_raw, same_definition
 
-OWNER_LABEL = "schedd-worker"
 SHOWN_FIELDS = 8
 _ANY_LIMITS = ScheduleLimits(payload_bytes_max=2**26, minimum_interval=timedelta(milliseconds=1))  # the daemon knows
 

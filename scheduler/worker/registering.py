@@ -13,7 +13,8 @@ from nats.aio.client import Client as NatsClient
 
 from scheduler.client import Client
 from scheduler.core.errors import Conflict, NotFound, Unavailable
-from scheduler.worker.declaring import OWNER_LABEL, Declared, Kept, Put, Refused, Stored, decide, orphans
+from scheduler.wire.applying import OWNER_LABEL
+from scheduler.worker.declaring import Declared, Kept, Put, Refused, Stored, decide, orphans
 from scheduler.worker.link import log
 
 RETRY_S = 2.0
