@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from scheduler.daemon import Replica
 from scheduler.embedded import EmbeddedServer
 from scheduler.jetstream.connection import ConnectionSettings
 from scheduler.wire.names import DEFAULT_NAMESPACE
+from scheduler.worker import Worker
 
 
 class LocalSchedd:
@@ -31,6 +33,7 @@ class LocalSchedd:
         self._server = EmbeddedServer(data=data)
         self._flags = {"namespace": namespace, "monitor": "off", "admin": "off", **(flags or {})}
         self._env = dict(env or {})
+        self._namespace = namespace
         self._replica: Replica | None = None
 
     @property
@@ -43,6 +46,17 @@ class LocalSchedd:
         if self._replica is None:
             raise RuntimeError("LocalSchedd is not running: use it in an `async with` block")
         return self._replica
+
+    @asynccontextmanager
+    async def serving(self, worker: Worker) -> AsyncIterator[Worker]:
+        """Have a worker serve its queues here, wherever it would connect otherwise, until the block ends."""
+        task = asyncio.create_task(worker.serve(nats=self.nats_url, namespace=self._namespace), name="worker")
+        await asyncio.sleep(0)  # it has begun: from now on it can be stopped
+        try:
+            yield worker
+        finally:
+            await worker.stop()
+            await task
 
     async def wait(self) -> str:
         """Wait until one of the two has ended by itself, and say which and why."""

@@ -42,7 +42,7 @@ class Raised(Struct, frozen=True):
 
 
 Verdict = Returned | Raised
-_SAME: Any = object()
+THREAD_NAME = "schedd task"
 
 
 def start_call(
@@ -122,7 +122,7 @@ class _Thread:
     async def ended(self) -> Any:
         """Start it and wait for its end, cancelled or not; what it returned or raised."""
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._run,), name="schedd task", daemon=True).start()
+        threading.Thread(target=context.run, args=(self._run,), name=THREAD_NAME, daemon=True).start()
         while True:
             try:
                 outcome = await asyncio.shield(self._outcome)

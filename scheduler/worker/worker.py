@@ -16,6 +16,7 @@ from nats.aio.client import Client as NatsClient
 
 from scheduler.core.errors import Conflict, InvalidArgument, ScheddError
 from scheduler.core.model.schedule import Backoff
+from scheduler.jetstream.connection import ConnectionSettings
 from scheduler.jetstream.requests import Requests
 from scheduler.system.clock import SystemClock
 from scheduler.wire.actions import OFFERS_MAX
@@ -238,9 +239,10 @@ class Worker:
         finally:
             ended.set()
 
-    async def serve(self) -> None:
+    async def serve(self, *, nats: str | Sequence[str] | None = None, namespace: str | None = None) -> None:
         """Serve until `stop`, in a running event loop. Waits for NATS and for queues that do not exist yet.
 
+        `nats` and `namespace` go before those of the constructor and of the environment.
         Raises Unavailable when NATS closes the connection for good, Conflict when it is serving already. If the task
         that serves is cancelled, what runs is handed back at once.
         """
@@ -249,7 +251,8 @@ class Worker:
         stop, hurry, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stop, self._hurry, self._over = stop, hurry, over
         try:
-            await self._serve(stop, hurry)
+            settings = read_settings(nats or self._nats, None if nats else self._context, namespace or self._namespace)
+            await self._serve(settings, stop, hurry)
         finally:
             self._stop = self._hurry = self._over = None
             over.set()
@@ -261,9 +264,8 @@ class Worker:
             self._stop.set()
             await over.wait()
 
-    async def _serve(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    async def _serve(self, settings: ConnectionSettings, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         declared = self.declared()
-        settings = read_settings(self._nats, self._context, self._namespace)
         sessions: list[Session] = []
 
         def on_reconnect() -> None:
@@ -283,13 +285,13 @@ class Worker:
             )
             about = ", ".join(self.queues)
             log.info("worker %s serves %s", self.id, about, extra={"event": "worker.started"})
-            await self._work(sessions[0], declared, client, stop, hurry)
+            await self._work(sessions[0], declared, client, settings.namespace, stop, hurry)
             log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped"})
         finally:
             await client.close()
 
     async def _work(
-        self, session: Session, declared: Sequence[Declared], client: NatsClient, stop: asyncio.Event,
+        self, session: Session, declared: Sequence[Declared], client: NatsClient, namespace: str, stop: asyncio.Event,
         hurry: asyncio.Event,
     ) -> None:  # fmt: skip
         """Serve, and register beside it; a refusal of what is declared is the end of both, and is raised."""
@@ -297,7 +299,6 @@ class Worker:
             await session.run(stop, hurry, self._grace_s)
             return
         force = os.environ.get(FORCE_UPDATE, "").lower() in {"1", "true", "yes"}
-        namespace = read_settings(self._nats, self._context, self._namespace).namespace
         registrar = Registrar(client, namespace, declared, owner=self.name, force=force)
         registering = asyncio.create_task(registrar.run(), name="register schedules")
         registering.add_done_callback(lambda task: None if task.cancelled() or not task.exception() else stop.set())

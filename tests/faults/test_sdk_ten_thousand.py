@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from tests.acceptance.attempts import TERMINAL, Note, Report, check_attempts
 from tests.acceptance.evidence import grid, id_of
@@ -187,7 +188,8 @@ async def _decided(site: Site, crew: Crew, must: set[str], *, within_s: float) -
 async def _reports(site: Site) -> list[Report]:
     """Every started and finished report there is."""
     found: list[Report] = []
-    subscription = await site.js.pull_subscribe("schedd.report.>", stream="SCHEDD_REPORTS")
+    unacked = ConsumerConfig(ack_policy=AckPolicy.NONE)
+    subscription = await site.js.pull_subscribe("schedd.report.>", stream="SCHEDD_REPORTS", config=unacked)
     left = (await site.js.stream_info("SCHEDD_REPORTS")).state.messages
     while left > 0:
         messages = await subscription.fetch(min(left, 500), timeout=10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.client import Client
-from tests.acceptance.processes import Process, Replica
+from tests.acceptance.processes import Process, Replica, clean_environment
 from tests.nats_servers import Server
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -101,10 +101,23 @@ async def test_the_programs_run_with_the_permissions_given(guarded: Server, tmp_
     assert "Violation" not in guarded.log
 
 
+async def test_the_tests_of_tasks_pass_as_printed(tmp_path: Path) -> None:
+    """The example of tests for one's own tasks, beside the tasks of the tutorial, run by a pytest of its own."""
+    (tmp_path / "tasks.py").write_text(program('Worker("EMAIL")'))
+    (tmp_path / "test_tasks.py").write_text(program("local.serving(worker)"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tasks.py", cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**clean_environment(), "PYTHONPATH": "."},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert (process.returncode, b"3 passed" in out) == (0, True), out.decode()
+
+
 async def test_the_testing_kit_runs_as_printed() -> None:
     """The example of a schedd in one's own tests prints the state of its schedule."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program("LocalSchedd() as local"), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program("status.state)"), stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
     assert (process.returncode, out) == (0, b"active\n")
