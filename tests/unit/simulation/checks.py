@@ -39,6 +39,7 @@ def violations(history: History) -> list[str]:
         _epochs,
         _clicks,
         _chains,
+        _retries,
     )
     for check in checks:
         found += list(check(history))
@@ -101,7 +102,8 @@ def _phantoms(history: History) -> Iterator[str]:
     """What fired was wanted by a version in force between its nominal time and its record; what was closed as paused
     or superseded was not, by one of them."""
     for each in history.site.journal.last().values():
-        decided = each.claimed_at or each.finished_at or each.fire_at
+        first = history.site.journal.records[each.id][0][1]
+        decided = first.claimed_at or first.finished_at or first.fire_at
         if each.kind is not Kind.AUTO:
             continue
         in_force = list(_in_force(history, each, decided))
@@ -142,7 +144,7 @@ def _illegal(history: History) -> Iterator[str]:
             yield f"{key} begins as {first}"
         for (_, before), (_, after) in pairwise(revisions):
             length = len(before.history)
-            if before.state in TERMINAL:
+            if before.state in TERMINAL and after.drive != before.drive + 1:
                 yield f"{key} went on after its end: {before.state} -> {after.state}"
             if after.history[:length] != before.history and length < HISTORY_MAX - 1:
                 yield f"{key} forgot its history: {before.history} -> {after.history}"
@@ -177,9 +179,12 @@ def _overlaps(history: History) -> Iterator[str]:
         limit = history.client.limit_of(schedule_id)
         changes: list[tuple[datetime, int, str]] = []
         for key, revisions in history.site.journal.records.items():
-            times = history.site.journal.pairs.get((key, 0))
-            if times and parse_execution_id(key).schedule_id == schedule_id:
-                changes += [(times[0], 1, key), (_end_of(revisions), -1, key)]
+            if parse_execution_id(key).schedule_id != schedule_id:
+                continue
+            for drive in range(revisions[-1][1].drive + 1):
+                times = history.site.journal.pairs.get((key, drive))
+                if times:
+                    changes += [(times[0], 1, key), (_end_of(revisions, drive), -1, key)]
         running = 0
         for at, change, key in sorted(changes):
             running += change
@@ -187,8 +192,14 @@ def _overlaps(history: History) -> Iterator[str]:
                 yield f"{key} makes {running} runs of {schedule_id} at {at}, its limit is {limit}"
 
 
-def _end_of(revisions: list[tuple[datetime, Execution]]) -> datetime:
-    return next((at for at, each in revisions if each.state in TERMINAL), NEVER)
+def _end_of(revisions: list[tuple[datetime, Execution]], drive: int = 0) -> datetime:
+    return next((at for at, each in revisions if each.state in TERMINAL and each.drive == drive), NEVER)
+
+
+def _was_open(revisions: list[tuple[datetime, Execution]], at: datetime) -> bool:
+    """Whether one of its drives was under way then, or over a moment ago."""
+    begins = {each.drive: since for since, each in reversed(revisions)}
+    return any(since <= at <= _end_of(revisions, drive) + LOOK_BACK for drive, since in begins.items())
 
 
 def _skips(history: History) -> Iterator[str]:
@@ -211,9 +222,9 @@ def _skips(history: History) -> Iterator[str]:
             for other, revisions in journal.records.items()
             if other != key
             and records[other].schedule == each.schedule
-            and records[other].state is not State.SKIPPED
+            and records[other].verdict != State.SKIPPED
             and revisions[0][1].state is State.CLAIMED
-            and revisions[0][0] <= each.finished_at <= _end_of(revisions) + LOOK_BACK
+            and _was_open(revisions, each.finished_at)
         ]
         if each.reason == "buffer_full" and limit is not None:
             limit += 1
@@ -245,7 +256,8 @@ def _deadlines(history: History) -> Iterator[str]:
                 yield f"{key} expired ({each.reason}) at {each.finished_at}, before {by}"
             if each.reason == "start_deadline" and each.started_at is not None:
                 yield f"{key} missed its start deadline, and was started at {each.started_at}"
-        if each.state is State.CANCELLED and each.reason not in ("deleted", "invalid", "overlap"):
+        is_regretted = history.regret is not None and key in history.regret.cancelled and each.reason == "requested"
+        if each.state is State.CANCELLED and not is_regretted and each.reason not in ("deleted", "invalid", "overlap"):
             yield f"{key} was cancelled ({each.reason})"
 
 
@@ -273,9 +285,33 @@ def _chains(history: History) -> Iterator[str]:
         for before, after in pairwise(sorted(executions, key=lambda each: each.nominal_at)):
             decided = max(at for each in (before, after) for at in (each.nominal_at, each.claimed_at) if at is not None)
             delay = _delay_between(history, schedule_id, before.nominal_at, decided)
-            assert before.finished_at is not None
-            if delay is not None and after.nominal_at < before.finished_at + delay:
-                yield f"{after.id} follows {before.id}, which ended {before.finished_at}, within {delay}"
+            ended_at = _first_end(history, before.id)
+            if delay is not None and after.nominal_at < ended_at + delay:
+                yield f"{after.id} follows {before.id}, which ended {ended_at}, within {delay}"
+
+
+def _first_end(history: History, key: str) -> datetime:
+    """When its first drive ended, as its record says."""
+    ends = (each.finished_at for _, each in history.site.journal.records[key] if each.drive == 0 and each.finished_at)
+    return next(ends)
+
+
+def _retries(history: History) -> Iterator[str]:
+    """A drive for each end that somebody wanted again, however often he asked; and the verdict stays."""
+    asked = {} if history.regret is None else history.regret.asked
+    for key, revisions in history.site.journal.records.items():
+        for (_, before), (at, after) in pairwise(revisions):
+            if after.drive != before.drive and (key, before.drive) not in asked:
+                yield f"{key} went into drive {after.drive} at {at}, and nobody had asked"
+            if after.drive != before.drive and after.attempts_before < before.attempt:
+                yield f"{key} counts attempts anew in drive {after.drive}"
+            if after.verdict != before.verdict and before.state in TERMINAL:
+                yield f"{key} was {before.verdict}, and is {after.verdict}"
+    for (key, drive), answers in asked.items():
+        found = history.site.journal.last()[key]
+        for each in answers:
+            if "id" in each and found.drive <= drive:
+                yield f"{key} was told to be retried after drive {drive}, and is in {found.drive}"
 
 
 def _delay_between(history: History, schedule_id: str, since: datetime, until: datetime) -> timedelta | None:
@@ -302,7 +338,7 @@ def _miscounted(history: History) -> list[str]:
     for told in (each for ranges in history.site.journal.ranges.values() for each in ranges):
         if told.verdict == State.MISSED.value:  # a one-shot may be put so late, and the first leader come so much later
             expected["missed"] += told.count
-    ended = Counter(each.state.value for each in records if each.queue)
+    ended = Counter(each.state.value for each in _ends(history) if each.queue)
     calls = [call for replica in history.site.replicas for call in replica.telemetry.calls]
     counted = Counter(call.values["verdict"] for call in calls if call.name == "verdict")
     finished = Counter(call.values["state"] for call in calls if call.name == "finished")
@@ -310,3 +346,13 @@ def _miscounted(history: History) -> list[str]:
     found = [] if counted == expected else [f"verdicts counted {counted}, on record {expected}"]
     found += [] if finished == ended else [f"ends counted {finished}, on record {ended}"]
     return found + ([] if lateness == expected["fired"] else [f"lateness told {lateness} times of {expected['fired']}"])
+
+
+def _ends(history: History) -> Iterator[Execution]:
+    """Every end of every drive."""
+    for revisions in history.site.journal.records.values():
+        seen: set[int] = set()
+        for _, each in revisions:
+            if each.state in TERMINAL and each.drive not in seen:
+                seen.add(each.drive)
+                yield each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -11,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from scheduler.core.model.execution import Kind
+from scheduler.core.lifecycle import can_redrive
+from scheduler.core.model.execution import Execution, Kind
 from scheduler.core.model.schedule import After, Overlap
 from scheduler.core.overlap import Terms
 from scheduler.memory.clock import START
@@ -135,6 +137,59 @@ class Client:
                 return {"every": "1s", "anchor": "2026-11-21T00:00:00.250Z"}
 
 
+class Regret:
+    """Somebody who looks at what has ended, and wants some of it again; and who cancels what he has just asked for.
+
+    His dice are his own: a history without him stays what it was.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.rng = site, random.Random(f"regret {site.seed}")
+        self.asked: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        """What was answered, by the execution and the drive that was over."""
+        self.cancelled: set[str] = set()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self.rng.expovariate(1.0))
+            records = list(self.site.journal.last().values())
+            if not records:
+                continue
+            if self.rng.random() < 0.2:
+                await self._cancel(self.rng.choice(records[-20:]))
+            else:
+                ended = [each for each in records if can_redrive(each)][-30:]
+                if ended:
+                    await self._retry(self.rng.choice(ended))
+
+    async def _retry(self, execution: Execution) -> None:
+        """Several times, of several replicas: it is not known who answers, nor whether he does."""
+        body = msgspec.json.encode({"id": execution.id, "expected_drive": execution.drive})
+        told = self.asked.setdefault((execution.id, execution.drive), [])
+        asked = [asyncio.ensure_future(self._ask("retry", body)) for _ in range(self.rng.randint(1, 3))]
+        try:
+            await asyncio.wait(asked, timeout=10)
+        finally:
+            for each in asked:
+                each.cancel()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            told += [each for each in answers if isinstance(each, dict)]
+
+    async def _cancel(self, execution: Execution) -> None:
+        self.cancelled.add(execution.id)
+        body = msgspec.json.encode({"id": execution.id, "grace": self.rng.choice(["0s", "2s"])})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ask("cancel", body), 10)
+
+    async def _ask(self, verb: str, body: bytes) -> dict[str, Any] | None:
+        await asyncio.sleep(self.rng.choice([0.0, 0.0, 0.1, 2.0]))
+        replica = self.rng.choice(self.site.alive) if self.site.alive else None
+        if replica is None or replica.wiring is None:
+            return None
+        answer = await replica.wiring.api.answer(f"execution.{verb}", body)
+        return dict(msgspec.json.decode(answer.body))
+
+
 class Nemesis:
     """What goes wrong with replicas, with the network, with the server. `evil` 0: nothing."""
 
@@ -227,8 +282,9 @@ class Nemesis:
 class History:
     """A run of the world, up to the quiet at its end."""
 
-    def __init__(self, site: Site, *, evil: float) -> None:
+    def __init__(self, site: Site, *, evil: float, regret: bool = False) -> None:
         self.site = site
+        self.regret = Regret(site) if regret else None
         self.evil = evil
         self.client = Client(site, site.rng.randint(3, 8))
         self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil)
@@ -241,14 +297,15 @@ class History:
 
     async def run(self) -> None:
         nemesis = asyncio.ensure_future(self.nemesis.run())
-        client = asyncio.ensure_future(self.client.run())
+        people = [asyncio.ensure_future(each.run()) for each in (self.client, self.regret) if each is not None]
         for each in self.workers:
             each.reliable = not self.evil
             each.begin()
         try:
             await asyncio.sleep(ACTIVE_S)
         finally:
-            await _cancelled(client)
+            for each_of_them in people:
+                await _cancelled(each_of_them)
             await _cancelled(nemesis)
         self.closed_at = self.site.now()
         chains = self.chains()

@@ -19,6 +19,7 @@ from scheduler.core.triggers import CompiledTrigger, compile_trigger
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
@@ -225,6 +226,7 @@ class Replica:
             reports=around(MemoryReports(server)),
             signals=around(MemorySignals(server)),
             cancels=around(MemoryCancels(server)),
+            logs=around(MemoryLogs(server)),
             events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
             server_version="2.15.1",

@@ -37,6 +37,8 @@ REGRESSIONS = (
     3340,  # an edit that one leader told, and the next passed over, since it had been replaced meanwhile
     334, 393, 406,  # a first attempt that failed in time, reported only, and then a start deadline
 )  # fmt: skip
+RETRY_SEEDS = 40
+RETRY_REGRESSIONS: tuple[int, ...] = ()
 SLOW_SEEDS = 3000
 EVILS = (0.0, 0.3, 1.0, 1.0, 2.0)
 
@@ -74,7 +76,7 @@ def _seeded(seed: int) -> Iterator[_Errors]:
         log.level, log.propagate = before
 
 
-def _play(seed: int, *, evil: float | None = None) -> tuple[History, list[str]]:
+def _play(seed: int, *, evil: float | None = None, regret: bool = False) -> tuple[History, list[str]]:
     """The history of a seed, and what is wrong with it."""
     rate = random.Random(seed).choice(EVILS) if evil is None else evil
     with _seeded(seed) as errors, asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -82,7 +84,7 @@ def _play(seed: int, *, evil: float | None = None) -> tuple[History, list[str]]:
         assert isinstance(loop, VirtualLoop)
 
         async def run() -> tuple[History, list[str]]:
-            history = History(Site(SimulatedClock(loop), seed), evil=rate)
+            history = History(Site(SimulatedClock(loop), seed), evil=rate, regret=regret)
             await history.run()
             await asyncio.sleep(20)  # what was to land late has landed
             left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -103,6 +105,22 @@ def test_history(seed: int) -> None:
     """Whatever happens: each occurrence has one record and at most one task, and all come to their end."""
     history, found = _play(seed)
     assert not found, _told(seed, history, found)
+
+
+@pytest.mark.parametrize("seed", [*range(RETRY_SEEDS), *RETRY_REGRESSIONS])
+def test_history_with_retries(seed: int) -> None:
+    """The same while somebody retries what has ended, and cancels: a drive per wish, a task per drive, one verdict."""
+    history, found = _play(seed, regret=True)
+    assert not found, _told(seed, history, found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_histories_with_retries() -> None:
+    """The same, with many more seeds."""
+    for seed in range(RETRY_SEEDS, RETRY_SEEDS + SLOW_SEEDS):
+        history, found = _play(seed, regret=True)
+        assert not found, _told(seed, history, found)
 
 
 @pytest.mark.slow
