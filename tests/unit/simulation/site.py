@@ -16,6 +16,7 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution
 from scheduler.core.model.schedule import Definition
 from scheduler.core.triggers import CompiledTrigger, compile_trigger
+from scheduler.memory.acting import MemoryActions
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.events import MemoryEvents
@@ -24,6 +25,7 @@ from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
+from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.streams import MemoryStream, Message
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
@@ -227,6 +229,8 @@ class Replica:
             signals=around(MemorySignals(server)),
             cancels=around(MemoryCancels(server)),
             logs=around(MemoryLogs(server)),
+            actions=around(MemoryActions(server)),
+            storage=around(MemoryStorage(server)),
             events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
             server_version="2.15.1",
