@@ -24,6 +24,7 @@ from cli import (
 )
 from cli.connecting import Connection, group
 from cli.running import run
+from cli.top.command import top
 from cli.versions import show_version
 
 NAME = "schedctl"
@@ -58,6 +59,7 @@ app.command("backfill")(backfills.backfill)
 app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
 app.command("status")(status.status)
+app.command("top")(top)
 app.add_typer(executions.app, name="executions")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")

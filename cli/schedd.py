@@ -34,6 +34,8 @@ FLAGS = (
            "$SCHEDD_REPLICA"),
     option("horizon", str | None, "--horizon", metavar="SPAN", text="How far ahead occurrences are armed; default "
            "120s. $SCHEDD_HORIZON"),
+    option("webhooks", str | None, "--webhooks", metavar="FILE", text="Endpoints that get events, as YAML or JSON. "
+           "$SCHEDD_WEBHOOKS"),
     option("log_format", str | None, "--log-format", metavar="text|json", text="Of the log on standard error; default "
            "text. $SCHEDD_LOG_FORMAT"),
 )  # fmt: skip
@@ -96,6 +98,22 @@ def demo(
     from cli.demo import show
 
     raise typer.Exit(show(duration))
+
+
+@app.command("webhooks")
+def webhooks(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The file; default: $SCHEDD_WEBHOOKS.", show_default=False)
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="NAME", help="Send one test event to this webhook.")
+    ] = None,
+    namespace: Annotated[str, typer.Option("--namespace", metavar="NAME", help="That the event is of.")] = "schedd",
+) -> None:
+    """Check a webhooks file, secrets included, and show what it asks for; or send a test event. Needs no NATS."""
+    from cli.webhooks import check
+
+    raise typer.Exit(check(file or os.environ.get("SCHEDD_WEBHOOKS") or None, test, namespace, os.environ))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

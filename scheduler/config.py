@@ -6,7 +6,7 @@ that names the flag and the environment name.
 
 Flags (contract, part 8):
     --nats (environment: NATS_URL), --context (NATS_CONTEXT), --namespace, --monitor, --admin, --stream-replicas,
-    --replica, --horizon, --log-format
+    --replica, --horizon, --webhooks, --log-format
 
 Tunables, environment only:
     SCHEDD_LEASE  SCHEDD_LEASE_RENEW_DEADLINE  SCHEDD_LEASE_RETRY     who leads: give SCHEDD_LEASE, the others follow it
@@ -36,7 +36,18 @@ from scheduler.wire.names import DEFAULT_NAMESPACE
 
 PREFIX = "SCHEDD_"
 ADMIN = Address("127.0.0.1", 8088)
-FLAGS = ("nats", "context", "namespace", "monitor", "admin", "stream_replicas", "replica", "horizon", "log_format")
+FLAGS = (
+    "nats",
+    "context",
+    "namespace",
+    "monitor",
+    "admin",
+    "stream_replicas",
+    "replica",
+    "horizon",
+    "webhooks",
+    "log_format",
+)
 _OWN_ENV = {"nats": "NATS_URL", "context": "NATS_CONTEXT"}
 _REPLICA = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_.*)?)", re.ASCII)
@@ -65,6 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Label of this process in the lease, in metrics and in `schedctl status`; default: the host name."""
     horizon_s: float = 120.0
     """How far ahead of now occurrences are armed. Longer than a take-over, or a dead leader makes some late."""
+    webhooks: str | None = None
+    """A file that says which endpoints get which events: `scheduler.wire.webhooks`. None: none."""
     log_format: str = "text"
     """text for people, json for machines."""
     log_level: str = "info"
@@ -269,6 +282,7 @@ OPTIONS: Mapping[str, Option] = {
     "admin": Option("admin", Listen()),
     "stream_replicas": Option("stream_replicas", Replicas()),
     "replica": Option("replica", Text(_check_replica)),
+    "webhooks": Option("webhooks", Text()),
     "log_format": Option("log_format", Choice(("text", "json"))),
     "log_level": Option("log_level", Choice(("debug", "info", "warning", "error"))),
     **_spans(

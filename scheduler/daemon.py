@@ -25,6 +25,7 @@ from scheduler.services.together import kept_running
 from scheduler.system.checkpoints import checkpoints_from
 from scheduler.system.clock import SystemClock
 from scheduler.system.pulse import LoopWatch
+from scheduler.system.webhook_file import load_webhooks
 from scheduler.telemetry.logging import configure_logging
 from scheduler.telemetry.metrics import PrometheusTelemetry
 from scheduler.web.monitor import Health, monitor_app
@@ -43,6 +44,7 @@ class Replica:
         self.settings = settings
         self.connection = connection
         self.names = Names(settings.namespace)
+        self.webhooks = load_webhooks(settings.webhooks, env)
         self.clock = SystemClock()
         self.telemetry = PrometheusTelemetry(
             version=__version__,
@@ -129,7 +131,7 @@ class Replica:
     # --- wiring
 
     async def _wire(self, adapters: Adapters) -> None:
-        wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints)
+        wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints, self.webhooks)
         await wiring.schema.check()
         self._closers += [wiring.schedules.stop, wiring.index.stop, wiring.settlement.flush]
         await asyncio.gather(wiring.schedules.start(), wiring.index.start())

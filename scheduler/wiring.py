@@ -11,6 +11,7 @@ from scheduler.config import Settings
 from scheduler.core.leadership import LeaseTimings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
+from scheduler.services.alerting import Alerting
 from scheduler.services.announcing import Announcer
 from scheduler.services.api import Api, Backing, HealthLimits
 from scheduler.services.applied import AppliedWatermark
@@ -40,9 +41,13 @@ from scheduler.services.together import run_together
 from scheduler.services.tracker import Tracker
 from scheduler.services.watching import Census, QueueWatch, StorageWatch
 from scheduler.services.watermarks import WatermarkCopy
+from scheduler.services.webhooks import Webhooks
 from scheduler.system.clock import SystemClock
+from scheduler.system.posting import HttpPoster
 from scheduler.telemetry.metrics import PrometheusTelemetry
+from scheduler.wire.names import Names
 from scheduler.wire.schedule import ScheduleLimits
+from scheduler.wire.webhooks import NO_WEBHOOKS, WebhookSettings
 
 
 class Wiring:
@@ -55,8 +60,9 @@ class Wiring:
         clock: SystemClock,
         telemetry: PrometheusTelemetry,
         checkpoints: Checkpoints,
+        webhooks: WebhookSettings = NO_WEBHOOKS,
     ) -> None:
-        self.settings, self.adapters = settings, adapters
+        self.settings, self.adapters, self.webhook_settings = settings, adapters, webhooks
         self.clock, self.telemetry, self.checkpoints = clock, telemetry, checkpoints
 
     def services(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -237,7 +243,8 @@ class Wiring:
             self.schema,
             Remembering(self.announcer, self.schedules, self.clock),
         )
-        await run_together(*(duty.run(tenure) for duty in duties))
+        outward = (self.alerting, self.webhooks) if self.webhook_settings.webhooks else ()
+        await run_together(*(duty.run(tenure) for duty in duties), *(duty.run(tenure) for duty in outward))
 
     @cached_property
     def watermark_copy(self) -> WatermarkCopy:
@@ -250,6 +257,36 @@ class Wiring:
     @cached_property
     def announcer(self) -> Announcer:
         return Announcer(self.adapters.events)
+
+    @cached_property
+    def alerting(self) -> Alerting:
+        return Alerting(
+            feed=self.adapters.feed(),
+            events=self.adapters.events,
+            control=self.adapters.control,
+            schedules=self.schedules,
+            index=self.index,
+            records=self.records,
+            queues=self.adapters.queues,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            late_after=self.webhook_settings.late_after,
+        )
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(
+            webhooks=self.webhook_settings.webhooks,
+            feeds=self.adapters.feed,
+            poster=HttpPoster(),
+            events=self.adapters.events,
+            control=self.adapters.control,
+            schedules=self.schedules,
+            names=Names(self.settings.namespace),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            agent=f"schedd/{__version__}",
+        )
 
     @cached_property
     def planner(self) -> Planner:

@@ -13,6 +13,7 @@ from nats.aio.client import Client as NatsClient
 from scheduler.jetstream.acting import NatsActions
 from scheduler.jetstream.buckets import NatsBucket
 from scheduler.jetstream.cancelling import NatsCancels
+from scheduler.jetstream.event_feed import NatsEventFeed
 from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.logs import NatsLogs
 from scheduler.jetstream.provisioning import provision, restore
@@ -63,6 +64,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     events: NatsEvents
     logs: NatsLogs
     storage: NatsStorage
+    feed: Callable[[], NatsEventFeed]
     ensure: Callable[[], Awaitable[list[str]]]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
@@ -126,6 +128,7 @@ async def open_adapters(
         events=events,
         logs=NatsLogs(bulk, names),
         storage=NatsStorage(requests, names),
+        feed=partial(NatsEventFeed, bulk, names),
         ensure=partial(
             restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s
         ),

@@ -255,4 +255,5 @@ def _state_of(info: dict[str, Any]) -> QueueState:
         pending=info.get("num_pending", 0),
         ack_pending=info.get("num_ack_pending", 0),
         ack_wait_s=info["config"].get("ack_wait", 0) / 1e9,
+        delivered_seq=info.get("delivered", {}).get("stream_seq", 0),
     )

@@ -83,4 +83,5 @@ def _state_of(consumer: MemoryConsumer) -> QueueState:
         pending=consumer.pending,
         ack_pending=consumer.ack_pending,
         ack_wait_s=consumer.limits.ack_wait_s,
+        delivered_seq=consumer.delivered_seq,
     )

@@ -182,6 +182,11 @@ class MemoryConsumer:
         return sum(matches(message.subject, self.pattern) for message in self.stream.after(self._seen))
 
     @property
+    def delivered_seq(self) -> int:
+        """The newest that was ever delivered, or one that is of no concern to this consumer."""
+        return self._seen
+
+    @property
     def ack_floor(self) -> int:
         """Everything up to this sequence was delivered and acknowledged."""
         return min([*self._pending, *self._again], default=self._seen + 1) - 1

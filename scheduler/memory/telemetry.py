@@ -100,6 +100,12 @@ class RecordingTelemetry:
     def dropped(self, *, what: str, reason: str) -> None:
         self._note("dropped", what=what, reason=reason)
 
+    def webhook(self, *, webhook: str, outcome: str) -> None:
+        self._note("webhook", webhook=webhook, outcome=outcome)
+
+    def webhook_pending(self, *, webhook: str, count: int) -> None:
+        self._note("webhook_pending", webhook=webhook, count=count)
+
     def reconnected(self) -> None:
         self._note("reconnected")
 

@@ -37,12 +37,14 @@ class Claim(Struct, frozen=True):
 
 
 class QueueState(Struct, frozen=True):
-    """Of one durable consumer: tasks waiting, and delivered but not acknowledged."""
+    """Of one durable consumer: tasks waiting, and delivered but not acknowledged. `delivered_seq`: the newest task that
+    was ever delivered."""
 
     queue: str
     pending: int
     ack_pending: int
     ack_wait_s: float
+    delivered_seq: int = 0
 
 
 class Signal(Struct, frozen=True):

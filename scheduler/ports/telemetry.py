@@ -31,6 +31,12 @@ class Telemetry(Protocol):
     def dropped(self, *, what: str, reason: str) -> None:
         """Something was refused, ignored or thrown away on purpose: poison, an illegal transition, a full buffer."""
 
+    def webhook(self, *, webhook: str, outcome: str) -> None:
+        """A try to deliver an event: delivered, again, given_up."""
+
+    def webhook_pending(self, *, webhook: str, count: int) -> None:
+        """Events that a webhook asked for and does not have yet, as well as is known."""
+
     def reconnected(self) -> None:
         """The connection to NATS was lost and is back."""
 

@@ -25,7 +25,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.chains import Chains
 from scheduler.services.rows import Edit
 from scheduler.services.slots import SlotKeeper, outcome_of
-from scheduler.wire.instants import format_instant
+from scheduler.wire.alerts import finished_data
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY_S = 1.0
@@ -87,7 +87,7 @@ class Settlement:
             )
         await self.follow(ended)
         for execution in ended:
-            await self._events.publish("finished", execution.schedule, _finished_data(execution))
+            await self._events.publish("finished", execution.schedule, finished_data(execution))
 
     async def follow(self, ended: Sequence[Execution]) -> None:
         """Chains go on from these ends; harmless for those that have. Raises nothing."""
@@ -173,14 +173,3 @@ async def _finished(coroutine: Coroutine[Any, Any, None]) -> None:
 def _may_hold_slot(execution: Execution) -> bool:
     has_waited = any(each.state is State.WAITING for each in execution.history)
     return has_waited or outcome_of(execution) is not None
-
-
-def _finished_data(execution: Execution) -> dict[str, object]:
-    return {
-        "execution_id": execution.id,
-        "state": execution.state.value,
-        "reason": execution.reason,
-        "attempt": execution.attempt,
-        "queue": execution.queue,
-        "nominal_at": format_instant(execution.nominal_at),
-    }

@@ -110,6 +110,10 @@ class PrometheusTelemetry:
     def _declare_process(self) -> None:
         self._requests = self._counter("api_requests_total", "Requests answered.", "endpoint", "code")
         self._dropped = self._counter("dropped_total", "Refused, ignored or thrown away.", "what", "reason")
+        self._webhooks = self._counter(
+            "webhook_deliveries_total", "Tries to deliver an event to a webhook.", "name", "outcome"
+        )
+        self._webhooks_pending = self._gauge("webhook_pending", "Events a webhook does not have yet.", "name")
         self._reconnects = self._counter("nats_reconnects_total", "Times the connection to NATS came back.")
         self._skew = self._gauge("clock_skew_seconds", "Server time minus the wall clock of this machine.")
         self._stream_bytes = self._gauge("stream_bytes", "What a stream, or the one under a bucket, holds.", "stream")
@@ -188,6 +192,12 @@ class PrometheusTelemetry:
 
     def dropped(self, *, what: str, reason: str) -> None:
         self._dropped.labels(self._words(what), self._words(reason)).inc()
+
+    def webhook(self, *, webhook: str, outcome: str) -> None:
+        self._webhooks.labels(self._words(webhook), self._words(outcome)).inc()
+
+    def webhook_pending(self, *, webhook: str, count: int) -> None:
+        self._webhooks_pending.labels(self._words(webhook)).set(count)
 
     def reconnected(self) -> None:
         self._reconnects.inc()

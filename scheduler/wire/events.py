@@ -36,6 +36,12 @@ class Kind(StrEnum):
     FINISHED = "finished"
     LEADER = "leader"
     ADMIN = "admin"
+    MISSED = "missed"
+    FAILED = "failed"
+    LATE = "late"
+    RECOVERED = "recovered"
+    FLAPPING = "flapping"
+    UNDELIVERED = "undelivered"
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -150,6 +150,9 @@ class Names:
     def event(self, kind: str, schedule_id: str | None) -> str:
         return f"{self.namespace}.event.{kind}.{schedule_id or '_'}"
 
+    def events_of(self, kind: str) -> str:
+        return f"{self.namespace}.event.{kind}.>"
+
     @property
     def all_events(self) -> str:
         return f"{self.namespace}.event.>"
@@ -192,6 +195,8 @@ LEADER_KEY = "leader"
 SCHEMA_KEY = "schema"
 WATERMARK_KEY = "watermark"
 BACKFILL_KEYS = "backfill.*"
+ALERTS_KEY = "alerts"  # up to where events were read for alerts
+HEALTH_KEYS = "health.>"
 
 
 def backfill_key(backfill_id: str) -> str:
@@ -201,3 +206,13 @@ def backfill_key(backfill_id: str) -> str:
 def nonce_key(schedule_id: str, nonce: str) -> str:
     """Key in the executions bucket that remembers which execution a trigger's nonce made."""
     return f"_nonce.{schedule_id}.{nonce}"
+
+
+def health_key(schedule_id: str) -> str:
+    """Key in the control bucket for a schedule that is not well."""
+    return f"health.{schedule_id}"
+
+
+def webhook_key(name: str) -> str:
+    """Key in the control bucket: up to where a webhook has what it asked for."""
+    return f"webhook.{name}"

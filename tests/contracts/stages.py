@@ -14,6 +14,7 @@ from scheduler.core.model.occurrence import Occurrence
 from scheduler.jetstream.acting import NatsActions
 from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.delivery import answer, read_reply
+from scheduler.jetstream.event_feed import NatsEventFeed
 from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.logs import NatsLogs
 from scheduler.jetstream.provisioning import provision
@@ -27,6 +28,7 @@ from scheduler.jetstream.timeline import NatsTimeline, nak_body
 from scheduler.memory.acting import MemoryActions
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
+from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
@@ -41,6 +43,7 @@ from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
 from scheduler.ports.storage import Storage
 from scheduler.ports.timeline import Timeline
+from scheduler.ports.webhooks import EventFeed
 from scheduler.system.clock import SystemClock
 from scheduler.wire import headers as h
 from scheduler.wire.instants import cut
@@ -85,6 +88,7 @@ class Stage(Protocol):
     events: Events
     logs: Logs
     storage: Storage
+    feed: EventFeed
     dropped: list[str]
 
     def now(self) -> datetime: ...
@@ -138,6 +142,7 @@ class MemoryStage:
         self.events: Events = MemoryEvents(self.server, dropped=self.dropped.append)
         self.logs: Logs = MemoryLogs(self.server)
         self.storage: Storage = MemoryStorage(self.server)
+        self.feed: EventFeed = MemoryEventFeed(self.server)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -269,6 +274,7 @@ class NatsStage:
         self.events: Events = self._events
         self.logs: Logs = NatsLogs(self.requests, names)
         self.storage: Storage = NatsStorage(self.requests, names)
+        self.feed: EventFeed = NatsEventFeed(self.requests, names)
         self._pullers: list[Puller] = []
 
     async def open(self) -> None:
@@ -281,6 +287,7 @@ class NatsStage:
         for part in (self._timeline, self._reports, self._signals):
             await part.close()
         await self._events.close(0.0)
+        await self.feed.close()
         for puller in self._pullers:
             await puller.close()
         await self.requests.close()

@@ -19,6 +19,7 @@ from scheduler.services.rows import StatusRows
 from scheduler.services.settlement import ENDED_MAX, Settlement
 from scheduler.services.slots import SlotKeeper
 from scheduler.wire.ids import execution_id
+from scheduler.wire.instants import format_optional
 from scheduler.wire.status import encode_status
 from tests.unit.core.executions import T0, claimed, in_state
 from tests.unit.services.tracking_stage import Tripwire, World
@@ -60,7 +61,9 @@ async def test_every_end_is_told_once(state: State) -> None:
     (event,) = world.finished_events()
     assert event == {
         "execution_id": ended.id, "state": state.value, "reason": ended.reason, "attempt": ended.attempt,
-        "queue": "Q", "nominal_at": "2026-11-21T08:00:00.000Z",
+        "queue": "Q", "nominal_at": "2026-11-21T08:00:00.000Z", "kind": "auto", "type": ended.type, "drive": 0,
+        "finished_at": format_optional(ended.finished_at), "lateness_s": ended.lateness_s,
+        "duration_s": ended.duration_s, "error": None,
     }  # fmt: skip
 
 
