@@ -22,7 +22,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Claim, Pair, Queued, QueueState
 from scheduler.wire import headers as h
 from scheduler.wire.names import Names
-from scheduler.wire.tasks import parse_claim_subject
+from scheduler.wire.tasks import WITHHELD, parse_claim_subject
 
 BATCH_PAIRS = 256  # a whole pull of due messages; measured 20 k pairs/s, 16 k with 125 (the server takes 1000 messages)
 BATCH_BYTES = 2 * 1024 * 1024  # the server holds a batch in memory until its commit
@@ -158,7 +158,7 @@ class NatsTaskQueues:
             if claim is None:
                 left.append((number, pair))
             else:
-                results[number] = Queued(task_seq=claim.seq + 1, at=claim.at, already=True)
+                results[number] = _proven(claim, already=True)
         if len(left) < len(group):
             return [left] if left else []
         if len(group) == 1:
@@ -173,7 +173,7 @@ class NatsTaskQueues:
         except ScheddError:
             claims = [None] * len(group)
         for (number, _), claim in zip(group, claims, strict=True):
-            results[number] = problem if claim is None else Queued(task_seq=claim.seq + 1, at=claim.at)
+            results[number] = problem if claim is None else _proven(claim)
 
     async def _claims_of(self, group: _Numbered) -> list[StoredMessage | None]:
         subjects = [self._names.claim(pair.execution_id, pair.drive) for _, pair in group]
@@ -195,7 +195,19 @@ class NatsTaskQueues:
     async def claimed_seq(self, execution_id: str, drive: int) -> int | None:
         query = {"last_by_subj": self._names.claim(execution_id, drive)}
         found = await self._requests.stored(self._names.tasks, query)
-        return None if found is None else found.seq
+        return None if found is None or found.data == WITHHELD else found.seq
+
+    async def withhold(self, execution_id: str, drive: int, ttl_s: int) -> int | None:
+        subject = self._names.claim(execution_id, drive)
+        headers = {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0", h.TTL: str(ttl_s)}
+        try:
+            await self._requests.publish(Message(subject, WITHHELD, headers))
+        except (Conflict, Unsure) as problem:
+            found = await self._requests.stored(self._names.tasks, {"last_by_subj": subject})
+            if found is None:
+                raise Unsure("whether a claim was withheld is not known") from problem
+            return None if found.data == WITHHELD else found.seq
+        return None
 
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         found = await self._requests.stored_many(self._names.tasks, [{"seq": seq} for seq in task_seqs])
@@ -234,6 +246,13 @@ def _grouped(pairs: _Numbered) -> list[_Numbered]:
 def _halves(group: _Numbered) -> list[_Numbered]:
     middle = len(group) // 2
     return [group[:middle], group[middle:]]
+
+
+def _proven(claim: StoredMessage, *, already: bool = False) -> Queued | ScheddError:
+    """What a claim says about its task."""
+    if claim.data == WITHHELD:
+        return Unavailable("its claim is withheld: somebody is ending it")
+    return Queued(task_seq=claim.seq + 1, at=claim.at, already=already)
 
 
 def _result(results: _Results, first: int, number: int) -> Queued | ScheddError:

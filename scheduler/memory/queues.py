@@ -8,7 +8,7 @@ from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavai
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import MemoryConsumer, Message, Write
 from scheduler.ports.queues import Claim, Pair, Queued, QueueState
-from scheduler.wire.tasks import parse_claim_subject
+from scheduler.wire.tasks import WITHHELD, parse_claim_subject
 
 
 class MemoryTaskQueues:
@@ -40,10 +40,10 @@ class MemoryTaskQueues:
             return Queued(task_seq=self._server.write(self._stream, batch), at=self._server.clock.now())
         except Conflict:
             found = self._stream.last_of(claim)
-            return _queued(found, already=True) if found else Unavailable("the claim was refused, and none is there")
+            return _proven(found, already=True) if found else Unavailable("the claim was refused, and none is there")
         except Unsure as problem:
             found = self._stream.last_of(claim)
-            return _queued(found, already=False) if found else problem
+            return _proven(found, already=False) if found else problem
         except ScheddError as problem:
             return problem
 
@@ -60,7 +60,18 @@ class MemoryTaskQueues:
     async def claimed_seq(self, execution_id: str, drive: int) -> int | None:
         self._server.check()
         found = self._stream.last_of(self._names.claim(execution_id, drive))
-        return found.seq if found else None
+        return found.seq if found and found.data != WITHHELD else None
+
+    async def withhold(self, execution_id: str, drive: int, ttl_s: int) -> int | None:
+        claim = self._names.claim(execution_id, drive)
+        try:
+            self._server.write(self._stream, [Write(claim, WITHHELD, expect=0, ttl_s=ttl_s)])
+        except (Conflict, Unsure):
+            found = self._stream.last_of(claim)
+            if found is None:
+                raise Unsure("whether a claim was withheld is not known") from None
+            return None if found.data == WITHHELD else found.seq
+        return None
 
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         self._server.check()
@@ -73,7 +84,9 @@ class MemoryTaskQueues:
         return self._server.remove_task(task_seq)
 
 
-def _queued(claim: Message, *, already: bool) -> Queued:
+def _proven(claim: Message, *, already: bool) -> Queued | ScheddError:
+    if claim.data == WITHHELD:
+        return Unavailable("its claim is withheld: somebody is ending it")
     return Queued(task_seq=claim.seq + 1, at=claim.at, already=already)
 
 

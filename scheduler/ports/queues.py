@@ -99,14 +99,22 @@ class TaskQueues(Protocol):
     async def publish(self, pairs: Sequence[Pair]) -> list[Queued | ScheddError]:
         """Publish pairs in atomic batches; one existing claim refuses its batch, which is then halved.
 
-        For each pair, in order: `Queued`, or the error that met it (Unsure, Unavailable), never raised.
+        For each pair, in order: `Queued`, or the error that met it (Unsure, Unavailable; also where its claim is
+        withheld), never raised.
         """
 
     async def claim_at(self, seqs: Sequence[int]) -> list[Claim | None]:
         """The claims stored at these sequences (None: gone or not a claim), pipelined leader reads."""
 
     async def claimed_seq(self, execution_id: str, drive: int) -> int | None:
-        """Sequence of an execution's claim, or None."""
+        """Sequence of the claim that proves a task, or None."""
+
+    async def withhold(self, execution_id: str, drive: int, ttl_s: int) -> int | None:
+        """Take the claim without a task, so that none can be published while it lives (`ttl_s`).
+
+        None: there is no task, and there will be none. Else the sequence of the claim that proves one.
+        Raises Unsure, Unavailable.
+        """
 
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         """Whether these tasks are still in the stream."""

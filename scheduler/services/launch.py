@@ -24,10 +24,11 @@ could be refused a slot, and write `skipped`, while the other gets it and queues
 
 A record past its deadline ends as `expired` under the same rules, and one more. Who was refused a slot knows that no
 task was sent, since the slot comes first; a deadline knows nothing of the sort. So who ends the record of another
-reads it, then looks for a claim, then writes over what he read. The task of its creator is there by then (he sent it
-before `FRESH_S`, and it has had as long again to arrive): its claim is found, the record becomes `queued`, and from
-then on the deadline ends it as any other in its queue. Who took it up before the reading is seen in the record, which
-goes on to its pair. Who does so after the reading turns the end away, or finds it written and sends nothing.
+reads it, then takes its claim without a task (`withhold`), then writes over what he read. Is there a claim with a task
+already, the record becomes `queued`, and from then on the deadline ends it as any other in its queue. Is there none,
+whatever anybody sends from now on is refused, however long he was stopped between his last look and his pair. Who
+notes after the reading that he goes on turns the end away, and is refused his pair: the next look ends it. Whoever
+dies with a withheld claim is followed by one who finds it withheld, and writes the same end.
 
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
 overwritten: the result is a Conflict.
@@ -56,7 +57,6 @@ from scheduler.services.launch_steps import (
     age,
     end_of_stale,
     is_left_to_us,
-    is_taken_up,
     open_ones,
     unreadable,
     waits,
@@ -208,17 +208,22 @@ class Launcher:
         return ended
 
     async def _expire(self, steps: list[Step]) -> None:
-        """End what is past a deadline before it gets a slot. What somebody may have sent already goes on: if it is in
-        its queue, it ends there (`services.deadlines`)."""
+        """End what is past a deadline before it gets a slot. What is in its queue already ends there
+        (`services.deadlines`)."""
         now = self._clock.now()
-        wishes = [(step, wish_of(step.execution, now)) for step in steps if not is_taken_up(step.execution)]
+        wishes = [(step, wish_of(step.execution, now)) for step in steps]
         late = [(step, wish.reason) for step, wish in wishes if wish is not None and wish.state is State.EXPIRED]
-        await self._find_queued([step for step, _ in late if not step.fresh and not waits(step.execution)])
-        await self._refuse([(step, reason) for step, reason in late if step.result is None], State.EXPIRED)
+        await self._withhold([step for step, _ in late if not step.fresh])
+        ends = [(step, Finish(at=now, state=State.EXPIRED, reason=reason)) for step, reason in late]
+        await self._end([(step, end) for step, end in ends if step.result is None])
 
-    async def _find_queued(self, steps: list[Step]) -> None:
-        """Others than their creator go on with these: a claim proves that he had queued the task."""
-        now, seqs = self._clock.now(), await self._claims_of(steps)
+    async def _withhold(self, steps: list[Step]) -> None:
+        """Somebody else may be about to send these. Either a claim proves that he did, or it is ours from now on, and
+        he cannot any more."""
+        now, ttl_s = self._clock.now(), int(self._floor.total_seconds())
+        seqs = await asyncio.gather(
+            *(self._queues.withhold(each.execution.id, each.execution.drive, ttl_s) for each in steps)
+        )
         found = [(step, Queue(now, seq + 1)) for step, seq in zip(steps, seqs, strict=True) if seq is not None]
         await self._advance(found)
 
@@ -227,14 +232,17 @@ class Launcher:
             *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in steps)
         )
 
-    async def _refuse(self, refused: list[tuple[Step, str]], state: State = State.SKIPPED) -> None:
+    async def _refuse(self, refused: list[tuple[Step, str]]) -> None:
         now = self._clock.now()
         ends: list[tuple[Step, Event]] = []
         for step, reason in refused:
             if is_left_to_us(step, now):
-                ends.append((step, Finish(at=now, state=state, reason=reason)))
+                ends.append((step, Finish(at=now, state=State.SKIPPED, reason=reason)))
             else:
                 step.result = Unsure("another replica may be launching it")
+        await self._end(ends)
+
+    async def _end(self, ends: Sequence[tuple[Step, Event]]) -> None:
         await self._move(ends)
         await self._settlement.settle([step.execution for step, _ in ends if step.result is None])
         for step, _ in ends:

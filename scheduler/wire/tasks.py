@@ -18,6 +18,10 @@ class ClaimKey(NamedTuple):
     drive: int
 
 
+WITHHELD = b"withheld"
+"""Body of a claim that was taken so that no task can follow; that of all others is empty."""
+
+
 class TaskKey(NamedTuple):
     """Which execution a task belongs to, and the queue it waits in."""
 

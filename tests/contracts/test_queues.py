@@ -226,3 +226,28 @@ async def test_server_gone(stage: Stage) -> None:
     await stage.cut_off()
     results = await stage.queues.publish([pair("x"), pair("y")])
     assert [isinstance(result, Unavailable) for result in results] == [True, True]
+
+
+async def test_a_withheld_claim_lets_no_task_follow(stage: Stage) -> None:
+    """Withheld, once and again; whoever sends the pair is refused, alone or among others, until the claim's time is
+    over; and it proves no task."""
+    for _ in range(2):
+        assert await stage.queues.withhold(f"x.{TAIL}", 0, 1) is None
+    assert await stage.queues.claimed_seq(f"x.{TAIL}", 0) is None
+    refused, other = await stage.queues.publish([pair("x"), pair("y")])
+    assert isinstance(refused, Unavailable)
+    assert isinstance(other, Queued)
+    (task,) = await pulled(stage, 1)
+    assert task.seq == other.task_seq
+    await stage.sleep(2.2)
+    (late,) = queued(await stage.queues.publish([pair("x")]))
+    assert not late.already
+
+
+async def test_what_is_queued_cannot_be_withheld(stage: Stage) -> None:
+    """The claim that proves the task is told instead, whether or not the task is still there; other drives are free."""
+    (result,) = queued(await stage.queues.publish([pair("x")]))
+    assert await stage.queues.withhold(f"x.{TAIL}", 0, 60) == result.task_seq - 1
+    await stage.queues.remove(result.task_seq)
+    assert await stage.queues.withhold(f"x.{TAIL}", 0, 60) == result.task_seq - 1
+    assert await stage.queues.withhold(f"x.{TAIL}", 1, 60) is None

@@ -261,20 +261,17 @@ async def test_a_task_that_is_there_is_no_expired_one() -> None:
     assert (await world.row()).active == (id_of(),)
 
 
-async def test_without_a_task_it_expires_when_none_can_come() -> None:
-    """Its creator died before the pair: left alone while a pair may be under way, then ended."""
+async def test_without_a_task_it_expires() -> None:
+    """Its creator died before the pair: ended at once, since whoever sends one from now on is refused."""
     world = World()
     put(world)
     wanted = await claimed_by_the_dead(world, "launch.slotted")
     async with Dispatching(world) as heir:
-        await world.clock.advance(2 * FRESH.total_seconds() - 0.1)
-        (result,) = await launch(heir, wanted)
-        assert isinstance(result, Unsure)
-        await world.clock.advance(0.2)
+        await world.clock.advance(6)
         (result,) = await launch(heir, wanted)
         assert isinstance(result, Execution)
         assert (result.state, result.reason) == (State.EXPIRED, "start_deadline")
-    assert world.server.tasks.last_seq == 0
+    assert world.tasks() == []
     await Replica(world).reconcile(rounds=2)
     assert (await world.row()).active == ()
 
@@ -299,32 +296,57 @@ async def test_the_end_turns_a_slow_creator_away() -> None:
         (result,) = await launching
         assert isinstance(result, Execution)
         assert result.state is State.EXPIRED
-    assert world.server.tasks.last_seq == 0
+    assert world.tasks() == []
     assert (await world.row()).active == ()
 
 
+async def test_a_creator_stopped_right_before_its_pair_sends_nothing() -> None:
+    """It stood still after its last look, for as long as you like: a rival has ended the record, and the pair that
+    comes after all is refused (seeds 4848 and 5823 of the simulation)."""
+    world = World()
+    put(world)
+    async with Dispatching(world) as creator, Dispatching(world) as rival:
+        goes_on, publish = asyncio.Event(), creator.queues.publish
+
+        async def stand_still(pairs: Any) -> Any:
+            await goes_on.wait()
+            return await publish(pairs)
+
+        creator.queues.publish = stand_still
+        wanted = candidate(creator, start_by=nominal(5))
+        launching = asyncio.ensure_future(launch(creator, wanted))
+        await world.clock.advance(60)
+        (result,) = await launch(rival, wanted)
+        assert isinstance(result, Execution)
+        assert result.state is State.EXPIRED
+        goes_on.set()
+        (result,) = await launching
+        assert isinstance(result, Unavailable)
+    assert world.tasks() == []
+
+
 async def test_who_takes_it_up_turns_the_end_away() -> None:
-    """A third one goes on between the look for a claim and the end: no end, and one task."""
+    """A third one goes on between the withheld claim and the end: no end yet, and no task; the next look ends it."""
     world = World()
     put(world)
     wanted = await claimed_by_the_dead(world, "launch.claimed")
     await world.clock.advance(11)
     async with Dispatching(world) as replica, Dispatching(world) as third:
-        claimed_seq = replica.queues.claimed_seq
+        withhold = replica.queues.withhold
 
-        async def overtaken(execution_id: str, drive: int) -> int | None:
-            seq: int | None = await claimed_seq(execution_id, drive)
+        async def overtaken(execution_id: str, drive: int, ttl_s: int) -> int | None:
+            seq: int | None = await withhold(execution_id, drive, ttl_s)
             await third.records.advance(execution_id, Resume(world.clock.now()))
             return seq
 
-        replica.queues.claimed_seq = overtaken
+        replica.queues.withhold = overtaken
         (result,) = await launch(replica, wanted)
         assert isinstance(result, Unsure)
         assert (await execution(world)).state is State.CLAIMED
         (result,) = await launch(third, wanted)
         assert isinstance(result, Execution)
-        assert result.state is State.QUEUED
-    assert len(world.tasks()) == 1
+        assert result.state is State.EXPIRED
+    assert world.tasks() == []
 
 
 # --- one and the others

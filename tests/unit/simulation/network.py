@@ -25,7 +25,20 @@ LATENCY_S = (0.0005, 0.02)
 SLOW_S = (0.2, 3.0)
 SLOW_SHARE = 0.01
 WRITES = frozenset(
-    {"put", "put_many", "delete", "publish", "commit", "take_office", "ensure", "remove", "expire", "pull", "pull_due"}
+    {
+        "put",
+        "put_many",
+        "delete",
+        "publish",
+        "commit",
+        "withhold",
+        "take_office",
+        "ensure",
+        "remove",
+        "expire",
+        "pull",
+        "pull_due",
+    }
 )
 IN_PARTS = frozenset({"put_many", "publish"})
 IN_ORDER_S = 1e-6  # the loop keeps no order between equal times
