@@ -17,6 +17,7 @@ from tests.unit.simulation.site import Version
 
 LATE = timedelta(seconds=10)  # the default of catch_up.after
 MARGIN = timedelta(seconds=1)  # an edit holds for what is due more than a second later
+KNOWN_SINCE = timedelta(seconds=5)  # how old may be what a repair knows of a schedule: the way there and back
 LOOK_BACK = timedelta(seconds=30)  # how long ago a holder may have ended that a skip still saw: stalls included
 NEVER = datetime.max.replace(tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -214,8 +215,7 @@ def _skips(history: History) -> Iterator[str]:
                 yield f"{key} was superseded by nothing"
             continue
         assert each.finished_at is not None
-        version = journal.version_at(each.schedule, each.finished_at)
-        is_gone = version is None or version.definition is None
+        is_gone = _was_gone(history, each.schedule, each.finished_at)
         limit = 1 if is_gone else history.client.limit_of(each.schedule)
         others = [
             other
@@ -230,6 +230,15 @@ def _skips(history: History) -> Iterator[str]:
             limit += 1
         if limit is None or len(others) < limit:
             yield f"{key} was skipped ({each.reason}) because of {others}"
+
+
+def _was_gone(history: History, schedule_id: str, until: datetime) -> bool:
+    """Whether it was deleted or invalid when somebody looked, or a moment before: he may have known it from then."""
+    versions = history.site.journal.versions.get(schedule_id, [])
+    ends = [*(each.at for each in versions[1:]), NEVER]
+    gone = (each.definition is None and each.at < until and end > until - KNOWN_SINCE
+            for each, end in zip(versions, ends, strict=True))  # fmt: skip
+    return not versions or versions[0].at >= until or any(gone)
 
 
 def _epochs(history: History) -> Iterator[str]:

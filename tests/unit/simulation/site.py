@@ -36,7 +36,7 @@ from scheduler.wire.ids import is_schedule_id
 from scheduler.wire.instants import parse_instant
 from scheduler.wire.record import decode_execution
 from scheduler.wire.schedule import parse_schedule
-from scheduler.wire.tasks import parse_claim_subject
+from scheduler.wire.tasks import WITHHELD, parse_claim_subject
 from scheduler.wire.timeline import decode_armed, decode_epoch, decode_watermark
 from scheduler.wiring import Wiring
 from tests.unit.simulation.network import Network, Trouble
@@ -172,7 +172,7 @@ class Site:
         self.replicas: list[Replica] = []
 
     def _note_task(self, message: Message) -> None:
-        if message.subject.startswith(f"{self.names.namespace}.claim."):
+        if message.subject.startswith(f"{self.names.namespace}.claim.") and message.data != WITHHELD:
             self.journal.pairs.setdefault(parse_claim_subject(self.names, message.subject), []).append(message.at)
 
     def _note_mark(self, message: Message) -> None:
@@ -232,6 +232,9 @@ class Replica:
             actions=around(MemoryActions(server)),
             storage=around(MemoryStorage(server)),
             events=_Events(MemoryEvents(server), self.network),
+            actions=around(MemoryActions(server)),
+            logs=around(MemoryLogs(server)),
+            storage=around(MemoryStorage(server)),
             ensure=_nothing_missing,
             server_version="2.15.1",
             **{word: around(bucket.replica()) for word, bucket in self.site.buckets.items()},

@@ -31,6 +31,7 @@ REGRESSIONS = (
     3203,  # an edit that is applied between two steps of one look at a catch-up
     3277,  # a range of late one-shots, and among them a nominal time of the schedule that was replaced
     243, 424, 602, 691,  # past a deadline, and queued by a creator that was slow or died before it said so
+    4848, 5823,  # a creator that was stopped right before its pair, while its record was ended
     5206,  # a second dispatcher put down as waiting what its creator was about to send
     5389,  # what had expired when its turn came, and a create without an answer
     4580,  # an edit that the next leader did not apply either, before it was replaced
