@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import getpass
 import inspect
+import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -54,8 +57,17 @@ class Connection(Struct, frozen=True):
         """A connected `scheduler.client.Client`. Raises Unavailable, InvalidArgument."""
         from scheduler.client import Client
 
-        async with Client.connect(self.nats, self.context, self.namespace, name="schedctl") as client:
+        async with Client.connect(self.nats, self.context, self.namespace, name=f"schedctl {_user()}") as client:
             yield client
+
+
+def _user() -> str:
+    """Whoever types, for the events that tell who did what."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # no name for this number
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def _collect(values: Mapping[str, Any]) -> Connection:

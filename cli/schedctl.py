@@ -14,6 +14,7 @@ from cli import (
     auditing,
     backfills,
     calendars,
+    events,
     executions,
     previewing,
     schedules,
@@ -60,6 +61,7 @@ app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
 app.command("status")(status.status)
 app.command("top")(top)
+app.command("events")(events.events)
 app.add_typer(executions.app, name="executions")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")

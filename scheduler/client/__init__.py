@@ -7,21 +7,23 @@
     client.actions.list, invoke
     client.workers.list
     client.status, wait
+    client.watch, events, on
 
 Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
 `scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated
 is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
-once, and an expected revision is read back), a `trigger` (its nonce names the execution), a `backfill` (by its id), a
-`retry` (by the drive that it follows).
-After `Unsure` the others (`delete`, `pause`, `resume`) may or may not have happened: look before you repeat them.
+once, and an expected revision is read back), a `pause` and a `resume` (twice is once), a `trigger` (its nonce names the
+execution), a `backfill` (by its id). After `Unsure` a `delete` may or may not have happened: look before you repeat it.
 
-Rooms: `connected` the client · `nouns` its methods · `calls` requests and repeats · `requests` what is sent, checked.
+Rooms: `connected` the client · `nouns` its methods · `calls` requests and repeats · `requests` what is sent, checked ·
+`following` waiting and logs · `events` watching · `listening` listeners · `hints` being woken in time.
 """
 
 from __future__ import annotations
 
 from scheduler.client.acting import action_request, actions_request
 from scheduler.client.connected import Client, first
+from scheduler.client.events import Event, Watch
 from scheduler.client.following import StillRunning
 from scheduler.client.requests import (
     audit_request,
@@ -37,7 +39,9 @@ from scheduler.client.requests import (
 
 __all__ = [
     "Client",
+    "Event",
     "StillRunning",
+    "Watch",
     "action_request",
     "actions_request",
     "audit_request",

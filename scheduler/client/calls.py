@@ -15,6 +15,7 @@ from nats.errors import NoRespondersError
 from scheduler.core.errors import Internal, PermissionDenied, Unavailable, Unsure
 from scheduler.jetstream.errors import from_exception, refusal
 from scheduler.wire import api
+from scheduler.wire import headers as h
 from scheduler.wire.names import Names
 
 NOBODY_S = 1.0  # how long "no responders" is taken for a replica that is just being replaced
@@ -43,10 +44,11 @@ class Nobody(Unavailable):
 class Calls:
     """Requests to the micro service, repeated where that is safe, errors raised as classes."""
 
-    def __init__(self, connection: NatsClient, namespace: str, timeout_s: float) -> None:
+    def __init__(self, connection: NatsClient, namespace: str, timeout_s: float, name: str = "") -> None:
         self._connection = connection
         self.names = Names(namespace)
         self._timeout_s = timeout_s
+        self._headers = {h.CLIENT: name} if name.isascii() and name.isprintable() and name.strip() else None
 
     def deadline(self) -> float:
         """The loop time at which a call that begins now has to be over."""
@@ -73,7 +75,8 @@ class Calls:
     async def _once(self, endpoint: str, body: bytes, timeout_s: float) -> bytes:
         before = self._connection.last_error
         try:
-            reply = await self._connection.request(self.names.api(endpoint), body, timeout=timeout_s)
+            subject, headers = self.names.api(endpoint), self._headers and dict(self._headers)
+            reply = await self._connection.request(subject, body, timeout=timeout_s, headers=headers)
         except NoRespondersError:
             fix = "start one with `schedd run`, or check --nats and --namespace"
             raise Nobody(f"no schedd daemon answers {self._where()}: {fix}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Self, TypeVar
 
@@ -11,6 +11,8 @@ from nats.aio.client import Client as NatsClient
 from scheduler.client import following
 from scheduler.client.acting import Actions
 from scheduler.client.calls import Calls
+from scheduler.client.events import NOW, Since, Watch
+from scheduler.client.listening import Listener, Listeners
 from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules, Workers
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.wire import api
@@ -26,10 +28,18 @@ class Client:
     """The API over one NATS connection, which may be shared; `namespace` as the daemon's."""
 
     def __init__(
-        self, connection: NatsClient, *, namespace: str = DEFAULT_NAMESPACE, timeout_s: float = TIMEOUT_S
+        self,
+        connection: NatsClient,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        timeout_s: float = TIMEOUT_S,
+        name: str | None = None,
     ) -> None:
+        """`name`: as which events name this client (`admin`, `by`); default: the name of the connection."""
+        name = name if name is not None else str(connection.options.get("name") or "")
         self.connection = connection
-        self.calls = Calls(connection, namespace, timeout_s)
+        self.calls = Calls(connection, namespace, timeout_s, name)
+        self._listeners = Listeners(connection, self.calls.names)
         self.schedules = Schedules(self.calls)
         self.backfills = Backfills(self.calls)
         self.executions = Executions(self.calls, connection)
@@ -54,9 +64,11 @@ class Client:
         """
         settings = ConnectionSettings.from_environment(nats, context, namespace)
         connection = await connect(settings, name=name)
+        client = cls(connection, namespace=settings.namespace, timeout_s=timeout_s, name=name)
         try:
-            yield cls(connection, namespace=settings.namespace, timeout_s=timeout_s)
+            yield client
         finally:
+            await client.stop_listening()
             await connection.close()
 
     async def wait(self, execution_id: str, timeout: float | None = None) -> Record:
@@ -66,6 +78,39 @@ class Client:
         Raises NotFound for one that should be on record and is not.
         """
         return await following.wait(self.connection, self.calls, execution_id, timeout)
+
+    def watch(self, kinds: Iterable[str] | None = None, *, schedule: str | None = None, since: Since = NOW) -> Watch:
+        """Events as they come, for ever; see `Watch`. Without `kinds`: all of them.
+
+        `since`: "now", an instant, or the `seq` of an event, behind which it goes on; 0 is the oldest that is kept.
+        """
+        names = self.calls.names
+        return Watch(self.connection, names, kinds=kinds, schedule=schedule, since=since)
+
+    def events(self, kinds: Iterable[str] | None = None, *, schedule: str | None = None, since: Since = 0) -> Watch:
+        """Events of the past, oldest first, up to now; the same arguments as `watch`."""
+        names = self.calls.names
+        return Watch(self.connection, names, kinds=kinds, schedule=schedule, since=since, is_finite=True)
+
+    def on(self, *kinds: str, schedule: str | None = None, since: Since = NOW) -> Callable[[Listener], Listener]:
+        """A decorator: the function, async or not, is called with each event of these kinds (none given: of all).
+
+            @client.on("finished", schedule="report")
+            async def told(event):
+                print(event.details.state)
+
+        In order and one at a time per function, from `since` on, as long as the client is open; what it raises is
+        logged. `await client.listening()` before what must not be missed. Raises InvalidArgument for an unknown kind.
+        """
+        return self._listeners.add(kinds or None, schedule, since)
+
+    async def listening(self) -> None:
+        """Returns when every listener hears. Raises PermissionDenied, Unavailable for one that cannot."""
+        await self._listeners.ready()
+
+    async def stop_listening(self) -> None:
+        """End all listeners; leaving `Client.connect` does so."""
+        await self._listeners.close()
 
     async def status(self) -> api.StatusReply:
         """Leader, replicas, watermark, counts."""

@@ -104,12 +104,12 @@ class Schedules:
     async def pause(self, schedule_id: str, *, note: str | None = None, until: Instant | None = None) -> api.Revision:
         """Nothing fires from now on, until `until` if it is given. Raises NotFound."""
         request = api.PauseSchedule(id=check_schedule_id(schedule_id), note=note, until=instant_text(until, "until"))
-        return await self._calls.call("schedule.pause", request, api.Revision, ONCE)
+        return await self._calls.call("schedule.pause", request, api.Revision, REPEATED)
 
     async def resume(self, schedule_id: str) -> api.Revision:
         """Raises NotFound."""
         request = api.Id(id=check_schedule_id(schedule_id))
-        return await self._calls.call("schedule.resume", request, api.Revision, ONCE)
+        return await self._calls.call("schedule.resume", request, api.Revision, REPEATED)
 
     async def trigger(
         self,

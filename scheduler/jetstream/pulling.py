@@ -19,10 +19,14 @@ FILL_S = 0.002  # how long the first message of a batch waits for company
 
 
 class Puller:
-    """Pulls from one durable consumer. At most one request is open, and at most two batches are held."""
+    """Pulls from one consumer. At most one request is open, and at most two batches are held.
 
-    def __init__(self, client: NatsClient, stream: str, consumer: str) -> None:
+    `hands_back`: of no use, and a matter of permissions, where a consumer wants no acks.
+    """
+
+    def __init__(self, client: NatsClient, stream: str, consumer: str, *, hands_back: bool = True) -> None:
         self._client = client
+        self._hands_back = hands_back
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._buffer: list[Msg] = []
         self._arrived = asyncio.Event()
@@ -46,9 +50,10 @@ class Puller:
             return
         await subscription.unsubscribe()
         held, self._buffer = self._buffer, []
-        for message in held:
-            await self._client.publish(message.reply, HAND_BACK)
-        await self._client.flush()
+        if self._hands_back:
+            for message in held:
+                await self._client.publish(message.reply, HAND_BACK)
+            await self._client.flush()
 
     async def pull(self, batch: int, expires_s: float) -> list[Msg]:
         """Up to `batch` messages; empty after about `expires_s` without any. Raises Unavailable when not connected."""

@@ -84,13 +84,18 @@ class Requests:
         self._inbox = ""
         self._subscription: Subscription | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._subscription is not None
+
     async def open(self) -> None:
         self._inbox = self.client.new_inbox() + "."
         self._subscription = await self.client.subscribe(self._inbox + "*", cb=self._on_reply)
 
     async def close(self) -> None:
-        if self._subscription is not None and not self.client.is_closed:
-            await self._subscription.unsubscribe()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self.client.is_closed:
+            await subscription.unsubscribe()
         for future in self._waiting.values():
             future.cancel()
         self._waiting.clear()

@@ -25,6 +25,7 @@ from scheduler.core.errors import PayloadTooLarge, Unavailable
 from scheduler.jetstream.micro import PREFIX, QUEUE_GROUP, EndpointStats, Identity, Monitoring, semantic_version
 from scheduler.ports.api import Answer, Api
 from scheduler.wire import api
+from scheduler.wire import headers as h
 from scheduler.wire.names import Names
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class ApiService:
         clock = asyncio.get_running_loop().time
         started_s = clock()
         try:
-            answer = await self._served.answer(endpoint, message.data)
+            answer = await self._served.answer(endpoint, message.data, (message.headers or {}).get(h.CLIENT))
         except asyncio.CancelledError:
             answer = self._served.refuse(endpoint, Unavailable("this replica stops: ask again, another one answers"))
         await self._reply(endpoint, message, answer)

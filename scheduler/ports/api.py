@@ -21,8 +21,11 @@ class Api(Protocol):
     @property
     def endpoints(self) -> Sequence[str]: ...
 
-    async def answer(self, endpoint: str, body: bytes) -> Answer:
-        """Carry out one request. Bounded in time and size; raises nothing but CancelledError."""
+    async def answer(self, endpoint: str, body: bytes, by: str | None = None) -> Answer:
+        """Carry out one request. Bounded in time and size; raises nothing but CancelledError.
+
+        `by`: what the client calls itself, for the events that tell who did what; nobody has verified it.
+        """
 
     def refuse(self, endpoint: str, error: ScheddError) -> Answer:
         """The answer to a request that is not carried out; counted like any other."""

@@ -18,6 +18,7 @@ GENERATION = "Schedd-Generation"
 DRIVE = "Schedd-Drive"
 ATTEMPTS_BEFORE = "Schedd-Attempts-Before"
 TRACEPARENT = "traceparent"
+CLIENT = "Schedd-Client"  # on a request of the API: what the client calls itself
 
 # NATS (ADR-51 schedules, ADR-50 atomic batches, ADR-43 TTL)
 SCHEDULE = "Nats-Schedule"

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import Action, Asked, Execution, Failure, HistoryEntry, Kind, State
 from scheduler.core.model.schedule import Overlap
 from scheduler.wire.instants import format_instant, format_optional, parse_instant, parse_optional
@@ -76,6 +77,16 @@ class Record(Struct, kw_only=True):
     result: Raw = _NULL
     error: Failure | None = None
     history: list[HistoryLine] = []
+
+    @property
+    def value(self) -> Any:
+        """The result as plain Python: what the function returned, or None."""
+        return msgspec.json.decode(self.result)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will become of it, unless somebody retries it."""
+        return self.state in TERMINAL
 
 
 class Summary(Struct, frozen=True):

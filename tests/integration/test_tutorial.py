@@ -95,6 +95,12 @@ async def test_the_programs_run_with_the_permissions_given(guarded: Server, tmp_
             await _act(client, start("acting", "worker", "-c", ACTING))
             ended = [record async for record in client.executions.list(state="succeeded")]
             assert {record.schedule for record in ended} >= {"hello"}
+            async with client.watch(["finished"], schedule="report") as watch:
+                run = await client.schedules.trigger("report", overlap="allow")
+                lines = [line.message async for line in client.executions.logs(run.execution_id, follow=True)]
+                assert lines == ["sending"]
+                assert (await client.wait(run.execution_id, timeout=10)).state == "succeeded"
+                assert (await anext(watch)).schedule == "report"
             await client.schedules.delete("report")
     finally:
         await asyncio.gather(*(process.kill() for process in processes))

@@ -25,6 +25,8 @@ from scheduler.services.api.endpoint import names_of
 from scheduler.services.api.nouns import NOUNS
 from scheduler.telemetry.metrics import PrometheusTelemetry
 from scheduler.wire import headers
+from scheduler.wire.event_data import EVENT_DATA
+from scheduler.wire.events import Kind
 from scheduler.wire.names import Names
 from scheduler.wire.schedule import FIELDS, parse_schedule
 from scheduler.wire.schedule_unbuilt import NOT_BUILT
@@ -140,7 +142,7 @@ def _labels(telemetry: PrometheusTelemetry, name: str) -> list[str]:
 def test_every_header_exists() -> None:
     """Headers of tasks: each of ours that is sent is told, and nothing else."""
     ours = {value for value in vars(headers).values() if isinstance(value, str) and value.startswith("Schedd-")}
-    not_sent_yet = {headers.DEADLINE}
+    not_sent_yet = {headers.DEADLINE, headers.CLIENT}
     assert words(section("Workers"), r"`(Schedd-[A-Za-z-]+)`") == ours - not_sent_yet
 
 
@@ -152,6 +154,14 @@ def test_every_endpoint_is_told() -> None:
         for verb in verbs.split(",")
     }
     assert told == {name for noun in NOUNS for name in names_of(noun)}
+
+
+def test_every_kind_of_event_is_told() -> None:
+    """The table of events has each kind, with each field that its struct has."""
+    rows = re.findall(r"^\| ((?:`\w+` ?)+)\| .* \| (.*) \|$", section("Events"), re.MULTILINE)
+    told = {kind: set(re.findall(r"`(\w+)`", fields)) for kinds, fields in rows for kind in re.findall(r"\w+", kinds)}
+    assert told == {kind: set(shape.__struct_encode_fields__) for kind, shape in EVENT_DATA.items()}
+    assert set(told) == set(Kind)
 
 
 def test_every_field_is_told() -> None:

@@ -14,7 +14,9 @@ from scheduler.ports.api import Answer
 from scheduler.services.api.endpoint import Endpoint, endpoints_of
 from scheduler.services.api.nouns import Backing, nouns_of
 from scheduler.services.api.status import Discover
+from scheduler.services.api.telling import told_of
 from scheduler.wire import api
+from scheduler.wire.events import Kind
 
 log = logging.getLogger(__name__)
 ANSWER_S = 12.0  # writes wait 5 s until they are applied, and a store may take 5 s to answer
@@ -24,7 +26,7 @@ class Api:
     """Implements `ports.api.Api` over the use cases. `discover_replicas` is the transport's to set."""
 
     def __init__(self, backing: Backing, *, answer_s: float = ANSWER_S) -> None:
-        self._telemetry, self._answer_s = backing.telemetry, answer_s
+        self._telemetry, self._events, self._answer_s = backing.telemetry, backing.events, answer_s
         self.discover_replicas: Discover | None = None
         self.nouns = nouns_of(backing, self._discover)
         self._endpoints = {name: endpoint for noun in self.nouns for name, endpoint in endpoints_of(noun).items()}
@@ -33,10 +35,10 @@ class Api:
     def endpoints(self) -> Sequence[str]:
         return list(self._endpoints)
 
-    async def answer(self, endpoint: str, body: bytes) -> Answer:
+    async def answer(self, endpoint: str, body: bytes, by: str | None = None) -> Answer:
         """See `ports.api.Api.answer`."""
         try:
-            answer = Answer(await self._carry_out(self._endpoints.get(endpoint), endpoint, body))
+            answer = Answer(await self._carry_out(self._endpoints.get(endpoint), endpoint, body, by))
         except ScheddError as problem:
             return self.refuse(endpoint, problem)
         self._count(endpoint, "ok")
@@ -55,17 +57,25 @@ class Api:
         known = endpoint if endpoint in self._endpoints else "_unknown"
         self._telemetry.api_request(endpoint=known, code=code)
 
+    async def _tell(self, endpoint: str, request: api.Request, reply: object, by: str | None) -> None:
+        told = told_of(endpoint, request, reply, by)
+        if told is not None:
+            schedule_id, data = told
+            await self._events.publish(Kind.ADMIN, schedule_id, data)
+
     async def _discover(self) -> Sequence[api.ReplicaStatus]:
         return [] if self.discover_replicas is None else await self.discover_replicas()
 
-    async def _carry_out(self, known: Endpoint | None, endpoint: str, body: bytes) -> bytes:
+    async def _carry_out(self, known: Endpoint | None, endpoint: str, body: bytes, by: str | None) -> bytes:
         if known is None:
             raise NotFound(f"there is no endpoint {endpoint!r:.80}")
         request = api.decode_request(body, known.request)
         within_s = known.within_s or self._answer_s
         try:
             async with asyncio.timeout(within_s):
-                return api.encode(await known.handle(request))
+                reply = await known.handle(request)
+            await self._tell(endpoint, request, reply, by)
+            return api.encode(reply)
         except ScheddError:
             raise
         except TimeoutError:
