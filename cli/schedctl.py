@@ -13,9 +13,11 @@ from cli import (
     applying,
     auditing,
     backfills,
+    backups,
     calendars,
     events,
     executions,
+    importing,
     previewing,
     schedules,
     showing,
@@ -59,6 +61,7 @@ app.command("diff")(applying.diff)
 app.command("backfill")(backfills.backfill)
 app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
+app.command("export")(backups.export)
 app.command("status")(status.status)
 app.command("top")(top)
 app.command("events")(events.events)
@@ -66,6 +69,7 @@ app.add_typer(executions.app, name="executions")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")
 app.add_typer(actions.app, name="action")
+app.add_typer(importing.app, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,165 @@
+"""Export and restore of everything that people put into schedd, by the API.
+
+An export is not one instant: each thing is as it was stored when its page was read. Schedules are read first and
+calendars after them, so every calendar that an exported schedule uses is in it: one in use cannot be deleted.
+
+A restore creates what is missing, leaves alone what is equal, and what differs too unless it is told to overwrite; so
+repeating it is harmless. Every write expects what was compared: an edit meanwhile is a conflict, not a loss. Schedules
+that had no occurrence left are left out: made anew they might fire again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from scheduler.client.connected import Client
+from scheduler.core.errors import InvalidArgument, NotFound, ScheddError, Unavailable
+from scheduler.wire import api
+from scheduler.wire.backup import EXHAUSTED, Backup, Line, Part, encode_end, encode_line, restored, same
+
+AT_ONCE = 16
+PAGE = 500
+
+
+class Fate(StrEnum):
+    """What becomes of one thing of a backup."""
+
+    CREATED = "created"
+    OVERWRITTEN = "overwritten"
+    UNCHANGED = "unchanged"
+    DIFFERS = "differs"
+    SPENT = "spent"
+    FAILED = "failed"
+
+
+class Step(Struct, frozen=True):
+    """One thing and its fate; `problem` says why it failed. `expect`: the revision that it was compared with."""
+
+    line: Line
+    fate: Fate
+    expect: int = 0
+    problem: str = ""
+
+
+async def export(client: Client, *, history: bool = False) -> AsyncIterator[tuple[str, bytes]]:
+    """The lines of a backup behind the first one, each with its kind. Raises Unavailable."""
+    counts: Counter[str] = Counter()
+    ids: list[str] = []
+    async for line in _all(client):
+        counts[line.kind] += 1
+        if line.kind == Part.SCHEDULE:
+            ids.append(line.id)
+        yield line.kind, encode_line(line)
+    for schedule_id in ids if history else ():
+        async for record in client.calls.pages("execution.list", api.ListExecutions(schedule=schedule_id, limit=PAGE)):
+            counts[Part.EXECUTION] += 1
+            yield Part.EXECUTION, encode_line(Line(Part.EXECUTION, value=Raw(bytes(record))))
+    yield "end", encode_end(counts)
+
+
+async def _all(client: Client) -> AsyncIterator[Line]:
+    """Everything that can be restored. Schedules first, then what they use."""
+    async for schedule in client.schedules.list():
+        value = None if schedule.raw_base64 is not None else schedule.schedule
+        yield Line(Part.SCHEDULE, schedule.id, schedule.revision, schedule.status.state, value, schedule.raw_base64)
+    async for calendar in client.calendars.list():
+        value = None if calendar.raw_base64 is not None else calendar.calendar
+        yield Line(Part.CALENDAR, calendar.id, calendar.revision, "", value, calendar.raw_base64)
+    async for name, settings in _queues(client):
+        yield Line(Part.QUEUE, name, 0, "", Raw(settings))
+
+
+async def _queues(client: Client) -> AsyncIterator[tuple[str, bytes]]:
+    queues: Any = getattr(client, "queues", None)
+    if queues is None:
+        return
+    async for queue in queues.list():
+        yield queue.id, bytes(queue.queue)
+
+
+async def plan(client: Client, backup: Backup, *, force: bool) -> list[Step]:
+    """What a restore would do, in its order. Raises Unavailable."""
+    stored = {(line.kind, line.id): line async for line in _all(client)}
+    return [_step(line, stored.get((line.kind, line.id)), force=force) for line in backup.lines]
+
+
+def _step(line: Line, stored: Line | None, *, force: bool) -> Step:
+    if line.value is None:
+        return Step(line, Fate.FAILED, problem="its value is no JSON")
+    if stored is None:
+        return Step(line, Fate.SPENT if line.state == EXHAUSTED else Fate.CREATED)
+    if stored.value is not None and same(line.kind, bytes(line.value), bytes(stored.value)):
+        return Step(line, Fate.UNCHANGED)
+    return Step(line, Fate.OVERWRITTEN if force else Fate.DIFFERS, stored.revision)
+
+
+async def restore(
+    client: Client, steps: Sequence[Step], *, done: Callable[[Step], None] = lambda step: None
+) -> list[Step]:
+    """Do it: calendars, queues, then schedules, several at once. What is refused has its problem in the result.
+
+    Raises Unavailable when nobody answers; done again, it goes on.
+    """
+    results: list[Step] = []
+    for part in Part:
+        of_part = [step for step in steps if step.line.kind == part]
+        for start in range(0, len(of_part), AT_ONCE):
+            group = of_part[start : start + AT_ONCE]
+            for step in await asyncio.gather(*(_do(client, step) for step in group)):
+                results.append(step)
+                done(step)
+    return results
+
+
+async def _do(client: Client, step: Step) -> Step:
+    if step.fate not in {Fate.CREATED, Fate.OVERWRITTEN}:
+        return step
+    try:
+        await _PUTS[Part(step.line.kind)](client, step)
+    except Unavailable:
+        raise
+    except ScheddError as problem:
+        message = problem.sentence if isinstance(problem, InvalidArgument) else problem.message
+        return msgspec.structs.replace(step, fate=Fate.FAILED, problem=message)
+    return step
+
+
+async def _put_schedule(client: Client, step: Step) -> None:
+    body = _value(step)
+    document = msgspec.json.decode(restored(body) if step.fate is Fate.OVERWRITTEN else body)
+    await client.schedules.put(step.line.id, document, expected_revision=step.expect)
+
+
+async def _put_calendar(client: Client, step: Step) -> None:
+    await client.calendars.put(step.line.id, msgspec.json.decode(_value(step)), expected_revision=step.expect)
+
+
+async def _put_queue(client: Client, step: Step) -> None:
+    """Settings that the backup does not have become the default again."""
+    settings: dict[str, Any] = msgspec.json.decode(_value(step))
+    queues: Any = getattr(client, "queues", None)
+    if queues is None:
+        return
+    try:
+        stored = (await queues.get(step.line.id)).settings
+    except NotFound:
+        stored = {}
+    await queues.put(step.line.id, {**dict.fromkeys(stored), **settings})
+
+
+def _value(step: Step) -> bytes:
+    return b"" if step.line.value is None else bytes(step.line.value)
+
+
+_PUTS: dict[Part, Callable[[Client, Step], Awaitable[None]]] = {
+    Part.SCHEDULE: _put_schedule,
+    Part.CALENDAR: _put_calendar,
+    Part.QUEUE: _put_queue,
+}
