@@ -19,6 +19,7 @@ from cli import (
     executions,
     importing,
     previewing,
+    queues,
     schedules,
     showing,
     simulations,
@@ -66,6 +67,7 @@ app.command("status")(status.status)
 app.command("top")(top)
 app.command("events")(events.events)
 app.add_typer(executions.app, name="executions")
+app.add_typer(queues.app, name="queue")
 app.add_typer(calendars.app, name="calendar")
 app.add_typer(workers.app, name="worker")
 app.add_typer(actions.app, name="action")

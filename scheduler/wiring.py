@@ -9,6 +9,7 @@ from functools import cached_property
 from scheduler import __version__
 from scheduler.config import Settings
 from scheduler.core.leadership import LeaseTimings
+from scheduler.core.model.queue import QueueSettings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
 from scheduler.services.alerting import Alerting
@@ -29,6 +30,8 @@ from scheduler.services.launch import Launcher
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
 from scheduler.services.promotion import Promoter
+from scheduler.services.purging import Purger
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.remembering import Remembering
@@ -68,6 +71,7 @@ class Wiring:
     def services(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs on every replica for ever, by name; the leader's duties come and go with its terms."""
         self.launcher.ousters = self.canceller
+        self.queue_watch.on_gone = self.launcher.forget_queues
         return {
             "dispatcher": self.dispatcher.run,
             "reports": self.tracker.reports.run,
@@ -137,6 +141,32 @@ class Wiring:
         return QueueWatch(self.adapters.queues, self.clock, self.telemetry, max_pending=maximum)
 
     @cached_property
+    def keeper(self) -> QueueKeeper:
+        settings = self.settings
+        return QueueKeeper(
+            queues=self.adapters.queues,
+            control=self.adapters.control,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            defaults=QueueSettings(
+                ack_wait=timedelta(seconds=settings.ack_wait_s),
+                max_deliver=settings.max_deliver,
+                max_ack_pending=settings.max_ack_pending,
+            ),
+            max_pending=settings.max_pending,
+        )
+
+    @cached_property
+    def purger(self) -> Purger:
+        return Purger(
+            queues=self.adapters.queues,
+            records=self.records,
+            reports=self.adapters.reports,
+            canceller=self.canceller,
+            clock=self.clock,
+        )
+
+    @cached_property
     def launcher(self) -> Launcher:
         return Launcher(
             records=self.records,
@@ -147,6 +177,7 @@ class Wiring:
             claim_floor_s=self.settings.claim_floor_s,
             is_full=self.queue_watch.is_full,
             checkpoints=self.checkpoints,
+            makes=self.keeper,
         )
 
     @cached_property
@@ -294,7 +325,7 @@ class Wiring:
             timeline=self.adapters.timeline,
             schedules=self.schedules,
             rows=self.rows,
-            queues=self.adapters.queues,
+            queues=self.keeper,
             announcer=self.announcer,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -337,6 +368,7 @@ class Wiring:
             records=self.records,
             rows=self.rows,
             queues=self.adapters.queues,
+            keeper=self.keeper,
             tracker=self.tracker,
             launcher=self.launcher,
             promoter=self.promoter,
@@ -382,6 +414,8 @@ class Wiring:
             queues=self.adapters.queues,
             actions=self.adapters.actions,
             canceller=self.canceller,
+            keeper=self.keeper,
+            purger=self.purger,
             applied=AppliedWatermark(self.adapters.timeline, self.clock, timeout_s=self.settings.apply_wait_s),
             clock=self.clock,
             telemetry=self.telemetry,

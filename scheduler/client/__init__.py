@@ -6,6 +6,7 @@
     client.calendars.put, get, list, delete
     client.actions.list, invoke
     client.workers.list
+    client.queues.put, get, list, delete, purge, pause, resume
     client.status, wait
     client.watch, events, on
 

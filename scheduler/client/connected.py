@@ -14,6 +14,7 @@ from scheduler.client.calls import Calls
 from scheduler.client.events import NOW, Since, Watch
 from scheduler.client.listening import Listener, Listeners
 from scheduler.client.nouns import Backfills, Calendars, Executions, Schedules, Workers
+from scheduler.client.queueing import Queues
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.wire import api
 from scheduler.wire.names import DEFAULT_NAMESPACE
@@ -46,6 +47,7 @@ class Client:
         self.calendars = Calendars(self.calls)
         self.actions = Actions(self.calls)
         self.workers = Workers(self.calls)
+        self.queues = Queues(self.calls)
 
     @classmethod
     @asynccontextmanager

@@ -22,6 +22,7 @@ from scheduler.wire.ids import (
 )
 from scheduler.wire.instants import cut, format_instant, parse_instant
 from scheduler.wire.lines import check_level
+from scheduler.wire.queue import changes_of_document
 from scheduler.wire.schedule_json import encode_document, encode_value, keep_pause_raw, same_definition
 
 COUNT_DEFAULT = api.COUNT_DEFAULT
@@ -47,6 +48,16 @@ def schedules_request(
 def put_calendar_request(name: str, calendar: Definition, expected_revision: int | None = None) -> api.PutCalendar:
     raw = Raw(encode_document(calendar))
     return api.PutCalendar(id=check_calendar_name(name), calendar=raw, expected_revision=expected_revision)
+
+
+def put_queue_request(queue: str, settings: Definition) -> api.PutQueue:
+    """Raises InvalidArgument that names the setting."""
+    changes_of_document(settings)
+    return api.PutQueue(id=check_queue(queue, field="id"), queue=Raw(encode_document(settings)))
+
+
+def named_queue(queue: str) -> api.Id:
+    return api.Id(id=check_queue(queue, field="id"))
 
 
 def executions_request(

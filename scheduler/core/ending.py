@@ -18,6 +18,7 @@ from scheduler.core.tracking import AttemptStarted, Report, end_of, newest_start
 
 START_DEADLINE, DEADLINE = "start_deadline", "deadline"
 OVERLAP, REQUESTED = "overlap", "requested"  # why it was asked to end
+PURGED = "purged"  # the same; a worker that has it in hand may go on, and no further attempt follows
 SLACK = timedelta(seconds=5)  # an SDK worker's own end of an attempt, and the way of its report
 NOT_STARTED = (State.CLAIMED, State.WAITING, State.QUEUED)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 
+from scheduler.core.model.queue import QueueSettings
 from scheduler.jetstream.acting import NatsActions
 from scheduler.jetstream.buckets import NatsBucket
 from scheduler.jetstream.cancelling import NatsCancels
@@ -107,9 +109,11 @@ async def open_adapters(
         bulk,
         names,
         clock,
-        ack_wait_s=settings.ack_wait_s,
-        max_deliver=settings.max_deliver,
-        max_ack_pending=settings.max_ack_pending,
+        defaults=QueueSettings(
+            ack_wait=timedelta(seconds=settings.ack_wait_s),
+            max_deliver=settings.max_deliver,
+            max_ack_pending=settings.max_ack_pending,
+        ),
     )
     return Adapters(
         client=client,

@@ -17,12 +17,17 @@ NO_MESSAGE = 10037
 SEQUENCE_NOT_FOUND = 10043
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+CONSUMER_DOES_NOT_EXIST = 10149  # to an update
 MESSAGE_TOO_LARGE = 10054
 _INPUT = frozenset({MESSAGE_TOO_LARGE, 10165, 10166, 10189, 10190, 10191})
 
 
 class InFlight(Unavailable):
     """A write on the same subject is still being replicated: whether it will stand is not known yet; ask again."""
+
+
+class NoConsumer(Unavailable):
+    """There is no consumer of that name: that of a queue is made once somebody names the queue."""
 
 
 class ApiError(Struct):
@@ -40,8 +45,8 @@ def from_api(error: ApiError, doing: str) -> ScheddError:
         return Conflict(text)
     if error.err_code == STREAM_NOT_FOUND:
         return Unavailable(f"{doing}: {error.description}; is schedd provisioned?")
-    if error.err_code == CONSUMER_NOT_FOUND:
-        return Unavailable(f"{doing}: {error.description}; that of a queue is made once a schedule names the queue")
+    if error.err_code in {CONSUMER_NOT_FOUND, CONSUMER_DOES_NOT_EXIST}:
+        return NoConsumer(f"{doing}: {error.description}; that of a queue is made once a schedule names the queue")
     if error.err_code in {NO_MESSAGE, SEQUENCE_NOT_FOUND}:
         return NotFound(text)
     if error.err_code in _INPUT:

@@ -114,14 +114,15 @@ async def ensure_queue(
     ack_wait_s: float = 30.0,
     max_deliver: int = 20,
     max_ack_pending: int = 1000,
+    more: Mapping[str, Any] | None = None,
 ) -> bool:
     """Make the consumer of a queue if it is missing, and repair what schedd needs of it; True if that was necessary.
 
-    Numbers that somebody has changed stay. Raises Unavailable.
+    Numbers that somebody has changed stay; `more` is what else a new one is given. Raises Unavailable.
     """
     run = _Run(requests, 1, CHANGE_S * 2)
     consumer = queue_consumer(
-        names, queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver, max_ack_pending=max_ack_pending
+        names, queue, ack_wait_s=ack_wait_s, max_deliver=max_deliver, max_ack_pending=max_ack_pending, more=more
     )
     await run.consumers([consumer])
     return bool(run.changed)

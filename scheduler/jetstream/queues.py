@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
+from scheduler.core.model.queue import QueueSettings
 from scheduler.jetstream.errors import InFlight
-from scheduler.jetstream.provisioning import ensure_queue
+from scheduler.jetstream.queue_consumers import QueueConsumers
 from scheduler.jetstream.requests import Message, PendingBatch, Requests, StoredMessage
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import Claim, Pair, Queued, QueueState
+from scheduler.ports.queues import Claim, Pair, Queued, WaitingTask
 from scheduler.wire import headers as h
 from scheduler.wire.names import Names
 from scheduler.wire.tasks import WITHHELD, parse_claim_subject
@@ -34,50 +34,16 @@ _UnderWay = tuple[_Numbered, PendingBatch]
 _Results = dict[int, Queued | ScheddError]
 
 
-class NatsTaskQueues:
+class NatsTaskQueues(QueueConsumers):
     """Implements `ports.queues.TaskQueues`."""
 
     def __init__(
-        self,
-        requests: Requests,
-        names: Names,
-        clock: Clock,
-        *,
-        ack_wait_s: float = 30.0,
-        max_deliver: int = 20,
-        max_ack_pending: int = 1000,
+        self, requests: Requests, names: Names, clock: Clock, *, defaults: QueueSettings | None = None
     ) -> None:
-        self._requests = requests
-        self._names = names
+        """`defaults`: of the queues that are made without settings of their own."""
+        super().__init__(requests, names, defaults or QueueSettings())
         self._clock = clock
-        self._ack_wait_s, self._max_deliver, self._max_ack_pending = ack_wait_s, max_deliver, max_ack_pending
         self._free = asyncio.Semaphore(UNDER_WAY_MAX)
-
-    # --- consumers
-
-    async def ensure(self, queue: str) -> None:
-        await ensure_queue(
-            self._requests,
-            self._names,
-            queue,
-            ack_wait_s=self._ack_wait_s,
-            max_deliver=self._max_deliver,
-            max_ack_pending=self._max_ack_pending,
-        )
-
-    async def queues(self) -> list[QueueState]:
-        found: list[QueueState] = []
-        offset = 0
-        while True:
-            page = await self._requests.api(f"CONSUMER.LIST.{self._names.tasks}", {"offset": offset})
-            consumers = page.get("consumers") or []
-            found += [_state_of(info) for info in consumers if self._is_queue(info)]
-            offset += len(consumers)
-            if not consumers or offset >= page.get("total", 0):
-                return found
-
-    def _is_queue(self, info: dict[str, Any]) -> bool:
-        return bool(info["config"].get("filter_subject") == self._names.tasks_of(info["name"]))
 
     # --- pairs in
 
@@ -209,6 +175,22 @@ class NatsTaskQueues:
             return None if found.data == WITHHELD else found.seq
         return None
 
+    async def tasks(self, queue: str, *, after: int, most: int) -> list[WaitingTask]:
+        """One by one, since only the server knows which sequences are this queue's."""
+        prefix, found = self._names.task(queue, ""), list[WaitingTask]()
+        while len(found) < most:
+            query = {"seq": after + 1, "next_by_subj": self._names.tasks_of(queue)}
+            message = await self._requests.stored(self._names.tasks, query)
+            if message is None:
+                break
+            found.append(WaitingTask(message.seq, message.subject.removeprefix(prefix)))
+            after = message.seq
+        return found
+
+    async def newest(self, queue: str) -> int:
+        message = await self._requests.stored(self._names.tasks, {"last_by_subj": self._names.tasks_of(queue)})
+        return 0 if message is None else message.seq
+
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         found = await self._requests.stored_many(self._names.tasks, [{"seq": seq} for seq in task_seqs])
         prefix = f"{self._names.namespace}.task."
@@ -266,13 +248,3 @@ def _result(results: _Results, first: int, number: int) -> Queued | ScheddError:
 def _fail(group: _Numbered, problem: ScheddError, results: _Results) -> None:
     for number, _ in group:
         results[number] = problem
-
-
-def _state_of(info: dict[str, Any]) -> QueueState:
-    return QueueState(
-        queue=info["name"],
-        pending=info.get("num_pending", 0),
-        ack_pending=info.get("num_ack_pending", 0),
-        ack_wait_s=info["config"].get("ack_wait", 0) / 1e9,
-        delivered_seq=info.get("delivered", {}).get("stream_seq", 0),
-    )

@@ -58,7 +58,13 @@ def topology(names: Names, *, due_ack_wait_s: float = DUE_ACK_WAIT_S) -> Topolog
 
 
 def queue_consumer(
-    names: Names, queue: str, *, ack_wait_s: float = 30.0, max_deliver: int = 20, max_ack_pending: int = 1000
+    names: Names,
+    queue: str,
+    *,
+    ack_wait_s: float = 30.0,
+    max_deliver: int = 20,
+    max_ack_pending: int = 1000,
+    more: Mapping[str, Any] | None = None,
 ) -> Consumer:
     """The consumer that workers of a queue bind. Its numbers are the operator's once it exists."""
     return Consumer(
@@ -74,6 +80,7 @@ def queue_consumer(
             "ack_wait": int(ack_wait_s * _NS),
             "max_deliver": max_deliver,
             "max_ack_pending": max_ack_pending,
+            **(more or {}),
         },
     )
 

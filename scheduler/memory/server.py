@@ -16,6 +16,7 @@ from datetime import timedelta
 import msgspec
 
 from scheduler.core.errors import Conflict, Unavailable, Unsure
+from scheduler.core.model.queue import QueueEdit
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.streams import Limits, MemoryConsumer, MemoryStream, Write
 from scheduler.wire.advisories import KIND_OF_TYPE, REMOVED_REASON
@@ -51,6 +52,8 @@ class MemoryServer:
         self.due = self.timeline.consumer(DISPATCHER, self.names.all_due)
         self.tracker = self.reports.consumer(TRACKER, self.names.all_reports)
         self.signals = self.advisories.consumer(TRACKER, ">")
+        self.edits: dict[str, QueueEdit] = {}
+        """What the consumers of queues carry of schedd's; one that a test makes by `queue` carries nothing."""
         self.cancelled: list[tuple[str, Cancel]] = []
         """Cancel messages that were sent, by execution id."""
         self.on_cancel: Callable[[str, str, Cancel], None] = lambda queue, execution_id, cancel: None

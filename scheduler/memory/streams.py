@@ -136,11 +136,16 @@ class MemoryStream:
 
 
 class Limits(Struct, frozen=True):
-    """Of one consumer. `max_deliver` 0: no limit."""
+    """Of one consumer. `max_deliver` 0: no limit. `backoff_s`: the ack waits of the first, second ... delivery."""
 
     ack_wait_s: float = 5.0
     max_deliver: int = 0
     max_ack_pending: int = 20_000
+    backoff_s: tuple[float, ...] = ()
+
+    def ack_wait_of(self, delivered: int) -> float:
+        waits = self.backoff_s or (self.ack_wait_s,)
+        return waits[min(delivered, len(waits)) - 1]
 
 
 class Delivery(Struct, frozen=True):
@@ -163,6 +168,8 @@ class MemoryConsumer:
         self.pattern = pattern
         self.limits = limits
         self.on_outcome: Callable[[str, int, int, str], None] = lambda *_: None
+        self.made_at = stream.clock.now()
+        self.paused_until: datetime | None = None
         self._seen = 0  # nothing up to this sequence is new
         self._deliveries: dict[int, int] = {}
         self._pending: dict[int, datetime] = {}  # delivered, not acknowledged: until when
@@ -183,8 +190,28 @@ class MemoryConsumer:
 
     @property
     def delivered_seq(self) -> int:
-        """The newest that was ever delivered, or one that is of no concern to this consumer."""
+        """Nothing up to this sequence waits for its first delivery."""
         return self._seen
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_until is not None and self.paused_until > self.stream.clock.now()
+
+    def pause(self, until: datetime | None) -> None:
+        """Deliver nothing before that instant; None: go on."""
+        self.paused_until = until
+        if self.is_paused and until is not None:
+            self.stream.clock.call_at(until, self.wake)
+        self.wake()
+
+    def set_limits(self, limits: Limits) -> None:
+        """A changed ack wait holds for what is delivered already, from its delivery (or last sign) on."""
+        before, self.limits = self.limits, limits
+        for seq, until in list(self._pending.items()):
+            count = self._deliveries[seq]
+            left = until - self.stream.clock.now()
+            self._hold(seq, left.total_seconds() + limits.ack_wait_of(count) - before.ack_wait_of(count))
+        self.wake()
 
     @property
     def ack_floor(self) -> int:
@@ -216,6 +243,8 @@ class MemoryConsumer:
     def take(self, batch: int) -> list[Delivery]:
         """What can be delivered at this moment."""
         taken: list[Delivery] = []
+        if self.is_paused:
+            return taken
         for seq in list(self._again):
             if len(taken) < batch:
                 del self._again[seq]
@@ -239,7 +268,7 @@ class MemoryConsumer:
             self.on_outcome("max_deliveries", seq, count - 1, "")
             return []
         self._deliveries[seq] = count
-        self._hold(seq, self.limits.ack_wait_s)
+        self._hold(seq, self.limits.ack_wait_of(count))
         return [Delivery(message, count, f"{self.name}.{count}.{seq}")]
 
     # --- answering
@@ -269,7 +298,7 @@ class MemoryConsumer:
     def working(self, token: str) -> None:
         seq = _seq_of(token)
         if seq in self._pending:
-            self._hold(seq, self.limits.ack_wait_s)
+            self._hold(seq, self.limits.ack_wait_of(self._deliveries[seq]))
 
     def removed(self, seq: int, reason: str) -> None:
         """The message was deleted from its stream; heard of only if it was delivered."""

@@ -82,8 +82,11 @@ class RecordingTelemetry:
     def redriven(self, *, queue: str) -> None:
         self._note("redriven", queue=queue)
 
-    def queue(self, *, queue: str, pending: int, ack_pending: int) -> None:
-        self._note("queue", queue=queue, pending=pending, ack_pending=ack_pending)
+    def queue(self, *, queue: str, pending: int, ack_pending: int, paused: bool, oldest_s: float) -> None:
+        self._note("queue", queue=queue, pending=pending, ack_pending=ack_pending, paused=paused, oldest_s=oldest_s)
+
+    def queue_gone(self, *, queue: str) -> None:
+        self._note("queue_gone", queue=queue)
 
     def repaired(self, *, kind: str) -> None:
         self._note("repaired", kind=kind)

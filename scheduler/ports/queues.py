@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Action
+from scheduler.core.model.queue import QueueEdit, QueueSettings
 
 
 class Pair(Struct, frozen=True):
@@ -36,15 +37,36 @@ class Claim(Struct, frozen=True):
     drive: int
 
 
-class QueueState(Struct, frozen=True):
-    """Of one durable consumer: tasks waiting, and delivered but not acknowledged. `delivered_seq`: the newest task that
-    was ever delivered."""
+class QueueState(Struct, frozen=True, kw_only=True):
+    """One durable consumer: tasks waiting, tasks delivered and not acknowledged, and what it is set to.
+
+    `edit`: the number of the edit that made it so, None if other hands did. `delivered_seq`: the last task that was
+    delivered for the first time.
+    """
 
     queue: str
     pending: int
     ack_pending: int
-    ack_wait_s: float
-    delivered_seq: int = 0
+    settings: QueueSettings
+    edit: int | None
+    delivered_seq: int
+    made_at: datetime
+
+    @property
+    def ack_wait_s(self) -> float:
+        return self.settings.ack_wait.total_seconds()
+
+    @property
+    def holds(self) -> int:
+        """Tasks in it, delivered or not."""
+        return self.pending + self.ack_pending
+
+
+class WaitingTask(Struct, frozen=True):
+    """A task in a queue. `execution_id` is what its subject says: anybody may have put it there."""
+
+    task_seq: int
+    execution_id: str
 
 
 class Signal(Struct, frozen=True):
@@ -87,14 +109,40 @@ class Poison(Struct, frozen=True):
     problem: str
 
 
-class TaskQueues(Protocol):
-    """The tasks stream."""
+class QueueMaker(Protocol):
+    """Makes queues."""
 
     async def ensure(self, queue: str) -> None:
         """Make the durable consumer of the queue if it is missing. Raises Unavailable."""
 
+
+class TaskQueues(Protocol):
+    """The tasks stream."""
+
+    async def ensure(self, queue: str, edit: QueueEdit | None = None) -> None:
+        """Make the durable consumer of the queue if it is missing, with these settings or the defaults, and paused
+        from its first moment on if they say so; what is there keeps its own. Raises Unavailable."""
+
+    async def configure(self, queue: str, edit: QueueEdit) -> None:
+        """Set the consumer to this, the pause first and the edit's number last. Raises NotFound, Unavailable."""
+
+    async def drop(self, queue: str) -> bool:
+        """Delete the consumer, whatever waits; False if there was none. Raises Unavailable."""
+
     async def queues(self) -> list[QueueState]:
         """All queues and how full they are."""
+
+    async def queue(self, queue: str) -> QueueState | None:
+        """One of them, None if it has no consumer. Raises Unavailable."""
+
+    async def waiting_since(self, states: Sequence[QueueState]) -> list[datetime | None]:
+        """For each queue since when the oldest task that nobody was given yet has been there. Raises Unavailable."""
+
+    async def tasks(self, queue: str, *, after: int, most: int) -> list[WaitingTask]:
+        """The first `most` tasks in a queue behind that sequence, delivered or not. Raises Unavailable."""
+
+    async def newest(self, queue: str) -> int:
+        """Sequence of the newest task in a queue, 0 if there is none. Raises Unavailable."""
 
     async def publish(self, pairs: Sequence[Pair]) -> list[Queued | ScheddError]:
         """Publish pairs in atomic batches; one existing claim refuses its batch, which is then halved.

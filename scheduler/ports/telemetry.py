@@ -21,7 +21,12 @@ class Telemetry(Protocol):
     def redriven(self, *, queue: str) -> None:
         """An execution that had ended is carried out again."""
 
-    def queue(self, *, queue: str, pending: int, ack_pending: int) -> None: ...
+    def queue(self, *, queue: str, pending: int, ack_pending: int, paused: bool, oldest_s: float) -> None:
+        """How it stands; `oldest_s`: how long the oldest task has waited that nobody was given, 0 without one."""
+
+    def queue_gone(self, *, queue: str) -> None:
+        """It was deleted."""
+
     def repaired(self, *, kind: str) -> None: ...
     def cancel_sent(self, *, action: str) -> None:
         """A worker was told to end an execution; again each time."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from scheduler.core.ending import OVERLAP, START_DEADLINE, Wish, attempt_to_take, has_begun, is_told, wish_of
+from scheduler.core.ending import OVERLAP, PURGED, START_DEADLINE, Wish, attempt_to_take, has_begun, is_told, wish_of
 from scheduler.core.errors import ScheddError
 from scheduler.core.lifecycle import Ask, Finish, is_terminal
 from scheduler.core.model.execution import Action, Asked, Execution, State
@@ -97,7 +97,7 @@ class Canceller:
         attempt = attempt_to_take(execution, reports)
         if attempt is not None and await self._take(execution, attempt):
             await self._end(execution, wish)
-        elif wish.action is not None and not is_told(execution, reports):
+        elif wish.action is not None and wish.reason != PURGED and not is_told(execution, reports):
             self._telemetry.cancel_sent(action=wish.action.value)
             await self._cancels.send(execution.queue, execution.id, wish.action, wish.grace_s)
 

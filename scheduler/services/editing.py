@@ -19,7 +19,7 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.model.schedule import At, Definition
 from scheduler.core.planning import late_one_shots
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import TaskQueues
+from scheduler.ports.queues import QueueMaker
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
 from scheduler.services.announcing import Announcer
@@ -47,7 +47,7 @@ class Editor:
         self,
         *,
         timeline: Timeline,
-        queues: TaskQueues,
+        queues: QueueMaker,
         notes: Notes,
         announcer: Announcer,
         late_ones: LateOnes,

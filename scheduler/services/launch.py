@@ -48,7 +48,7 @@ from scheduler.core.model.execution import Execution, State
 from scheduler.core.overlap import SKIP, SUPERSEDED, WAIT, Admission
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import Pair, Queued, TaskQueues
+from scheduler.ports.queues import Pair, Queued, QueueMaker, TaskQueues
 from scheduler.services.launch_steps import (
     FRESH,
     Candidate,
@@ -90,8 +90,11 @@ class Launcher:
         claim_floor_s: float,
         is_full: Callable[[str], bool],
         checkpoints: Checkpoints | None = None,
+        makes: QueueMaker | None = None,
     ) -> None:
+        """`makes`: who makes a queue that is missing; by default the port, by the defaults."""
         self._records, self._slots, self._queues = records, slots, queues
+        self._makes = makes
         self._settlement, self._clock = settlement, clock
         self._floor = timedelta(seconds=claim_floor_s)
         self.is_full = is_full
@@ -312,7 +315,7 @@ class Launcher:
     async def _ensure_queues(self, steps: list[Step]) -> None:
         for queue in sorted({step.execution.queue for step in steps} - self._ensured):
             try:
-                await self._queues.ensure(queue)
+                await (self._makes or self._queues).ensure(queue)
                 self._ensured.add(queue)
             except ScheddError as problem:
                 for step in steps:

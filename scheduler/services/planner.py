@@ -25,7 +25,7 @@ from scheduler.core.triggers import EPOCH
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import TaskQueues
+from scheduler.ports.queues import QueueMaker
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline, Watermark
 from scheduler.services.agenda import Agenda
@@ -69,7 +69,7 @@ class Planner:
         timeline: Timeline,
         schedules: ScheduleCache,
         rows: StatusRows,
-        queues: TaskQueues,
+        queues: QueueMaker,
         announcer: Announcer,
         clock: Clock,
         telemetry: Telemetry,

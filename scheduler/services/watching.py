@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from scheduler.core.arming import state_of
@@ -11,7 +12,7 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.model.schedule import At
 from scheduler.core.model.status import ScheduleState
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import TaskQueues
+from scheduler.ports.queues import QueueState, TaskQueues
 from scheduler.ports.storage import Storage
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.schedules import Known, ScheduleCache
@@ -19,18 +20,34 @@ from scheduler.services.schedules import Known, ScheduleCache
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
 STORAGE_EVERY_S = 30.0  # a dozen requests each time
+ALARM_SHARE = 0.7
 
 
 class QueueWatch:
-    """Knows, as of a few seconds ago, which queues hold more than `max_pending` tasks."""
+    """Knows, as of a few seconds ago, how the queues stand. `max_pending`: of queues that have none of their own.
+
+    `on_gone` is told when a queue that was there is not any more: whoever believes in its consumer looks again.
+    """
 
     def __init__(self, queues: TaskQueues, clock: Clock, telemetry: Telemetry, *, max_pending: int) -> None:
         self._queues, self._clock, self._telemetry = queues, clock, telemetry
         self._max_pending = max_pending
-        self._full: frozenset[str] = frozenset()
+        self._states: dict[str, QueueState] = {}
+        self._alarmed: set[str] = set()
+        self.on_gone: Callable[[], None] = lambda: None  # set where everything is wired
 
     def is_full(self, queue: str) -> bool:
-        return queue in self._full
+        """Whether it holds `max_pending` tasks that nobody was given, or more; a paused one fills up like any other."""
+        state = self._states.get(queue)
+        return state is not None and state.pending >= self._limit(state)
+
+    def ack_wait_s(self, queue: str) -> float | None:
+        """None where there is no such queue yet."""
+        state = self._states.get(queue)
+        return None if state is None else state.ack_wait_s
+
+    def _limit(self, state: QueueState) -> int:
+        return state.settings.max_pending or self._max_pending
 
     async def run(self) -> None:
         while True:
@@ -42,9 +59,29 @@ class QueueWatch:
 
     async def look(self) -> None:
         states = await self._queues.queues()
-        self._full = frozenset(each.queue for each in states if each.pending >= self._max_pending)
-        for each in states:
-            self._telemetry.queue(queue=each.queue, pending=each.pending, ack_pending=each.ack_pending)
+        before, self._states = self._states, {each.queue: each for each in states}
+        for queue in before.keys() - self._states.keys():
+            self._telemetry.queue_gone(queue=queue)
+        if before.keys() - self._states.keys():
+            self.on_gone()
+        self._alarm(states)
+        for each, since in zip(states, await self._queues.waiting_since(states), strict=True):
+            self._telemetry.queue(
+                queue=each.queue,
+                pending=each.pending,
+                ack_pending=each.ack_pending,
+                paused=each.settings.pause is not None,
+                oldest_s=0.0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()),
+            )
+
+    def _alarm(self, states: Sequence[QueueState]) -> None:
+        """Once when a queue comes near its limit, and again after it was below."""
+        near = {each.queue: each for each in states if each.pending >= ALARM_SHARE * self._limit(each)}
+        for queue in sorted(near.keys() - self._alarmed):
+            state = near[queue]
+            extra = {"event": "queue_filling", "queue": queue, "pending": state.pending, "max": self._limit(state)}
+            log.warning("a queue is filling up: at max_pending occurrences are skipped", extra=extra)
+        self._alarmed = set(near)
 
 
 class StorageWatch:

@@ -2,7 +2,8 @@
 
 Beyond the contract's: `schedd_occurrences_disarmed_total`, `schedd_dropped_total{what,reason}`,
 `schedd_clock_skew_seconds`, `schedd_event_loop_lag_seconds`, `schedd_planning_horizon_seconds`,
-`schedd_stream_bytes{stream}`, `schedd_stream_fill_ratio{stream}`, `schedd_storage_fill_ratio`.
+`schedd_stream_bytes{stream}`, `schedd_stream_fill_ratio{stream}`, `schedd_storage_fill_ratio`,
+`schedd_queue_paused{queue}`, `schedd_queue_oldest_seconds{queue}`.
 
 Counters without labels, and with labels that are known beforehand, are there from the start at 0, so that an alert on
 their increase sees the first one. A label value that would be the 257th of its metric is counted as `_other`.
@@ -10,6 +11,7 @@ their increase sees the first one. A label value that would be the 257th of its 
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Mapping
 
@@ -103,6 +105,10 @@ class PrometheusTelemetry:
         )
         self._pending = self._gauge("queue_pending", "Tasks waiting to be delivered.", "queue")
         self._ack_pending = self._gauge("queue_ack_pending", "Tasks delivered, not yet acknowledged.", "queue")
+        self._paused = self._gauge("queue_paused", "1 while nothing is delivered.", "queue")
+        self._oldest = self._gauge(
+            "queue_oldest_seconds", "How long the oldest task has waited that nobody was given; 0 without one.", "queue"
+        )
         self._repairs = self._counter("reconciler_repairs_total", "Differences found and repaired.", "kind")
         self._cancels = self._counter("cancels_sent_total", "Messages to workers to end an execution.", "action")
         self._reports_lag = self._gauge("reports_lag", "Reports of workers not folded yet.")
@@ -170,13 +176,20 @@ class PrometheusTelemetry:
     def redriven(self, *, queue: str) -> None:
         self._redriven.labels(self._queues(queue)).inc()
 
-    def queue(self, *, queue: str, pending: int, ack_pending: int) -> None:
+    def queue(self, *, queue: str, pending: int, ack_pending: int, paused: bool, oldest_s: float) -> None:
         label = self._queues(queue)
         if label == OTHER:
             self.dropped(what="queue_gauge", reason="too_many_queues")
             return
         self._pending.labels(label).set(pending)
         self._ack_pending.labels(label).set(ack_pending)
+        self._paused.labels(label).set(paused)
+        self._oldest.labels(label).set(oldest_s)
+
+    def queue_gone(self, *, queue: str) -> None:
+        for gauge in (self._pending, self._ack_pending, self._paused, self._oldest):
+            with contextlib.suppress(KeyError):
+                gauge.remove(queue)
 
     def repaired(self, *, kind: str) -> None:
         self._repairs.labels(self._words(kind)).inc()

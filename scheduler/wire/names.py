@@ -197,10 +197,16 @@ WATERMARK_KEY = "watermark"
 BACKFILL_KEYS = "backfill.*"
 ALERTS_KEY = "alerts"  # up to where events were read for alerts
 HEALTH_KEYS = "health.>"
+QUEUE_KEYS = "queue.*"
 
 
 def backfill_key(backfill_id: str) -> str:
     return f"backfill.{backfill_id}"
+
+
+def queue_key(queue: str) -> str:
+    """Key in the control bucket of the copy of a queue's settings."""
+    return f"queue.{queue}"
 
 
 def nonce_key(schedule_id: str, nonce: str) -> str:

@@ -36,6 +36,7 @@ from scheduler.worker.task import Task
 
 REPEAT_S = 0.25
 ROUNDS_MAX = 5
+_SECONDS = re.compile(r"[0-9]{1,6}s?", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*", re.ASCII)
 
 
@@ -52,13 +53,13 @@ async def settle(
     """Come to one of four ends for a delivered task. Raises Unavailable: let the delivery run out."""
     past = await look_up(link, task) if deliveries > 1 else None
     for _ in range(ROUNDS_MAX):
-        heard_at, now = await _evidence(link, task, past)
+        heard_at, now, promised_s = await _evidence(link, task, past)
         step = decide_delivery(
             past,
             attempts_before=task.attempts_before,
             max_tries=max_tries,
             deliveries=deliveries,
-            ack_wait_s=binding.ack_wait_s,
+            ack_wait_s=max(binding.ack_wait_s, promised_s),
             heard_at=heard_at,
             now=now,
         )
@@ -139,28 +140,36 @@ async def bind(link: Link, queue: str) -> Binding:
     return Binding(queue, config["ack_wait"] / 1e9, config.get("max_deliver", -1), at)
 
 
-async def _evidence(link: Link, task: Task, past: Past | None) -> tuple[datetime | None, datetime]:
-    """When an unfinished attempt was last heard of, and the server's time now; both judged by the server's clock."""
+async def _evidence(link: Link, task: Task, past: Past | None) -> tuple[datetime | None, datetime, float]:
+    """When an unfinished attempt was last heard of, and the server's time now; both judged by the server's clock. Last,
+    for how long its worker's row says that silence means nothing: the ack wait may have been shortened since."""
     if past is None or past.finished is not None:
-        return None, link.clock.now()
-    row, row_at = await _row_of(link, past.worker)
+        return None, link.clock.now(), 0.0
+    row, row_at, lives_s = await _row_of(link, past.worker)
     now = (await bind(link, task.queue)).at
     back_s = asyncio.get_running_loop().time() - link.back_at_s
     back_at = None if math.isinf(back_s) else cut(now - timedelta(seconds=back_s))
-    return last_heard(past, task.execution_id, row, row_at, back_at), now
+    promised_s = lives_s if row is not None and row.runs(task.execution_id, past.attempt) else 0.0
+    return last_heard(past, task.execution_id, row, row_at, back_at), now, promised_s
 
 
-async def _row_of(link: Link, worker: str) -> tuple[WorkerRow | None, datetime | None]:
+async def _row_of(link: Link, worker: str) -> tuple[WorkerRow | None, datetime | None, float]:
+    """The row of a worker, when it was written, and for how many seconds it holds (they were rounded up)."""
     bucket = link.names.workers
     if not _KEY.fullmatch(worker):
-        return None, None
+        return None, None, 0.0
     found = await link.requests.stored(f"KV_{bucket}", {"last_by_subj": f"$KV.{bucket}.{worker}"})
     if found is None or not found.data:
-        return None, None
+        return None, None, 0.0
+    ttl = found.headers.get(h.TTL, "")
     try:
-        return decode(found.data, WorkerRow), cut(found.at)
+        return (
+            decode(found.data, WorkerRow),
+            cut(found.at),
+            float(ttl.rstrip("s")) - 1 if _SECONDS.fullmatch(ttl) else 0.0,
+        )
     except InvalidArgument:
-        return None, None
+        return None, None, 0.0
 
 
 def _worker_of(body: bytes) -> Started:

@@ -8,8 +8,8 @@ own, and a reconnect or any status but "nothing there" ends it at once. While th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,7 +28,8 @@ CONTENDED_EXPIRES_S = 1.0
 """With fewer places than queues: how long an idle queue may hold a place that another waits for."""
 GRACE_S = 1.0
 RETRY_S = 1.0
-REBIND_S = 60.0  # how old our knowledge of the ack wait may be
+REBIND_S = 60.0  # how old our knowledge of the ack wait may be; a third of it, where that is less
+REBIND_LEAST_S = 1.0
 LOOK_S = 0.25  # how soon a reconnect is noticed
 _NOTHING_THERE = frozenset({"404", "408"})
 
@@ -62,12 +63,14 @@ class QueuePuller:
         self._ended = asyncio.Event()
         self._trouble = ""
         self._told = ""
+        self._doubt = asyncio.Event()  # a task came again: the ack wait may be shorter than we know
         self.binding: Binding | None = None  # the last one known, kept while the queue is away
 
     async def run(self) -> None:
         """Pull until cancelled."""
         self._inbox = self._link.client.new_inbox() + "."
         self._subscription = await self._link.client.subscribe(self._inbox + "*", cb=self._on_message)
+        keeping = asyncio.create_task(self._keep_bound(), name=f"keep bound to {self._queue}")
         try:
             while True:
                 try:
@@ -76,6 +79,7 @@ class QueuePuller:
                     self._tell_trouble(problem.message)
                 await asyncio.sleep(RETRY_S)
         finally:
+            keeping.cancel()
             self._slots.release(self._reserved)
             self._reserved = 0
 
@@ -87,14 +91,31 @@ class QueuePuller:
             except Exception as problem:
                 log.debug("drain: %s", from_exception(problem, self._queue))
 
+    async def _keep_bound(self) -> None:
+        """Follow the settings of the queue, also while all places are taken and nothing is pulled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rebind_after_s()):
+                    await self._doubt.wait()
+            if self.binding is not None:
+                with contextlib.suppress(ScheddError):  # what is known holds until we know better
+                    await self._bind()
+            self._doubt.clear()
+            await asyncio.sleep(REBIND_LEAST_S)
+
+    def _rebind_after_s(self) -> float:
+        return REBIND_S if self.binding is None else min(REBIND_S, self.binding.ack_wait_s / 3)
+
+    async def _bind(self) -> None:
+        before, self.binding = self.binding, await bind(self._link, self._queue)
+        if before is None or before.ack_wait_s != self.binding.ack_wait_s:
+            self._bound()
+
     async def _pull_until_trouble(self) -> None:
         """Bind, then one request after the other. Raises ScheddError when the queue or the server is away."""
-        loop = asyncio.get_running_loop()
-        ask, bound_at = 1, -math.inf
+        ask = 1
+        await self._bind()
         while True:
-            if loop.time() - bound_at > REBIND_S:
-                self.binding, bound_at = await bind(self._link, self._queue), loop.time()
-                self._bound()
             if not self._shares:
                 ask = self._slots.count
             room = await self._room()

@@ -13,6 +13,7 @@ from nats.aio.client import Client as NatsClient
 from scheduler.client import Client
 from scheduler.config import Settings
 from scheduler.core.leadership import LeaseTimings
+from scheduler.core.model.queue import QueueSettings
 from scheduler.jetstream.adapters import Adapters, open_adapters
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.service import ApiService
@@ -27,6 +28,8 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Leader
 from scheduler.services.planner import Planner
+from scheduler.services.purging import Purger
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
@@ -87,8 +90,15 @@ async def replica(
             launcher=launcher, folder=Folder(records=records, settlement=settlement, slots=slots, rows=rows),
             clock=clock, telemetry=telemetry,
         )  # fmt: skip
+        keeper = QueueKeeper(
+            queues=adapters.queues, control=adapters.control, clock=clock, telemetry=telemetry,
+            defaults=QueueSettings(), max_pending=100_000,
+        )  # fmt: skip
+        purger = Purger(
+            queues=adapters.queues, records=records, reports=adapters.reports, canceller=canceller, clock=clock
+        )
         planner = Planner(
-            timeline=adapters.timeline, schedules=schedules, rows=rows, queues=adapters.queues,
+            timeline=adapters.timeline, schedules=schedules, rows=rows, queues=keeper,
             announcer=Announcer(adapters.events), clock=clock, telemetry=telemetry, horizon=timedelta(seconds=20),
         )  # fmt: skip
 
@@ -101,11 +111,12 @@ async def replica(
         )  # fmt: skip
         backing = Backing(
             schedules=schedules, bucket=adapters.schedules, control=adapters.control, timeline=adapters.timeline,
-            rows=rows, records=records, index=index, launcher=launcher, canceller=canceller,
+            rows=rows, records=records, index=index, launcher=launcher, canceller=canceller, keeper=keeper,
+            purger=purger,
             applied=AppliedWatermark(adapters.timeline, clock, timeout_s=apply_wait_s), events=adapters.events,
             logs=adapters.logs, workers=adapters.workers, clock=clock,
             telemetry=telemetry, limits=limits, ack_wait_s=30.0, claim_floor_s=1800, server=adapters.server_version,
-            queues=adapters.queues, reports=adapters.reports, storage=adapters.storage,
+            queues=adapters.queues, reports=adapters.reports, storage=adapters.storage, actions=adapters.actions,
         )  # fmt: skip
         api = Api(backing)
         metadata = {"replica": label, "version": VERSION, "started_at": format_instant(clock.now())}

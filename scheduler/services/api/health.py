@@ -103,7 +103,7 @@ class Health:
                 queue=each.queue,
                 pending=each.pending,
                 ack_pending=each.ack_pending,
-                pending_max=self._limits.max_pending,
+                pending_max=each.settings.max_pending or self._limits.max_pending,
                 oldest_s=oldest.get(each.queue),
             )
             for each in sorted(queues, key=lambda each: each.queue)

@@ -21,6 +21,7 @@ from scheduler.services.api.cancelling import Cancellations
 from scheduler.services.api.executions import Executions
 from scheduler.services.api.health import Health, HealthLimits
 from scheduler.services.api.logs import ExecutionLogs
+from scheduler.services.api.queues import Queues
 from scheduler.services.api.retrying import Retries
 from scheduler.services.api.schedules import Schedules
 from scheduler.services.api.status import Discover, Status
@@ -32,6 +33,8 @@ from scheduler.services.backfills import Backfills
 from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
+from scheduler.services.purging import Purger
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
@@ -47,6 +50,7 @@ NOUNS: tuple[type, ...] = (
     Cancellations,
     Retries,
     ExecutionLogs,
+    Queues,
     Calendars,
     Workers,
     Actions,
@@ -68,6 +72,8 @@ class Backing(Struct, frozen=True, kw_only=True):
     index: ExecutionIndex
     launcher: Launcher
     canceller: Canceller
+    keeper: QueueKeeper
+    purger: Purger
     applied: AppliedWatermark
     events: Events
     logs: Logs
@@ -99,6 +105,7 @@ def nouns_of(backing: Backing, discover: Discover) -> list[object]:
         Cancellations(canceller=backing.canceller, executions=executions, clock=backing.clock),
         ExecutionLogs(logs=backing.logs, executions=executions, clock=backing.clock),
         _retries(backing),
+        _queues(backing),
         *_calendars(backing),
         Workers(bucket=backing.workers, clock=backing.clock),
         Actions(
@@ -161,6 +168,16 @@ def _retries(backing: Backing) -> Retries:
         clock=backing.clock,
         payload_bytes_max=backing.limits.payload_bytes_max,
         checkpoints=backing.checkpoints,
+    )
+
+
+def _queues(backing: Backing) -> Queues:
+    return Queues(
+        keeper=backing.keeper,
+        queues=backing.queues,
+        purger=backing.purger,
+        schedules=backing.schedules,
+        clock=backing.clock,
     )
 
 

@@ -19,6 +19,7 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.promotion import Promoter
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.reconcile.arms import ArmsRepair
 from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
@@ -57,6 +58,7 @@ class Reconciler:
         records: Records,
         rows: StatusRows,
         queues: TaskQueues,
+        keeper: QueueKeeper,
         tracker: Tracker,
         launcher: Launcher,
         promoter: Promoter,
@@ -74,7 +76,9 @@ class Reconciler:
         self._index, self._clock, self._telemetry, self._every_s = index, clock, telemetry, every_s
         slots = SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages)
         self.repairs: tuple[Repairer, ...] = (
-            ConsumersRepair(queues=queues, schedules=schedules, launcher=launcher, ensure=ensure),
+            ConsumersRepair(
+                keeper=keeper, schedules=schedules, index=index, launcher=launcher, ensure=ensure, clock=clock
+            ),
             WorkersRepair(index=index, slots=slots, liveness=tracker.liveness, clock=clock),
             GoneRepair(
                 index=index, records=records, queues=queues, inspector=tracker.inspector, clock=clock, ages=ages

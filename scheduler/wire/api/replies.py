@@ -202,6 +202,47 @@ class ActionReply(Reply):
     duration_s: float
 
 
+class QueueStatus(Reply):
+    """How a queue stands. `oldest_s`: how long the oldest task has waited that nobody was given yet, null without one.
+    `schedules`: the first 100 that name it."""
+
+    pending: int
+    ack_pending: int
+    oldest_s: float | None
+    paused: bool
+    schedules: list[str]
+
+
+class QueueItem(Reply):
+    """`queue.get` and `.put`: the settings as `queue.put` takes them (`wire.queue`), and how it stands."""
+
+    id: str
+    queue: Raw
+    status: QueueStatus
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as a dictionary."""
+        value: dict[str, Any] = msgspec.json.decode(self.queue)
+        return value
+
+
+class QueueList(Reply):
+    items: list[QueueItem]
+    cursor: str | None = None
+
+
+class PurgeReply(Reply):
+    """`purged` executions are over (in a dry run: would be), `running` ones were left to their workers; `remaining`
+    tasks are in the queue still: call again until nothing but what runs is left."""
+
+    id: str
+    purged: int
+    running: int
+    remaining: int
+    dry_run: bool
+
+
 class ExecutionList(Reply):
     """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
 

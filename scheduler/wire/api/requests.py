@@ -30,7 +30,7 @@ class Nothing(Request):
 
 
 class Id(Request):
-    """`schedule.get`, `.resume`, `execution.get`, `backfill.get`, `.cancel`."""
+    """`schedule.get`, `.resume`, `execution.get`, `backfill.get`, `.cancel`, `queue.get`, `.delete`."""
 
     id: str
 
@@ -186,6 +186,28 @@ class InvokeAction(Request):
     action: str
     payload: Raw | UnsetType = UNSET
     timeout_s: Annotated[float, Meta(gt=0, le=TIMEOUT_MAX_S)] = TIMEOUT_DEFAULT_S
+
+
+class PutQueue(Request):
+    """`queue.put`: settings by name; what is left out stays, null is the default again (`wire.queue`)."""
+
+    id: str
+    queue: Raw = Raw(b"{}")
+
+
+class ListQueues(Request):
+    """`queue.list`, by name."""
+
+    prefix: str | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class PurgeQueue(Request):
+    """`queue.purge`. `dry_run`: only count."""
+
+    id: str
+    dry_run: bool = False
 
 
 class ListExecutions(Request):

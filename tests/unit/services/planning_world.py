@@ -14,6 +14,7 @@ from scheduler.core.arming import plan_all
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import Fenced, InvalidArgument, ScheddError, Unavailable
 from scheduler.core.leadership import LeaseTimings, Term
+from scheduler.core.model.queue import QueueEdit
 from scheduler.core.model.schedule import Definition
 from scheduler.core.model.status import StatusRow
 from scheduler.core.planning import late_one_shots
@@ -172,10 +173,10 @@ class _Queues(MemoryTaskQueues):
         super().__init__(server)
         self._replica = replica
 
-    async def ensure(self, queue: str) -> None:
+    async def ensure(self, queue: str, edit: QueueEdit | None = None) -> None:
         if self._replica.queue_problem is not None:
             raise self._replica.queue_problem
-        await super().ensure(queue)
+        await super().ensure(queue, edit)
 
 
 class _Timeline(MemoryTimeline):

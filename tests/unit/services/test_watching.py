@@ -46,7 +46,9 @@ async def test_a_queue_is_full_at_its_limit() -> None:
     consumer.ack(delivery.token)
     await world.clock.advance(EVERY_S)
     assert not watch.is_full("Q")
-    assert telemetry.of("queue", queue="Q")[-1] == {"queue": "Q", "pending": 2, "ack_pending": 0}
+    assert telemetry.of("queue", queue="Q")[-1] == {
+        "queue": "Q", "pending": 2, "ack_pending": 0, "paused": False, "oldest_s": pytest.approx(9.8, abs=5.1)
+    }  # fmt: skip
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

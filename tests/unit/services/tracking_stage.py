@@ -16,6 +16,7 @@ from scheduler.core.dispatching import claim
 from scheduler.core.leadership import Term
 from scheduler.core.model.execution import Execution, Failure
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.model.queue import QueueSettings
 from scheduler.core.model.schedule import Cron, Definition, Overlap, Schedule
 from scheduler.core.model.status import StatusRow
 from scheduler.core.overlap import Terms
@@ -41,6 +42,7 @@ from scheduler.services.launch import Launcher
 from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Tenure
 from scheduler.services.promotion import Promoter
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -108,6 +110,7 @@ class World:
         self.status = MemoryBucket(self.server, self.names.status)
         self.schedules = MemoryBucket(self.server, self.names.schedules)
         self.workers = MemoryBucket(self.server, self.names.workers)
+        self.control = MemoryBucket(self.server, self.names.control)
         self.queue = self.server.queue(QUEUE, Limits(ack_wait_s=30.0, max_deliver=5, max_ack_pending=1000))
         self.timeline = MemoryTimeline(self.server)
 
@@ -240,7 +243,12 @@ class Replica:
         self.deadlines = Deadlines(
             index=self.index, records=self.records, canceller=self.canceller, clock=clock, telemetry=self.telemetry
         )
+        self.keeper = QueueKeeper(
+            queues=self.queues, control=around(world.control.replica()), clock=clock, telemetry=self.telemetry,
+            defaults=QueueSettings(), max_pending=100_000,
+        )  # fmt: skip
         self.reconciler = Reconciler(
+            keeper=self.keeper,
             timeline=around(world.timeline),
             schedules=self.schedules,
             records=self.records,

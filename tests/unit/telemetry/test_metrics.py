@@ -128,7 +128,7 @@ def test_the_rest_lands_where_its_name_says(telemetry: PrometheusTelemetry) -> N
     telemetry.dispatched(batch=7)
     telemetry.verdict(verdict="skipped", reason="overlap")
     telemetry.lateness(0.02)
-    telemetry.queue(queue="EMAIL", pending=5, ack_pending=2)
+    telemetry.queue(queue="EMAIL", pending=5, ack_pending=2, paused=True, oldest_s=7.5)
     telemetry.repaired(kind="slot_free")
     telemetry.reports_lag(9)
     telemetry.api_request(endpoint="schedule.put", code="ok")
@@ -145,6 +145,8 @@ def test_the_rest_lands_where_its_name_says(telemetry: PrometheusTelemetry) -> N
         ("schedd_fire_lateness_seconds_bucket", {"le": "0.025"}, 1),
         ("schedd_queue_pending", {"queue": "EMAIL"}, 5),
         ("schedd_queue_ack_pending", {"queue": "EMAIL"}, 2),
+        ("schedd_queue_paused", {"queue": "EMAIL"}, 1),
+        ("schedd_queue_oldest_seconds", {"queue": "EMAIL"}, 7.5),
         ("schedd_reconciler_repairs_total", {"kind": "slot_free"}, 1),
         ("schedd_reports_lag", {}, 9),
         ("schedd_api_requests_total", {"endpoint": "schedule.put", "code": "ok"}, 1),
@@ -160,7 +162,16 @@ def test_label_values_are_bounded(telemetry: PrometheusTelemetry) -> None:
     """A flood of queue names makes a bounded number of series; counters fold the rest, gauges drop it, counted."""
     for number in range(LABEL_VALUES_MAX + 50):
         telemetry.finished(queue=f"q{number}", state="failed", duration_s=None)
-        telemetry.queue(queue=f"q{number}", pending=1, ack_pending=0)
+        telemetry.queue(queue=f"q{number}", pending=1, ack_pending=0, paused=False, oldest_s=0)
     assert value(telemetry, "schedd_executions_total", queue="_other", state="failed") == 50
     assert value(telemetry, "schedd_queue_pending", queue="_other") is None
     assert value(telemetry, "schedd_dropped_total", what="queue_gauge", reason="too_many_queues") == 50
+
+
+def test_a_queue_that_is_gone_has_no_gauges(telemetry: PrometheusTelemetry) -> None:
+    """A deleted queue does not go on being paused or full for ever; an unknown one does no harm."""
+    telemetry.queue(queue="OLD", pending=1, ack_pending=0, paused=True, oldest_s=1)
+    telemetry.queue_gone(queue="OLD")
+    telemetry.queue_gone(queue="NEVER")
+    assert value(telemetry, "schedd_queue_paused", queue="OLD") is None
+    assert value(telemetry, "schedd_queue_pending", queue="OLD") is None

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from scheduler.core.model.execution import Execution, Kind, State
+from scheduler.core.model.queue import QueueSettings
 from scheduler.memory.acting import MemoryActions
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
@@ -27,6 +28,8 @@ from scheduler.services.applied import AppliedWatermark
 from scheduler.services.cancelling import Canceller
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
+from scheduler.services.purging import Purger
+from scheduler.services.queues import QueueKeeper
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
@@ -66,6 +69,10 @@ class Stage:
         self.rows = StatusRows(self.status)
         self.applied = AppliedWatermark(self.timeline, self.clock)
         self.full: set[str] = set()
+        self.keeper = QueueKeeper(
+            queues=self.queues, control=self.control, clock=self.clock, telemetry=self.telemetry,
+            defaults=QueueSettings(), max_pending=100_000,
+        )  # fmt: skip
         self.api = self._api()
         self._office: Office | None = None
 
@@ -79,18 +86,23 @@ class Stage:
             records=records, slots=slots, queues=self.queues, settlement=settlement, clock=self.clock,
             claim_floor_s=CLAIM_FLOOR_S, is_full=lambda queue: queue in self.full,
         )  # fmt: skip
+        reports = MemoryReports(self.server)
         canceller = Canceller(
-            records=records, reports=MemoryReports(self.server), queues=self.queues,
+            records=records, reports=reports, queues=self.queues,
             cancels=MemoryCancels(self.server), launcher=launcher,
             folder=Folder(records=records, settlement=settlement, slots=slots, rows=self.rows),
             clock=self.clock, telemetry=self.telemetry,
         )  # fmt: skip
         launcher.ousters = canceller
+        self.purger = Purger(
+            queues=self.queues, records=records, reports=reports, canceller=canceller, clock=self.clock
+        )
         backing = Backing(
             schedules=self.cache, bucket=self.schedules, control=self.control, timeline=self.timeline,
             rows=self.rows, records=records, index=self.index, launcher=launcher, canceller=canceller,
             applied=self.applied, events=events, logs=self.logs, workers=self.workers, actions=self.actions,
             reports=MemoryReports(self.server), queues=self.queues,
+            keeper=self.keeper, purger=self.purger,
             clock=self.clock, telemetry=self.telemetry, limits=ScheduleLimits(), ack_wait_s=30.0,
             claim_floor_s=CLAIM_FLOOR_S, server="2.15.1", storage=self.storage,
         )  # fmt: skip

@@ -30,6 +30,7 @@ CONTRACT = {
         "status.get",
         "status.health",
     ),
+    *(f"queue.{verb}" for verb in ("put", "get", "list", "delete", "purge")),
 }
 
 
