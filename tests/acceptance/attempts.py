@@ -7,6 +7,7 @@ What it finds:
     twice       one attempt that started twice
     too_many    more attempts than max_tries
     unclaimed   an attempt that ran without a claim on record
+    forfeited   an attempt that ran although its report says that it was given up, not run
     gaps        attempts on record that are not 1, 2, 3 ...
     untrue      recorded as succeeded without an attempt that came to its good end, or in another attempt
     phantom     noted or recorded though nothing asked for it
@@ -33,7 +34,8 @@ class Note(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`kind`: started, or the outcome of a finished."""
+    """`kind`: started, or the outcome of a finished; forfeit: claimed, and not run because the one before had ended
+    after all, in the moment between a look at it and the claim."""
 
     id: str
     attempt: int
@@ -48,12 +50,13 @@ class AttemptFindings(Struct, frozen=True, kw_only=True):
     states: dict[str, int]
     ends: dict[str, int]
     tries: dict[int, int]
+    forfeits: int
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         told = [f"{kind} {len(found)}: {', '.join(found[:SHOWN])}" for kind, found in self.faults.items()]
         figures = f"{self.executions} executions, {self.starts} starts; states {self.states}; ends {self.ends}"
-        return "; ".join([f"{figures}; executions by attempts {self.tries}", *told])
+        return "; ".join([f"{figures}; executions by attempts {self.tries}, {self.forfeits} given up", *told])
 
 
 def check_attempts(
@@ -68,11 +71,13 @@ def check_attempts(
     notes, reports = list(notes), list(reports)
     starts = Counter((note.id, note.attempt) for note in notes if note.what == "start")
     claimed, final = defaultdict(set), Counter[str]()
+    forfeits = {(report.id, report.attempt) for report in reports if report.kind == "forfeit"}
     for report in reports:
         if report.kind == "started":
             claimed[report.id].add(report.attempt)
-        elif report.kind != "retry":
+        elif report.kind not in {"retry", "forfeit"}:
             final[report.id] += 1
+    last = {id_: max(each for each in attempts if (id_, each) not in forfeits) for id_, attempts in claimed.items()}
     good = {(note.id, note.attempt) for note in notes if note.what == "ok"}
     known = {id_: records[id_] for id_ in must if id_ in records}
     found = {
@@ -81,8 +86,9 @@ def check_attempts(
         "twice": [f"{id_} {attempt}" for (id_, attempt), count in starts.items() if count > 1],
         "too_many": [id_ for id_ in must if len(claimed[id_]) > max_tries],
         "unclaimed": [f"{id_} {attempt}" for id_, attempt in starts if attempt not in claimed[id_]],
+        "forfeited": [f"{id_} {attempt}" for id_, attempt in forfeits if starts[id_, attempt]],
         "gaps": [id_ for id_ in must if claimed[id_] != set(range(1, len(claimed[id_]) + 1))],
-        "untrue": [id_ for id_, record in known.items() if not _is_true(record, good, claimed[id_])],
+        "untrue": [id_ for id_, record in known.items() if not _is_true(record, good, last.get(id_, 0))],
         "phantom": sorted(({id_ for id_, _ in starts} | records.keys()) - set(must)),
     }
     return AttemptFindings(
@@ -90,6 +96,7 @@ def check_attempts(
         starts=sum(starts.values()),
         states=dict(Counter(f"{record['state']}/{record['reason']}" for record in known.values())),
         ends=dict(Counter(note.what for note in notes)),
+        forfeits=len(forfeits),
         tries=dict(sorted(Counter(len(claimed[id_]) for id_ in must).items())),
         faults={kind: sorted(ids) for kind, ids in found.items() if ids},
     )
@@ -99,8 +106,6 @@ def _ends(record: Mapping[str, Any]) -> int:
     return sum(entry["state"] in TERMINAL for entry in record["history"])
 
 
-def _is_true(record: Mapping[str, Any], good: Collection[tuple[str, int]], claimed: set[int]) -> bool:
-    """A success is the good end of its last attempt; what has another end has used its tries or been given up."""
-    if record["state"] == "succeeded":
-        return (record["id"], record["attempt"]) in good and record["attempt"] == max(claimed, default=0)
-    return record["attempt"] == max(claimed, default=0)
+def _is_true(record: Mapping[str, Any], good: Collection[tuple[str, int]], last: int) -> bool:
+    """It names its last attempt; and a success is the good end of that."""
+    return record["attempt"] == last and (record["state"] != "succeeded" or (record["id"], last) in good)
