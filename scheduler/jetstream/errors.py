@@ -8,7 +8,16 @@ from msgspec import Struct
 from nats import errors as nats_errors
 from nats.aio.client import Client as NatsClient
 
-from scheduler.core.errors import Conflict, Internal, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
+from scheduler.core.errors import (
+    Conflict,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    ScheddError,
+    Unavailable,
+    Unsure,
+)
 
 WRONG_LAST_SEQUENCE = 10071  # the expectation failed
 WRONG_LAST_SEQUENCE_IN_FLIGHT = 10164  # another write on that subject is being replicated: ask again
@@ -65,7 +74,7 @@ def from_exception(problem: BaseException, doing: str) -> ScheddError:
     if isinstance(problem, (asyncio.TimeoutError, TimeoutError, nats_errors.TimeoutError)):
         return Unsure(f"{doing}: no answer from NATS in time")
     if isinstance(problem, nats_errors.MaxPayloadError):
-        return InvalidArgument(f"{doing}: larger than the server's max_payload")
+        return PayloadTooLarge(f"{doing}: more bytes than the NATS server takes in one message (its max_payload)")
     if isinstance(problem, nats_errors.OutboundBufferLimitError):
         return Unavailable(f"{doing}: not connected to NATS")  # nothing may wait in a buffer until it is back
     if isinstance(problem, nats_errors.Error | OSError):

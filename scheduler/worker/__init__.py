@@ -19,8 +19,8 @@ what it cannot finish: as a retry where a try is left, else as failed, never sil
 Rooms: `worker` the public class · `handlers` the functions · `session` one connected life · `pulling` and `slots` get
 tasks, `turns` limits a type · `task` what came · `deciding` what to do about it (pure) · `claiming` taking an attempt ·
 `running` a delivery from end to end · `attempt` the part of it that the test kit shares · `calling` middleware and
-function · `raising` what it may raise · `context` its `ctx` · `reporting` its
-end · `presence` signs of life.
+function · `raising` what it may raise · `context` its `ctx` · `reporting` its end · `presence` signs of life · `lag` a
+blocked loop · `acting` custom actions.
 """
 
 from __future__ import annotations

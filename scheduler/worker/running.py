@@ -75,6 +75,10 @@ class Runner:
         """The attempts that this worker has claimed and not finished."""
         return [Running(run.task.execution_id, run.attempt) for run in self.in_hand.values() if run.attempt]
 
+    def in_loop(self) -> list[str]:
+        """Types of what runs in the event loop now."""
+        return [run.task.type for run in self.in_hand.values() if run.attempt and run.handler.is_async]
+
     def messages(self) -> Iterable[Msg]:
         """What the queues must hear of: everything in hand."""
         return [run.message for run in self.in_hand.values()]

@@ -13,6 +13,7 @@ from scheduler.wire.reports import Cancel, decode
 from scheduler.worker.acting import Action, ActionServer
 from scheduler.worker.attempt import TIDY_S
 from scheduler.worker.handlers import Handlers, Layer
+from scheduler.worker.lag import LagWatch
 from scheduler.worker.link import Link, log
 from scheduler.worker.outbox import Outbox
 from scheduler.worker.presence import Presence
@@ -55,6 +56,7 @@ class Session:
             )
             for queue in queues
         ]
+        self._lag = LagWatch(self._runner.in_loop)
         self._actions = ActionServer(link, actions, self._working)
         self._presence = Presence(
             link, self._runner, self._ack_waits, queues=queues, types=handlers.types, concurrency=concurrency,
@@ -77,7 +79,7 @@ class Session:
             await self._link.client.subscribe(self._link.names.cancel(queue, ">"), cb=self._on_cancel)
         await self._actions.start()
         pulling = [asyncio.create_task(puller.run(), name="pull") for puller in self._pullers]
-        others = [asyncio.create_task(room.run(), name="room") for room in (self._presence, self._outbox)]
+        others = [asyncio.create_task(room.run(), name="room") for room in (self._presence, self._outbox, self._lag)]
         try:
             await self._until_over(stop, [*pulling, *others])
         except BaseException:
