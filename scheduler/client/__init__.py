@@ -7,13 +7,13 @@
     client.actions.list, invoke
     client.workers.list
     client.queues.put, get, list, delete, purge, pause, resume
-    client.status, wait
-    client.watch, events, on
+    client.status, health, wait
+    client.watch, events, on, listening, stop_listening
 
-Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors of
-`scheduler.core.errors`, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated
-is what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only
-once, and an expected revision is read back), a `pause` and a `resume` (twice is once), a `trigger` (its nonce names the
+Bodies are those of `scheduler.wire.api`, instants are text in UTC. Every method raises the errors that stand here
+beside the client, and nothing else. Every call is bounded by `timeout_s`, however often it is repeated. Repeated is
+what cannot do harm: whatever nobody has received, every read, a `put` (the daemon writes an equal definition only once,
+and an expected revision is read back), a `pause` and a `resume` (twice is once), a `trigger` (its nonce names the
 execution), a `backfill` (by its id). After `Unsure` a `delete` may or may not have happened: look before you repeat it.
 
 Rooms: `connected` the client · `nouns` its methods · `calls` requests and repeats · `requests` what is sent, checked ·
@@ -37,11 +37,31 @@ from scheduler.client.requests import (
     trigger_request,
     workers_request,
 )
+from scheduler.core.errors import (
+    Conflict,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    PermissionDenied,
+    ScheddError,
+    Unavailable,
+    Unsure,
+)
 
 __all__ = [
     "Client",
+    "Conflict",
     "Event",
+    "Internal",
+    "InvalidArgument",
+    "NotFound",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "ScheddError",
     "StillRunning",
+    "Unavailable",
+    "Unsure",
     "Watch",
     "action_request",
     "actions_request",

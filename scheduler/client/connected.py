@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Self, TypeVar
 
 from nats.aio.client import Client as NatsClient
@@ -73,13 +74,14 @@ class Client:
             await client.stop_listening()
             await connection.close()
 
-    async def wait(self, execution_id: str, timeout: float | None = None) -> Record:
+    async def wait(self, execution_id: str, timeout: float | timedelta | None = None) -> Record:
         """The record of an execution once it is over; at once for one that is over already.
 
         One that is still to come is waited for. `timeout` in seconds; then StillRunning, which is a TimeoutError.
-        Raises NotFound for one that should be on record and is not.
+        Raises NotFound for one that should be on record and is not, InvalidArgument for what can be no id.
         """
-        return await following.wait(self.connection, self.calls, execution_id, timeout)
+        timeout_s = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return await following.wait(self.connection, self.calls, execution_id, timeout_s)
 
     def watch(self, kinds: Iterable[str] | None = None, *, schedule: str | None = None, since: Since = NOW) -> Watch:
         """Events as they come, for ever; see `Watch`. Without `kinds`: all of them.
@@ -107,7 +109,7 @@ class Client:
         return self._listeners.add(kinds or None, schedule, since)
 
     async def listening(self) -> None:
-        """Returns when every listener hears. Raises PermissionDenied, Unavailable for one that cannot."""
+        """Returns when every listener hears, however long that takes. Raises PermissionDenied for one that may not."""
         await self._listeners.ready()
 
     async def stop_listening(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from nats.aio.client import Client as NatsClient
 
 from scheduler.client.requests import Instant, instant_text
 from scheduler.core.errors import InvalidArgument, PermissionDenied, ScheddError, Unavailable
-from scheduler.jetstream.errors import refusal
+from scheduler.jetstream.errors import from_exception, refusal
 from scheduler.jetstream.event_reader import EventReader
 from scheduler.jetstream.requests import Requests, StoredMessage
 from scheduler.wire import events
@@ -24,6 +25,7 @@ from scheduler.wire.names import Names
 
 LOOK_S = 5.0  # how long nothing may come until the leader is asked
 AGAIN_S = (0.1, 0.5, 1.0, 2.0)  # pauses after trouble; the last one for ever
+OPEN_S = 5.0  # how long it may take until events can be read at all: without schedd there is no stream
 NOW = "now"
 Since = Instant | int
 
@@ -69,7 +71,9 @@ class Watch:
         schedule: str | None,
         since: Since,
         is_finite: bool = False,
+        open_s: float | None = OPEN_S,
     ) -> None:
+        self._open_s = open_s
         self._requests = Requests(connection)
         self._reader = EventReader(self._requests, names, _subjects(names, kinds, schedule))
         self._since = _place(since)
@@ -79,11 +83,17 @@ class Watch:
         self._found: list[Event] = []
 
     async def open(self) -> Self:
-        """Fix the place from which on events are seen; the first event asked for does so, too. Idempotent."""
+        """Fix the place from which on events are seen; the first event asked for does so, too. Idempotent.
+
+        Raises Unavailable if nobody has events within a few seconds, PermissionDenied.
+        """
         if not self._is_open:
-            if not self._requests.is_open:
-                await self._requests.open()
-            await self._persist(self._begin)
+            try:
+                if not self._requests.is_open:
+                    await self._requests.open()
+            except Exception as problem:
+                raise from_exception(problem, "reading events") from None
+            await self._persist(self._begin, self._open_s)
             self._is_open = True
         return self
 
@@ -111,7 +121,7 @@ class Watch:
             while not self._found:
                 if self._last is not None and self._reader.at >= self._last:
                     raise StopAsyncIteration
-                await self._persist(self._fill)
+                await self._persist(self._fill, self._open_s if self._is_finite else None)
         except Exception:  # not a cancellation: who waited too long may go on where it was
             await self.aclose()
             raise
@@ -131,19 +141,23 @@ class Watch:
         found = [event for each in await self._reader.read(LOOK_S) if (event := _event(each)) is not None]
         self._found = [event for event in found if self._last is None or event.seq <= self._last]
 
-    async def _persist(self, step: Any) -> None:
-        """One step, repeated until it succeeds."""
+    async def _persist(self, step: Callable[[], Awaitable[None]], within_s: float | None) -> None:
+        """One step, repeated until it succeeds, or that time is up."""
+        clock = asyncio.get_running_loop().time
+        until_s = math.inf if within_s is None else clock() + within_s
         for pause_s in _pauses():
             refused_before = self._requests.client.last_error
             try:
                 await step()
             except Unavailable as problem:
-                await self._give_up_if_hopeless(problem, refused_before)
+                self._give_up_if_hopeless(problem, refused_before)
+                if clock() + pause_s > until_s:
+                    raise
                 await asyncio.sleep(pause_s)
             else:
                 return
 
-    async def _give_up_if_hopeless(self, problem: ScheddError, refused_before: object) -> None:
+    def _give_up_if_hopeless(self, problem: ScheddError, refused_before: object) -> None:
         client = self._requests.client
         if client.is_closed:
             raise problem

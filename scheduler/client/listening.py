@@ -28,7 +28,7 @@ class Listeners:
 
     def add(self, kinds: Iterable[str] | None, schedule: str | None, since: Since) -> Callable[[Listener], Listener]:
         """See `Client.on`."""
-        watch = Watch(self._connection, self._names, kinds=kinds, schedule=schedule, since=since)
+        watch = Watch(self._connection, self._names, kinds=kinds, schedule=schedule, since=since, open_s=None)
 
         def register(function: Listener) -> Listener:
             opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -40,7 +40,7 @@ class Listeners:
         return register
 
     async def ready(self) -> None:
-        """Until each of them hears. Raises what kept one of them from it."""
+        """Until each of them hears, however long that takes. Raises what keeps one of them from it for good."""
         opening, self._opening = self._opening, []
         await asyncio.gather(*opening)
 

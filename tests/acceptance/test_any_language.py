@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.client import Client
 from scheduler.testing import LocalSchedd
 from scheduler.testing.conformance import CLAIMING, PLAIN, conform, main
 from tests.acceptance.processes import clean_environment
@@ -80,7 +81,10 @@ async def test_a_javascript_client_and_worker(node: str) -> None:
         finally:
             worker.kill()
             await worker.wait()
-    told = json.loads(out)
+        told = json.loads(out)
+        async with Client.connect(local.nats_url) as reader:
+            [line] = [each async for each in reader.executions.logs(told["records"][0]["id"])]
+    assert (line.message, line.level, line.attempt, line.values) == ("at work", "info", 1, {"wanted": "return"})
     assert [(each["schedule"], each["state"], each["result"]) for each in told["records"]] == [
         ("by-kv", "succeeded", "hello"),
         ("by-request", "succeeded", "hello"),

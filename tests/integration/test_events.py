@@ -16,8 +16,8 @@ from typing import Any
 import nats
 import pytest
 
-from scheduler.client import Client, Event, events
-from scheduler.core.errors import InvalidArgument, PermissionDenied
+from scheduler.client import Client, Event, Watch, events
+from scheduler.core.errors import InvalidArgument, PermissionDenied, Unavailable
 from scheduler.jetstream.provisioning import provision
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.testing import LocalSchedd
@@ -289,6 +289,34 @@ async def test_who_may_not_read_is_told(nats_server: Server, monkeypatch: pytest
 
         with pytest.raises(PermissionDenied, match=r"(?i)permissions violation"):
             await client.listening()
+
+
+def short(watch: Watch) -> Watch:
+    watch._open_s = 0.3
+    return watch
+
+
+async def test_without_schedd(nats_server: Server) -> None:
+    """Where there are no events, reading fails soon and says why; a listener waits for them."""
+    heard: list[int] = []
+    async with Client.connect(nats_server.url) as client, connected(nats_server.url) as requests:
+        for watch in (short(client.watch()), short(client.events())):
+            with pytest.raises(Unavailable, match="provisioned"):
+                await anext(watch)
+
+        @client.on("finished")
+        def listener(event: Event) -> None:
+            heard.append(event.data["n"])
+
+        await provision(requests, NAMES)
+        await asyncio.wait_for(client.listening(), 5)
+        await publish(requests, 0, 1)
+        async with asyncio.timeout(5):
+            while heard != [0]:
+                await asyncio.sleep(0.01)
+        await client.connection.close()
+        with pytest.raises(Unavailable):
+            await client.watch().open()
 
 
 async def test_the_command(local: LocalSchedd, client: Client) -> None:

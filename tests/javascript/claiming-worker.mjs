@@ -24,6 +24,12 @@ function report(task, attempt, kind, body, options = {}) {
   return js.publish(subject, JSON.stringify({ at: new Date().toISOString(), ...body }), options);
 }
 
+// A line for the execution's log, best effort: sent before the end is reported, so that who follows the log sees it.
+function log(task, attempt, message, values = {}) {
+  const line = { at: new Date().toISOString(), level: "info", message, values, attempt, worker };
+  connection.publish(`schedd.log.${task.headers.get("Schedd-Execution-Id")}`, JSON.stringify(line));
+}
+
 // Whoever is the first on the subject has the attempt; everybody else is refused by the server.
 async function claim(task, attempt) {
   try {
@@ -43,6 +49,7 @@ async function work(task) {
     if (attempt - before > most) return task.ack();
   }
   const wanted = task.json();
+  log(task, attempt, "at work", { wanted: wanted.do });
   const fails = wanted.do === "fail" || (wanted.do === "fail once" && attempt === 1);
   if (!fails) {
     await report(task, attempt, "finished", { outcome: "succeeded", result: wanted.value ?? null });

@@ -16,7 +16,7 @@ from scheduler.core.errors import InvalidArgument
 from scheduler.wire.api import Request
 from scheduler.wire.ids import is_schedule_id, parse_execution_id
 
-READS = frozenset({"get", "list", "logs", "preview", "audit"})
+READS = frozenset({"get", "list", "logs", "preview", "audit", "health"})
 TOLD_OTHERWISE = frozenset({"schedule.put", "schedule.delete", "schedule.pause", "schedule.resume"})
 SHOWN = frozenset({"id", "execution_id", "backfill_id", "state", "revision", "count", "outcome"})
 BY_MAX = 128
