@@ -38,6 +38,7 @@ def violations(history: History) -> list[str]:
         _overlaps,
         _skips,
         _epochs,
+        _marks,
         _clicks,
         _chains,
         _retries,
@@ -251,6 +252,13 @@ def _epochs(history: History) -> Iterator[str]:
         in_force = max((each for each, _ in epochs if each < seq), default=0)
         if epoch != in_force:
             yield f"the arm at {seq} is of epoch {epoch}, in force was {in_force}"
+
+
+def _marks(history: History) -> Iterator[str]:
+    """The watermark never moves back: what was planned and applied stays so."""
+    for before, after in pairwise(history.site.journal.marks):
+        if after.until < before.until or after.applied < before.applied:
+            yield f"the watermark moved back: {before} -> {after}"
 
 
 def _deadlines(history: History) -> Iterator[str]:

@@ -25,6 +25,7 @@ ACTIVE_S = 40.0
 POLICIES = ("skip", "allow", "allow", "buffer_one", "buffer_all", "latest", "cancel_other", "terminate_other")
 QUIET_MAX_S = 600.0
 PEACE_MAX_S = 200.0  # twice the longest that a repair may take
+TRAPS = ("commit", "commit", "commit", "publish", "put_many", "take_office", "withhold")
 GARBAGE = (b"", b"{", b"\xff\x00", b'{"cron": "0 0 30 2 *", "queue": "plain", "type": "t"}', b'{"every": "2s"}')
 
 
@@ -193,8 +194,9 @@ class Regret:
 class Nemesis:
     """What goes wrong with replicas, with the network, with the server. `evil` 0: nothing."""
 
-    def __init__(self, site: Site, replicas: int, evil: float) -> None:
+    def __init__(self, site: Site, replicas: int, evil: float, *, traps: bool = False) -> None:
         self.site, self.rng, self.evil = site, random.Random(site.rng.random()), evil
+        self._traps = random.Random(f"traps {site.seed}") if traps else None
         self.labels = [f"r{number}" for number in range(replicas)]
         self.is_over = False
         self._pending: set[asyncio.Task[None]] = set()
@@ -202,6 +204,8 @@ class Nemesis:
     async def run(self) -> None:
         for label in self.labels:
             self.site.start(label)
+        if self._traps is not None:
+            self._spawn(self._trap(self._traps))
         while self.evil:
             await asyncio.sleep(self.rng.expovariate(0.25 * self.evil))
             act = self.rng.choice(
@@ -260,6 +264,20 @@ class Nemesis:
         await self._sleep(self.rng.choice([1.0, 6.0, 12.0, 75.0]))
         victim.network.thaw()
 
+    async def _trap(self, rng: random.Random) -> None:
+        """One replica after the other stops right before a write takes effect, and goes on when all has changed."""
+        trouble = self.site.trouble
+        while not self.is_over:
+            await self._sleep(rng.uniform(1, 6))
+            trouble.trap, trouble.trapped = rng.choice(TRAPS), None
+            until = self.site.later(5)
+            while trouble.trapped is None and self.site.now() < until and not self.is_over:
+                await asyncio.sleep(0.05)
+            await self._sleep(rng.choice([2.0, 8.0, 15.0]))
+            if trouble.trapped is not None:
+                trouble.trapped.thaw()
+        trouble.trap = None
+
     async def _watches(self) -> None:
         self.site.trouble.note("stalled watches")
         for bucket in self.site.buckets.values():
@@ -282,12 +300,12 @@ class Nemesis:
 class History:
     """A run of the world, up to the quiet at its end."""
 
-    def __init__(self, site: Site, *, evil: float, regret: bool = False) -> None:
+    def __init__(self, site: Site, *, evil: float, regret: bool = False, traps: bool = False) -> None:
         self.site = site
         self.regret = Regret(site) if regret else None
         self.evil = evil
         self.client = Client(site, site.rng.randint(3, 8))
-        self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil)
+        self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil, traps=traps)
         self.workers: list[Workers] = [PlainWorkers(site, "plain"), SdkWorkers(site, "sdk")]
         self.closed_at: datetime | None = None
         self.stopped: list[str] = []

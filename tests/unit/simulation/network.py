@@ -46,10 +46,15 @@ FAULTS = ("refused", "lost", "unanswered", "late")
 
 
 class Trouble(Struct):
-    """How often what goes wrong while it does. `happened` counts each kind."""
+    """How often what goes wrong while it does. `happened` counts each kind.
+
+    `trap`: whoever makes this call next stops right before it takes effect, and is `trapped`.
+    """
 
     share: float = 0.0
     happened: dict[str, int] = {}
+    trap: str | None = None
+    trapped: Network | None = None
 
     def note(self, kind: str) -> None:
         self.happened[kind] = self.happened.get(kind, 0) + 1
@@ -113,7 +118,14 @@ class Network:
     def latency_s(self) -> float:
         return self._rng.uniform(*(SLOW_S if self._rng.random() < SLOW_SHARE else LATENCY_S))
 
+    def _step_on(self, name: str) -> None:
+        if name == self._trouble.trap:
+            self._trouble.trap, self._trouble.trapped = None, self
+            self._trouble.note(f"trapped at {name}")
+            self.freeze()
+
     async def call(self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        self._step_on(name)
         await self.pause(self.latency_s())
         answer, problem = None, None
         try:
