@@ -16,6 +16,7 @@ SIGN_IN = {
     "tls": {"ca": {"secretName": "nats-ca"}, "client": {"secretName": "nats-client"}},
 }
 SCALED = {"name": "mail", "queue": "EMAIL", "target": "mail-worker", "maxReplicas": 20, "tasksPerReplica": 50}
+HOOKS = {"webhooks": [{"name": "ops", "url": "https://ops.example/hook", "secret": {"env": "OPS_SECRET"}}]}
 PLACED = {
     "nodeSelector": {"disk": "ssd"},
     "tolerations": [{"key": "jobs", "operator": "Exists", "effect": "NoSchedule"}],
@@ -49,6 +50,8 @@ CASES: dict[str, dict[str, Any]] = {
         "networkPolicy": FENCED_IN,
         "schedules": {"nightly-report": SCHEDULE, "tick": {"every": "10s", "queue": "q", "type": "t", "payload": 1e6}},
         "keda": {"scaledObjects": [SCALED]},
+        "applyJob": {"prune": True},
+        "webhooks": {"config": HOOKS, "envFromSecret": "hook-secrets", "ports": [443, 8443]},
         "schedd": {"settings": {"SCHEDD_LEASE": "20s", "SCHEDD_MAX_PENDING": 5_000_000, "SCHEDD_BATCH": 128}},
         "image": {"repository": "registry.example/schedd", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
     },

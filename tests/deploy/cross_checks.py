@@ -21,6 +21,7 @@ from scheduler.core.errors import InvalidArgument
 from scheduler.jetstream.connection import _AUTH_ENV, _TLS_ENV
 from scheduler.web.monitor import Health, monitor_app
 from scheduler.wire.schedule import parse_schedule
+from scheduler.wire.webhooks import read_webhooks
 from tests.deploy.tools import NAMESPACE, Object, of_kind
 
 APPS = {"schedd": schedd, "schedctl": schedctl}
@@ -227,6 +228,8 @@ def _command(words: list[str], env: dict[str, str]) -> Iterator[str]:
 
 def _schedules(objects: list[Object]) -> Iterator[str]:
     for each in of_kind(objects, "ConfigMap"):
+        if "webhooks.json" in each["data"]:
+            read_webhooks(json.loads(each["data"]["webhooks.json"]), lambda source: f"whsec_{'A' * 43}=")  # raises
         for definition in json.loads(each["data"].get("schedules.json", "[]")):
             identity = definition.pop("id")
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_an_overlay_sets_the_image(tmp_path: Path) -> None:
     done = run("kubectl", "kustomize", tmp_path / "overlay")
     assert "image: registry.example/schedd:9" in done.stdout, done.stderr
     assert "replicas: 5" in done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    """Those of deploy/README.md and the runbook, headings included."""
+    for page in (ROOT / "deploy" / "README.md", ROOT / "deploy" / "RUNBOOK.md"):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            place, _, heading = link.partition("#")
+            assert (page.parent / place).exists(), link
+            words = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-")
+                     for line in re.findall(r"^##+ (.+)$", (page.parent / place).read_text(), re.MULTILINE)
+                     } if heading else set()  # fmt: skip
+            assert not heading or heading in words, link
 
 
 def test_yaml_is_tidy() -> None:
