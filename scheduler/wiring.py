@@ -421,6 +421,7 @@ class Wiring:
             telemetry=self.telemetry,
             limits=self.limits,
             ack_wait_s=self.settings.ack_wait_s,
+            ack_wait_of=self.queue_watch.ack_wait_s,
             claim_floor_s=self.settings.claim_floor_s,
             server=self.adapters.server_version,
             checkpoints=self.checkpoints,

@@ -14,6 +14,7 @@ Each step is harmless twice, and every replica may take it. Who looks again unti
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Cancels, Reports, TaskQueues
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.launch import Launcher
-from scheduler.services.records import Change, Records
+from scheduler.services.records import Change, Records, Stored
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.reading import read_report
 
@@ -71,6 +72,33 @@ class Canceller:
         for each in await self._records.get_many([each.id for each in open_]):
             if each is not None:
                 await self._try(each.execution)
+
+    async def end_waiting(self, waiting: Sequence[tuple[Stored, Sequence[Report]]], asked: Asked) -> int:
+        """The same for many at once, each with its reports: their tasks are in a queue. How many have left it.
+
+        Those that have begun meanwhile go on, and what does not work now is tried again by the leader. Raises Unsure,
+        Unavailable.
+        """
+        known = {each.execution.id: each for each, _ in waiting}
+        changes = [
+            Change(each.execution.id, (Ask(asked),), each.execution.drive)
+            for each, _ in waiting
+            if not _has_been_asked(each.execution, asked)
+        ]
+        await self._folder.fold(changes, known)
+        taking = [self._takes(each.execution, reports) for each, reports in waiting]
+        taken = await asyncio.gather(*taking, return_exceptions=True)
+        won = [each.execution for (each, _), result in zip(waiting, taken, strict=True) if _said(result) is True]
+        end = Finish(at=self._clock.now(), state=State.CANCELLED, reason=asked.reason)
+        ended = await self._folder.fold([Change(each.id, (end,), each.drive) for each in won])
+        over = [each.execution for each in ended if not isinstance(each, ScheddError) and each.execution is not None]
+        seqs = [each.task_seq for each in over if each.task_seq is not None and is_terminal(each)]
+        removed = await asyncio.gather(*(self._queues.remove(seq) for seq in seqs), return_exceptions=True)
+        return sum(_said(each) is not None for each in removed)
+
+    async def _takes(self, execution: Execution, reports: Sequence[Report]) -> bool:
+        attempt = attempt_to_take(execution, reports)
+        return attempt is not None and await self._take(execution, attempt)
 
     async def _try(self, execution: Execution) -> None:
         """What does not work now is tried again by the leader."""
@@ -117,6 +145,15 @@ class Canceller:
         after = result.execution
         if after is not None and after.task_seq is not None and is_terminal(after):
             await self._queues.remove(after.task_seq)
+
+
+def _said(result: bool | BaseException) -> bool | None:
+    """The result of one of several; None where it met a failure that may pass. Raises any other."""
+    if isinstance(result, BaseException):
+        if not isinstance(result, ScheddError):
+            raise result
+        return None
+    return result
 
 
 def _has_been_asked(execution: Execution, asked: Asked) -> bool:

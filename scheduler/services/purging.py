@@ -17,20 +17,19 @@ from msgspec import Struct
 from scheduler.core.ending import PURGED
 from scheduler.core.errors import NotFound
 from scheduler.core.lifecycle import is_terminal
-from scheduler.core.model.execution import Action, Asked, Execution, State
+from scheduler.core.model.execution import Action, Asked, State
 from scheduler.core.tracking import Report, end_of, newest_start
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import QueueState, Reports, TaskQueues, WaitingTask
 from scheduler.services.cancelling import Canceller
-from scheduler.services.records import Records
+from scheduler.services.records import Records, Stored
 from scheduler.services.tracker.reading import is_execution_id, read_report
 
 log = logging.getLogger(__name__)
 
 MOST = 5_000  # tasks a call
-TIME_S = 6.0  # an answer is waited for 12 s
-CHUNK = 32
-AT_ONCE = 8  # chunks
+TIME_S = 5.0  # begun within; an answer is waited for 12 s
+CHUNK = 128  # at once
 
 
 class Purged(Struct):
@@ -55,7 +54,7 @@ class Purger:
         state = await self._state(queue)
         found = await self._queues.tasks(queue, after=0, most=MOST) if state.ack_pending else []
         delivered = [task for task in found if task.task_seq <= state.delivered_seq]
-        running = len(delivered) - len(await self._waiting(queue, delivered))
+        running = sum(each.is_in_hand for each in await self._look(queue, delivered))
         return Purged(count=state.holds - running, running=running, remaining=state.holds)
 
     async def purge(self, queue: str, *, most: int = MOST) -> Purged:
@@ -64,14 +63,13 @@ class Purger:
         last, until_s = await self._queues.newest(queue), self._clock.boottime_s() + TIME_S
         result, after, looked_at = Purged(), 0, 0
         while looked_at < most and after < last and self._clock.boottime_s() < until_s:
-            found = await self._queues.tasks(queue, after=after, most=min(CHUNK * AT_ONCE, most - looked_at))
+            found = await self._queues.tasks(queue, after=after, most=min(CHUNK, most - looked_at))
             tasks = [task for task in found if task.task_seq <= last]
             if not tasks:
                 break
-            chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
-            for count, running in await asyncio.gather(*(self._purge(queue, chunk) for chunk in chunks)):
-                result.count += count
-                result.running += running
+            known = await self._look(queue, tasks)
+            result.running += sum(each.is_in_hand for each in known)
+            result.count += await self._end([each for each in known if not each.is_in_hand])
             after, looked_at = tasks[-1].task_seq, looked_at + len(tasks)
         result.remaining = (await self._state(queue)).holds
         log.warning("a queue was purged", extra={"event": "queue_purged", "queue": queue, "count": result.count})
@@ -83,46 +81,49 @@ class Purger:
             raise NotFound(f"there is no queue {queue!r}", field="id")
         return state
 
-    async def _purge(self, queue: str, tasks: Sequence[WaitingTask]) -> tuple[int, int]:
-        """How many are gone, how many run."""
-        waiting = await self._waiting(queue, tasks)
-        known = [task for task in waiting if is_execution_id(task.execution_id)]
+    async def _look(self, queue: str, tasks: Sequence[WaitingTask]) -> list[_Known]:
+        """The tasks with their records and with what their workers told."""
+        known = [_Known(task) for task in tasks]
+        ours = [each for each in known if is_execution_id(each.task.execution_id)]
+        ids = [each.task.execution_id for each in ours]
+        stored = await self._records.get_many(ids)
+        starts = await self._reports.last_started([(queue, execution_id) for execution_id in ids])
+        for each, record, start in zip(ours, stored, starts, strict=True):
+            each.stored, each.has_begun = record, start is not None
+        begun = [each for each in ours if each.has_begun]
+        messages = await asyncio.gather(*(self._reports.all_of(queue, each.task.execution_id) for each in begun))
+        for each, found in zip(begun, messages, strict=True):
+            each.reports = [report for message in found if (report := read_report(message)) is not None]
+        return known
+
+    async def _end(self, waiting: Sequence[_Known]) -> int:
+        """End what is open, remove what is nobody's; how many tasks have left the queue."""
+        open_ = [(each.stored, each.reports) for each in waiting if each.stored is not None and each.is_open]
         asked = Asked(Action.CANCEL, self._clock.now(), PURGED)
-        await self._canceller.ask([task.execution_id for task in known], asked)
-        await self._remove_leftovers(waiting)
-        present = await self._queues.present([task.task_seq for task in waiting])
-        return present.count(False), len(tasks) - len(waiting)
+        count = await self._canceller.end_waiting(open_, asked)
+        nobodys = [each.task.task_seq for each in waiting if not each.is_open]
+        return count + sum(await asyncio.gather(*(self._queues.remove(seq) for seq in nobodys)))
 
-    async def _remove_leftovers(self, tasks: Sequence[WaitingTask]) -> None:
-        """Tasks of executions that are over, and of none at all."""
-        ids = [task.execution_id if is_execution_id(task.execution_id) else None for task in tasks]
-        stored = iter(await self._records.get_many([each for each in ids if each is not None]))
-        for task, execution_id in zip(tasks, ids, strict=True):
-            record = None if execution_id is None else next(stored)
-            if record is None or is_terminal(record.execution):
-                await self._queues.remove(task.task_seq)
 
-    async def _waiting(self, queue: str, tasks: Sequence[WaitingTask]) -> list[WaitingTask]:
-        """Those that no SDK worker runs, as far as the reports know."""
-        starts = await self._reports.last_started([(queue, task.execution_id) for task in tasks])
-        started = [task for task, start in zip(tasks, starts, strict=True) if start is not None]
-        running = await asyncio.gather(*(self._runs(queue, task.execution_id) for task in started))
-        busy = {task.task_seq for task, runs in zip(started, running, strict=True) if runs}
-        return [task for task in tasks if task.task_seq not in busy]
+class _Known(Struct):
+    """What is known of a task's execution. Of none at all if it is not ours, or has lost its record."""
 
-    async def _runs(self, queue: str, execution_id: str) -> bool:
-        """Whether its newest attempt has begun and not ended, or has ended for good: then it is about to leave."""
-        stored = (await self._records.get_many([execution_id]))[0] if is_execution_id(execution_id) else None
-        if stored is None or is_terminal(stored.execution):
+    task: WaitingTask
+    stored: Stored | None = None
+    has_begun: bool = False
+    reports: Sequence[Report] = ()
+
+    @property
+    def is_open(self) -> bool:
+        return self.stored is not None and not is_terminal(self.stored.execution)
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether an SDK worker runs it: its newest attempt has begun and not ended, or its end is not folded yet."""
+        if self.stored is None or not self.is_open:
             return False
-        messages = await self._reports.all_of(queue, execution_id)
-        reports = [report for each in messages if (report := read_report(each)) is not None]
-        return _is_in_hand(stored.execution, reports)
-
-
-def _is_in_hand(execution: Execution, reports: Sequence[Report]) -> bool:
-    start = newest_start(execution, reports)
-    if start is None or start.by_daemon:
-        return False
-    end = end_of(start, reports)
-    return end is None or end.state is not State.RETRYING
+        start = newest_start(self.stored.execution, self.reports)
+        if start is None or start.by_daemon:
+            return False
+        end = end_of(start, self.reports)
+        return end is None or end.state is not State.RETRYING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from scheduler.core.arming import state_of
@@ -85,10 +85,14 @@ class QueueWatch:
 
 
 class StorageWatch:
-    """Tells the metrics how full the streams and the account's storage are."""
+    """Tells the metrics how full the streams and the account's storage are, and the log when that becomes dangerous.
+
+    A full stream refuses writes: records and tasks first (`discard: new`), and everything where the account is full.
+    """
 
     def __init__(self, storage: Storage, clock: Clock, telemetry: Telemetry) -> None:
         self._storage, self._clock, self._telemetry = storage, clock, telemetry
+        self._alarmed: set[str] = set()
 
     async def run(self) -> None:
         while True:
@@ -99,9 +103,19 @@ class StorageWatch:
             await self._clock.sleep(STORAGE_EVERY_S)
 
     async def look(self) -> None:
-        for each in await self._storage.stores():
+        stores, room = await self._storage.stores(), await self._storage.room()
+        for each in stores:
             self._telemetry.stream(stream=each.name, size=each.size, fill=each.fill)
-        self._telemetry.storage(fill=(await self._storage.room()).fill)
+        self._telemetry.storage(fill=room.fill)
+        self._alarm({"the account's storage": room.fill, **{each.name: each.fill or 0.0 for each in stores}})
+
+    def _alarm(self, fills: Mapping[str, float]) -> None:
+        """Once when something is filled to 70 %, and again after it was below."""
+        near = {name for name, fill in fills.items() if fill >= ALARM_SHARE}
+        for name in sorted(near - self._alarmed):
+            extra = {"event": "storage_filling", "what": name, "percent": round(fills[name] * 100)}
+            log.warning("storage is filling up: what is full refuses writes", extra=extra)
+        self._alarmed = near
 
 
 class Census:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from scheduler.ports.actions import Actions as ActionCalls
@@ -90,6 +92,7 @@ class Backing(Struct, frozen=True, kw_only=True):
     storage: Storage
     checkpoints: Checkpoints = NoCheckpoints()
     health: HealthLimits = HealthLimits()
+    ack_wait_of: Callable[[str], float | None] | None = None
 
 
 def nouns_of(backing: Backing, discover: Discover) -> list[object]:
@@ -149,6 +152,7 @@ def _schedules(backing: Backing, auditor: Auditor) -> Schedules:
         limits=backing.limits,
         auditor=auditor,
         ack_wait_s=backing.ack_wait_s,
+        ack_wait_of=backing.ack_wait_of,
     )
 
 

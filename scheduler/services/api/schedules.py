@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from scheduler.core.arming import state_of
 from scheduler.core.chain import begin, is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
-from scheduler.core.model.schedule import Definition
+from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.model.status import StatusRow
 from scheduler.core.previewing import PreviewedFire, fire_of, preview
 from scheduler.core.triggers import FIRST, LAST, compile_trigger
@@ -57,7 +57,8 @@ PREVIEW_ID = "preview"  # the id of a definition that has none: only `H` depends
 
 
 class Schedules:
-    """`ack_wait_s`: how long a queue waits for an acknowledgement; a longer timeout is a warning."""
+    """`ack_wait_of`: how long a queue waits for an acknowledgement, if that is known, else `ack_wait_s`; a longer
+    timeout is a warning."""
 
     def __init__(
         self,
@@ -71,11 +72,13 @@ class Schedules:
         limits: ScheduleLimits,
         auditor: Auditor,
         ack_wait_s: float = ACK_WAIT_S,
+        ack_wait_of: Callable[[str], float | None] | None = None,
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self._cache, self._rows = cache, rows
         self._applied, self._runs, self._clock, self._auditor = applied, runs, clock, auditor
-        self._limits, self._ack_wait_s, self._bytes_max = limits, ack_wait_s, bytes_max
+        self._limits, self._bytes_max = limits, bytes_max
+        self._ack_wait_s, self._ack_wait_of = ack_wait_s, ack_wait_of
         self._changes = ScheduleChanges(bucket, clock)
         self._sorted: tuple[int, list[str]] = (-1, [])
 
@@ -131,8 +134,12 @@ class Schedules:
             revision=revision,
             generation=revision,
             next=[format_instant(at) for at in fires],
-            warnings=warnings_for(schedule, self._ack_wait_s, now=now, calendar_of=self._cache.calendar_of),
+            warnings=self._warnings(schedule, now),
         )
+
+    def _warnings(self, schedule: Schedule, now: datetime) -> list[str]:
+        known_s = None if self._ack_wait_of is None else self._ack_wait_of(schedule.queue)
+        return warnings_for(schedule, known_s or self._ack_wait_s, now=now, calendar_of=self._cache.calendar_of)
 
     @answers("schedule.delete", api.DeleteSchedule)
     async def delete(self, request: api.DeleteSchedule) -> api.Revision:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import Unavailable, Unsure
+from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
 from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.storage import MemoryStorage
@@ -76,6 +77,67 @@ async def test_how_full_streams_are_is_told() -> None:
     assert Room(5, None).fill == 0.0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_queue_has_a_limit_of_its_own() -> None:
+    """`max_pending` of the queue goes before the default, and holds while it is paused; at 70 % the log warns, once."""
+    world, telemetry = World(), RecordingTelemetry()
+    queues = MemoryTaskQueues(world.server)
+    watch = QueueWatch(queues, world.clock, telemetry, max_pending=2)
+    await queues.ensure("Q", QueueEdit(QueueSettings(max_pending=10, pause=Pause())))
+    for number in range(9):
+        world.server.tasks.store([Write(f"schedd.task.Q.{number}")])
+        await watch.look()
+        assert not watch.is_full("Q")
+    world.server.tasks.store([Write("schedd.task.Q.x")])
+    await watch.look()
+    assert watch.is_full("Q")
+    assert telemetry.of("queue")[-1]["paused"] is True
+    assert (watch.ack_wait_s("Q"), watch.ack_wait_s("NONE")) == (30.0, None)
+
+
+async def test_a_queue_that_fills_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """At 70 %, again after it was below; the same for storage."""
+    world, telemetry = World(), RecordingTelemetry()
+    watch = QueueWatch(MemoryTaskQueues(world.server), world.clock, telemetry, max_pending=10)
+    consumer = world.server.queue("Q")
+
+    def told(event: str) -> int:
+        return sum(getattr(record, "event", "") == event for record in caplog.records)
+
+    for number in range(8):
+        world.server.tasks.store([Write(f"schedd.task.Q.{number}")])
+        await watch.look()
+        assert told("queue_filling") == (number >= 6)
+    consumer.take(5)
+    await watch.look()
+    for number in range(5):
+        world.server.tasks.store([Write(f"schedd.task.Q.more{number}")])
+    await watch.look()
+    assert told("queue_filling") == 2
+    storage = MemoryStorage(world.server)
+    storage_watch = StorageWatch(storage, world.clock, telemetry)
+    for size, times in ((69, 0), (70, 1), (90, 1), (10, 1), (71, 2)):
+        storage.told = [StoreState(name="A", messages=9, size=size, bytes_max=100)]
+        await storage_watch.look()
+        assert told("storage_filling") == times
+
+
+async def test_a_queue_that_is_gone() -> None:
+    """Its gauges go, and whoever believes in its consumer is told."""
+    world, telemetry = World(), RecordingTelemetry()
+    queues = MemoryTaskQueues(world.server)
+    watch = QueueWatch(queues, world.clock, telemetry, max_pending=10)
+    gone: list[bool] = []
+    watch.on_gone = lambda: gone.append(True)
+    await queues.ensure("Q")
+    await queues.ensure("R")
+    await watch.look()
+    assert not gone
+    await queues.drop("Q")
+    await watch.look()
+    assert gone == [True]
+    assert telemetry.of("queue_gone") == [{"queue": "Q"}]
 
 
 async def test_an_outage_leaves_what_was_known() -> None:
