@@ -138,6 +138,11 @@ def refuse(problems: Sequence[InvalidArgument], total: int) -> None:
         raise InvalidArgument(f"{len(problems):,} of {total:,} definitions are wrong{more}; nothing was applied")
 
 
+async def apply_found(client: Client, found: Sequence[Found], shown: Format) -> None:
+    """Apply definitions that are already read, without pruning. Raises ScheddError."""
+    await _apply(client, await plan(client, found, None), None, shown, yes=True)
+
+
 # --- planning
 
 

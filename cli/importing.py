@@ -6,6 +6,7 @@ import typer
 
 from cli.backups import import_backup
 from cli.connecting import Connection, group
+from cli.migrating import cronjobs, crontab
 
 app = typer.Typer(no_args_is_help=True, help="Take over what comes from elsewhere.")
 
@@ -17,3 +18,5 @@ def importing(connection: Connection) -> None:
 
 
 app.command("backup")(import_backup)
+app.command("crontab")(crontab)
+app.command("cronjobs")(cronjobs)

@@ -15,6 +15,7 @@ from cli import (
     backfills,
     backups,
     calendars,
+    editing,
     events,
     executions,
     importing,
@@ -59,6 +60,7 @@ app.command("list")(showing.list_schedules)
 app.command("preview")(previewing.preview)
 app.command("apply")(applying.apply)
 app.command("diff")(applying.diff)
+app.command("edit")(editing.edit)
 app.command("backfill")(backfills.backfill)
 app.command("audit")(auditing.audit)
 app.command("simulate")(simulations.simulate)
@@ -69,9 +71,9 @@ app.command("events")(events.events)
 app.add_typer(executions.app, name="executions")
 app.add_typer(queues.app, name="queue")
 app.add_typer(calendars.app, name="calendar")
+app.add_typer(importing.app, name="import")
 app.add_typer(workers.app, name="worker")
 app.add_typer(actions.app, name="action")
-app.add_typer(importing.app, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.running import run as run_here
-from cli.schedctl import app
 from scheduler.client import Client
 from tests.acceptance.standing import Standing, stand
-from tests.integration.test_cli import Result, run
+from tests.integration.cli_here import Cli, cli_at
+from tests.integration.test_cli import run
 
-Cli = Callable[..., Awaitable[Result]]
 MANY = 500
 
 
@@ -34,22 +30,8 @@ def team(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def cli(standing: Standing, tmp_path: Path) -> Cli:
-    """In this process, for a start of Python for each would take most of the time."""
-
-    async def call(*arguments: str, stdin: str = "") -> Result:
-        return await asyncio.to_thread(_run, (*arguments, "--nats", standing.url), stdin)
-
-    return call
-
-
-def _run(arguments: Sequence[str], stdin: str) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        code = run_here(app, "schedctl", arguments)
-    assert "Traceback" not in err.getvalue()
-    return Result(code, out.getvalue(), err.getvalue())
+def cli(standing: Standing) -> Cli:
+    return cli_at(standing.url)
 
 
 def definition(schedule_id: str, team: str, **fields: Any) -> dict[str, Any]:
