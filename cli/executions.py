@@ -1,15 +1,18 @@
-"""`schedctl executions list | show | cancel | logs`."""
+"""`schedctl executions list | show | retry | cancel | logs`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 from msgspec import UNSET, Raw
 
+from cli.choosing import OLDER, Chosen, Filter, check_choice, filtered
 from cli.connecting import Connection, connected, group
+from cli.definitions import read_payload
 from cli.lines import print_lines
+from cli.many import RATE_DEFAULT, DryRun, Rate, Verb, Way, Yes, for_each, tries
 from cli.output import (
     Column,
     Format,
@@ -27,12 +30,18 @@ from cli.output import (
     shown_as,
     warn,
 )
-from scheduler.client import executions_request, first
+from scheduler.client import ListNotes, first, retry_request
+from scheduler.client.calls import REPEATED
+from scheduler.core.errors import InvalidArgument
+from scheduler.core.lifecycle import TERMINAL
+from scheduler.core.model.execution import State
 from scheduler.wire import api
 from scheduler.wire.lines import LEVELS
 from scheduler.wire.record import HistoryLine, Record
 
 TABLE_LIMIT = 100
+DEAD_LETTERS = "failed,timed_out,lost"
+OPEN = ",".join(state for state in State if state not in TERMINAL)
 
 app = typer.Typer(no_args_is_help=True, help="What became of each occurrence.")
 
@@ -55,7 +64,7 @@ def reason(record: Record) -> str:
 COLUMNS: Sequence[Column[Record]] = (
     Column("ID", lambda record: record.id),
     Column("STATE", lambda record: record.state, rigid=True),
-    Column("TRY", lambda record: f"{record.attempt}/{record.max_tries}", rigid=True, right=True),
+    Column("TRY", tries, rigid=True, right=True),
     Column("LATE", lambda record: seconds(record.lateness_s), rigid=True, right=True),
     Column("TOOK", lambda record: seconds(record.duration_s), rigid=True, right=True),
     Column("QUEUE", lambda record: record.queue, wide=True),
@@ -68,36 +77,32 @@ COLUMNS: Sequence[Column[Record]] = (
 @app.command("list")
 @connected
 @shown_as("json", "names")
+@filtered
 async def list_executions(
     connection: Connection,
     shown: Format,
-    schedule: Annotated[str | None, typer.Option("--schedule", metavar="ID", help="Of this schedule.")] = None,
-    state: Annotated[str | None, typer.Option("--state", metavar="STATE", help="In this state.")] = None,
-    queue: Annotated[str | None, typer.Option("--queue", metavar="QUEUE", help="In this queue.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="INSTANT", help="Nominal time from this instant on.")
-    ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="And before this one.")] = None,
+    wanted: Filter,
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", min=1, help=f"At most that many; default {TABLE_LIMIT} in a table."),
     ] = None,
 ) -> None:
-    """List executions, newest first."""
-    request = executions_request(schedule=schedule, state=state, queue=queue, since=since, until=until)
+    """List executions, newest first; without --schedule the recent ones only."""
     is_table = not (shown.json or shown.names)
     most = limit or (TABLE_LIMIT if is_table else None)
-    narrowed = any((schedule, state, queue, since, until))
     empty = (
         "No execution matches."
-        if narrowed
+        if wanted
         else "No executions yet, nothing has been due. What will be, and when:  schedctl list"
     )
+    notes, request = ListNotes(), wanted.request()
     async with connection.client() as client:
-        items = first(client.calls.pages("execution.list", request), most)
+        items = first(client.calls.pages("execution.list", request, notes), most)
         count = await print_list(items, Record, COLUMNS, shown, empty=empty)
     if is_table and limit is None and count == TABLE_LIMIT:
         warn(f"These are the newest {TABLE_LIMIT}; --limit N shows more.")
+    elif notes.older and (most is None or count < most):
+        warn(OLDER)
 
 
 @app.command("show")
@@ -117,27 +122,92 @@ async def show(
         _show(api.decode_reply(body, Record))
 
 
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of executions.", show_default=False)]
+
+
+@app.command("retry")
+@connected
+@shown_as("json")
+@filtered
+async def retry(
+    connection: Connection,
+    shown: Format,
+    wanted: Filter,
+    ids: Ids = None,
+    payload: Annotated[
+        str | None, typer.Option("--payload", metavar="JSON", help="In place of its own, or @FILE; with one ID only.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    rate: Rate = RATE_DEFAULT,
+) -> None:
+    """Carry out again what has ended: by ids, or what a filter finds (failed,timed_out,lost, if it names no state)."""
+    ids, way = ids or [], Way(dry_run, yes, rate, shown)
+    check_choice(ids, wanted, f"--state {DEAD_LETTERS}")
+    if payload is not None and len(ids) != 1:
+        raise InvalidArgument("--payload goes with one ID", field="payload")
+    other = UNSET if payload is None else read_payload(payload)
+    way.check(ids)
+
+    async with connection.client() as client:
+
+        async def act(each: Chosen) -> bytes:
+            request = retry_request(each.id, each.drive, payload=other)
+            body: bytes = await client.calls.fetch("execution.retry", request, REPEATED)
+            return body
+
+        if len(ids) == 1 and not dry_run:
+            body = await client.calls.fetch("execution.get", api.Id(id=ids[0]))
+            _tell(await act(api.decode_reply(body, Chosen)), shown, lambda record: f"retried, {record.state}")
+        else:
+            await for_each(client, Verb("retry", "retried", act), ids, wanted, DEAD_LETTERS, way)
+
+
 @app.command("cancel")
 @connected
 @shown_as("json")
+@filtered
 async def cancel(
     connection: Connection,
     shown: Format,
-    execution_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.", show_default=False)],
+    wanted: Filter,
+    ids: Ids = None,
     grace: Annotated[
         str | None,
         typer.Option("--grace", metavar="DURATION", help="How long its worker may tidy up; 0s ends it at once."),
     ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    rate: Rate = RATE_DEFAULT,
 ) -> None:
-    """End an execution before it ends by itself."""
+    """End executions before they end by themselves: by ids, or all that a filter finds and that are not over."""
+    ids, way = ids or [], Way(dry_run, yes, rate, shown)
+    check_choice(ids, wanted, "--schedule ID")
+    way.check(ids)
+
     async with connection.client() as client:
-        body = await client.calls.fetch("execution.cancel", api.CancelExecution(id=execution_id, grace=grace))
+
+        async def act(each: Chosen) -> bytes:
+            request = api.CancelExecution(id=each.id, grace=grace)
+            body: bytes = await client.calls.fetch("execution.cancel", request)
+            return body
+
+        if len(ids) == 1 and not dry_run:
+            _tell(await act(Chosen(ids[0], "")), shown, _cancelled)
+        else:
+            await for_each(client, Verb("cancel", "cancelled, or asked to end", act), ids, wanted, OPEN, way)
+
+
+def _cancelled(record: Record) -> str:
+    return "cancelled" if record.state == "cancelled" else f"{record.state}, and its worker is asked to end it"
+
+
+def _tell(body: bytes, shown: Format, said: Callable[[Record], str]) -> None:
     if shown.json:
         print_json(body)
-        return
-    record = api.decode_reply(body, Record)
-    asked = f"{record.state}, and its worker is asked to end it" if record.state != "cancelled" else "cancelled"
-    say(f"{record.id}: {asked}")
+    else:
+        record = api.decode_reply(body, Record)
+        say(f"{record.id}: {said(record)}")
 
 
 @app.command("logs")
@@ -175,7 +245,7 @@ def _show(record: Record) -> None:
             ("Queue", record.queue),
             ("Type", record.type),
             ("Kind", record.kind),
-            ("Attempt", f"{record.attempt} of {record.max_tries}"),
+            ("Attempt", _attempt(record)),
             ("Worker", record.worker),
             ("Nominal", instant(record.nominal_at)),
             ("Fire", instant(record.fire_at)),
@@ -200,6 +270,11 @@ HISTORY_COLUMNS: Sequence[Column[HistoryLine]] = (
     Column("STATE", lambda entry: entry.state, rigid=True),
     Column("NOTE", lambda entry: entry.note or ""),
 )
+
+
+def _attempt(record: Record) -> str:
+    of = f"{record.attempt} of {record.attempts_before + record.max_tries}"
+    return f"{of} ({record.attempts_before} before the retry, drive {record.drive})" if record.drive else of
 
 
 def _queued(record: Record) -> str:

@@ -23,6 +23,7 @@ Rooms: `connected` the client · `nouns` its methods · `calls` requests and rep
 from __future__ import annotations
 
 from scheduler.client.acting import action_request, actions_request
+from scheduler.client.calls import ListNotes
 from scheduler.client.connected import Client, first
 from scheduler.client.events import Event, Watch
 from scheduler.client.following import StillRunning
@@ -33,6 +34,7 @@ from scheduler.client.requests import (
     executions_request,
     lines_request,
     preview_request,
+    retry_request,
     schedules_request,
     trigger_request,
     workers_request,
@@ -59,6 +61,7 @@ __all__ = [
     "PayloadTooLarge",
     "PermissionDenied",
     "ScheddError",
+    "ListNotes",
     "StillRunning",
     "Unavailable",
     "Unsure",
@@ -72,6 +75,7 @@ __all__ = [
     "first",
     "lines_request",
     "preview_request",
+    "retry_request",
     "schedules_request",
     "trigger_request",
     "workers_request",

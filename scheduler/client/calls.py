@@ -107,10 +107,12 @@ class Calls:
     ) -> T:
         return api.decode_reply(await self.fetch(endpoint, request, patience, deadline), kind)
 
-    async def pages(self, endpoint: str, request: Any) -> AsyncIterator[Raw]:
-        """Every item of every page, as raw JSON."""
+    async def pages(self, endpoint: str, request: Any, told: ListNotes | None = None) -> AsyncIterator[Raw]:
+        """Every item of every page, as raw JSON; `told` gets what the pages say beside their items."""
         while True:
             page = await self.call(endpoint, request, _Page)
+            if told is not None:
+                told.older = told.older or page.older
             for item in page.items:
                 yield item
             if page.cursor is None:
@@ -120,6 +122,13 @@ class Calls:
             request = msgspec.structs.replace(request, cursor=page.cursor)
 
 
+class ListNotes(Struct):
+    """What a list says beside its items. `older`: there are older ones, which it did not look at."""
+
+    older: bool = False
+
+
 class _Page(api.Reply):
     items: list[Raw]
     cursor: str | None = None
+    older: bool = False

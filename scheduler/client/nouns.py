@@ -227,11 +227,16 @@ class Executions:
         schedule: str | None = None,
         state: str | None = None,
         queue: str | None = None,
+        type_: str | None = None,
+        reason: str | None = None,
         since: Instant | None = None,
         until: Instant | None = None,
     ) -> AsyncIterator[Record]:
-        """Executions that match, newest first; nominal times from `since` up to before `until`."""
-        request = executions_request(schedule=schedule, state=state, queue=queue, since=since, until=until)
+        """Executions that match, newest first, nominal times from `since` up to before `until`. `state` names several
+        ("failed,lost"), `reason` is the record's or the type of its error. Without a schedule only recent ones."""
+        request = executions_request(
+            schedule=schedule, state=state, queue=queue, type_=type_, reason=reason, since=since, until=until
+        )
         async for item in self._calls.pages("execution.list", request):
             yield api.decode_reply(bytes(item), Record)
 

@@ -11,7 +11,6 @@ from msgspec import UNSET, Raw, UnsetType
 
 from scheduler.core.backfilling import RATE_DEFAULT
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.execution import State
 from scheduler.wire import api
 from scheduler.wire.ids import (
     check_backfill_id,
@@ -23,6 +22,7 @@ from scheduler.wire.ids import (
 from scheduler.wire.instants import cut, format_instant, parse_instant
 from scheduler.wire.lines import check_level
 from scheduler.wire.queue import changes_of_document
+from scheduler.wire.record import read_states
 from scheduler.wire.schedule_json import encode_document, encode_value, keep_pause_raw, same_definition
 
 COUNT_DEFAULT = api.COUNT_DEFAULT
@@ -65,17 +65,20 @@ def executions_request(
     schedule: str | None = None,
     state: str | None = None,
     queue: str | None = None,
+    type_: str | None = None,
+    reason: str | None = None,
     since: Instant | None = None,
     until: Instant | None = None,
     limit: int = PAGE,
 ) -> api.ListExecutions:
-    """A page of `execution.list`. Raises InvalidArgument that names the field."""
-    if state is not None and state not in list(State):
-        raise InvalidArgument(f"{state!r:.40} is no state of an execution: use {', '.join(State)}", field="state")
+    """A page of `execution.list`; `state` may name several, with commas. Raises InvalidArgument with its field."""
+    read_states(state)
     return api.ListExecutions(
         schedule=None if schedule is None else check_schedule_id(schedule, field="schedule"),
         state=state,
         queue=None if queue is None else check_queue(queue),
+        type=type_,
+        reason=reason,
         since=instant_text(since, "since"),
         until=instant_text(until, "until"),
         limit=limit,

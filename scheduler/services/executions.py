@@ -63,11 +63,14 @@ class ExecutionIndex:
         self._recent_max, self._open_max, self._start_window = recent_max, open_max, start_window
         self._recent: OrderedDict[str, Seen] = OrderedDict()
         self._open: OrderedDict[str, Seen] = OrderedDict()
+        self.is_whole = True
+        """Whether `recent` has all there are."""
         self.on_seen: Callable[[Seen], None] = lambda seen: None  # told of every write; set where everything is wired
 
     async def start(self) -> None:
         """Read the last writes, then keep up. Raises Unavailable."""
         newest = await self.mirror.bucket.last_revision()
+        self.is_whole = newest <= self._start_window
         await self.mirror.start(max(0, newest - self._start_window))
 
     async def stop(self) -> None:
@@ -136,6 +139,7 @@ class ExecutionIndex:
         self._recent.move_to_end(seen.id)
         if len(self._recent) > self._recent_max:
             self._recent.popitem(last=False)
+            self.is_whole = False
             self._telemetry.dropped(what="execution_index", reason="recent_full")
         if seen.state in TERMINAL:
             self._open.pop(seen.id, None)

@@ -89,6 +89,10 @@ class Record(Struct, kw_only=True):
         return self.state in TERMINAL
 
 
+class ErrorType(Struct, frozen=True):
+    type: str
+
+
 class Summary(Struct, frozen=True):
     """What indexes keep of a record, read without decoding the rest."""
 
@@ -104,6 +108,9 @@ class Summary(Struct, frozen=True):
     end_by: str | None = None
     asked: AskedLine | None = None
     lateness_s: float | None = None
+    type: str = ""
+    reason: str | None = None
+    error: ErrorType | None = None
 
 
 class _Verdict(Struct):
@@ -250,6 +257,15 @@ def summary_of(raw: bytes) -> Summary | None:
         return _SUMMARY.decode(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def read_states(given: str | None) -> frozenset[State]:
+    """The states that a filter names, with commas between them; none: any. Raises InvalidArgument."""
+    words = [] if given is None else [word.strip() for word in given.split(",")]
+    for word in words:
+        if word not in list(State):
+            raise InvalidArgument(f"{word!r:.40} is no state of an execution: use {', '.join(State)}", field="state")
+    return frozenset(map(State, words))
 
 
 def verdict_of(raw: bytes) -> tuple[str, str | None] | None:

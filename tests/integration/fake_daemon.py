@@ -71,6 +71,7 @@ class FakeDaemon:
         self.schedules: dict[str, tuple[int, Any]] = {}
         self.raw: dict[str, bytes] = {}
         self.executions: list[Body] = []
+        self.older = False
         self.requests: list[tuple[str, Body]] = []
         self.faults: list[Callable[[], bytes | ScheddError | None]] = []
         self.leader: Body | None = {"replica": "a", "epoch": 7, "since": AT}
@@ -174,9 +175,23 @@ class FakeDaemon:
     def _execution_list(self, body: Body) -> Body:
         chosen = [
             record for record in self.executions
-            if body.get("schedule") in {None, record["schedule"]} and body.get("state") in {None, record["state"]}
+            if body.get("schedule") in {None, record["schedule"]}
+            and ("state" not in body or record["state"] in body["state"].split(","))
         ]  # fmt: skip
-        return self._pages(chosen, body)
+        return self._pages(chosen, body) | ({"older": True} if self.older and "schedule" not in body else {})
+
+    def _execution_retry(self, body: Body) -> Body:
+        record = self._execution_get(body)
+        if record["state"] == "missed":
+            raise Conflict(f"execution {record['id']!r} never got into a queue", field="id")
+        if record["drive"] == body["expected_drive"]:
+            record |= {"state": "queued", "drive": record["drive"] + 1, "payload": body.get("payload")}
+        return record
+
+    def _execution_cancel(self, body: Body) -> Body:
+        record = self._execution_get(body)
+        record["state"] = "cancelled"
+        return record
 
     def _execution_get(self, body: Body) -> Body:
         for record in self.executions:

@@ -248,6 +248,53 @@ async def test_executions_list(cli: Cli, daemon: FakeDaemon) -> None:
     assert one.out == "hello.20261121T080009000Z\n"
 
 
+async def test_retry_of_many(cli: Cli, daemon: FakeDaemon) -> None:
+    """A filter finds the dead letters; a dry run shows them; without a terminal it needs --yes; one request each, for
+    the drive that was seen; what fails keeps no other from going, and is told."""
+    states = ["failed", "succeeded", "lost", "timed_out", "missed"]
+    daemon.executions = [execution(number=place, state=state) for place, state in enumerate(states)]
+    dry = await cli("executions", "retry", "--queue", "default", "--dry-run")
+    assert (dry.code, dry.out.count("hello.2026")) == (0, 3), dry.err
+    assert (await cli("executions", "retry", "--queue", "default", "--dry-run", "--json")).json == [
+        daemon.executions[place] for place in (0, 2, 3)
+    ]
+    refused = await cli("executions", "retry", "--queue", "default")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    assert not [body for endpoint, body in daemon.requests if endpoint == "execution.retry"]
+    done = await cli("executions", "retry", "--state", "failed,lost,missed", "--yes", "--rate", "1000")
+    assert (done.code, done.out) == (1, "2 executions retried.\n")
+    assert "not retried: hello.20261121T080004000Z: execution" in done.err
+    assert next(body for endpoint, body in daemon.requests if endpoint == "execution.retry") == {
+        "id": "hello.20261121T080000000Z", "expected_drive": 0,
+    }  # fmt: skip
+    nothing = await cli("executions", "retry", "--state", "failed", "--yes")
+    assert (nothing.code, nothing.err) == (0, "No execution matches (--state failed).\n")
+
+
+async def test_retry_of_some(cli: Cli, daemon: FakeDaemon) -> None:
+    """By ids nobody is asked; one that is not there is told at the end; one id shows what it came to."""
+    daemon.executions = [execution(number=place, state="failed") for place in range(3)]
+    ids = [each["id"] for each in daemon.executions]
+    one = await cli("executions", "retry", ids[0], "--payload", '{"n": 2}')
+    assert (one.code, one.out) == (0, f"{ids[0]}: retried, queued\n"), one.err
+    assert daemon.executions[0]["payload"] == {"n": 2}
+    some = await cli("executions", "retry", ids[1], "gone.20261121T080000000Z", ids[2], "--json")
+    assert (some.code, [each["id"] for each in some.json]) == (1, ids[1:])
+    assert "there is no execution 'gone.20261121T080000000Z'" in some.err
+    assert (await cli("executions", "retry", "gone.20261121T080000000Z")).code == 3
+    for wrong in ([], [ids[0], "--state", "failed"], [*ids, "--payload", "1"], ["--state", "broken", "--yes"]):
+        assert (await cli("executions", "retry", *wrong)).code == 2, wrong
+
+
+async def test_older_ones_are_told(cli: Cli, daemon: FakeDaemon) -> None:
+    """A list without a schedule may not see all there are, and says how to reach them."""
+    daemon.executions = [execution(state="failed")]
+    daemon.older = True
+    for words in (["list"], ["retry", "--state", "failed", "--dry-run"], ["cancel", "--state", "lost", "--dry-run"]):
+        assert "--schedule ID" in (await cli("executions", *words)).err
+    assert "--schedule ID" not in (await cli("executions", "list", "--schedule", "hello")).err
+
+
 async def test_executions_show(cli: Cli, daemon: FakeDaemon) -> None:
     """`show` has history, error with traceback, result."""
     failure = {"type": "ValueError", "message": "no", "traceback": "File x\n  raise ValueError"}

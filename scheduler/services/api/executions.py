@@ -24,7 +24,7 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.wire import api
 from scheduler.wire.ids import check_queue, check_schedule_id, format_nominal, parse_execution_id
 from scheduler.wire.instants import parse_optional
-from scheduler.wire.record import Summary, summary_of
+from scheduler.wire.record import Summary, read_states, summary_of
 
 READ_CHUNK = 100  # records read at once
 READS_MAX = 5_000  # records read for one page, however few of them match
@@ -40,8 +40,10 @@ class _Filter(Struct, frozen=True):
     """What a list was asked for. Nominal times as in the id, where they sort as text."""
 
     schedule: str | None
-    state: State | None
+    states: frozenset[State]
     queue: str | None
+    type: str | None
+    reason: str | None
     since: str | None
     until: str | None
 
@@ -50,7 +52,16 @@ class _Filter(Struct, frozen=True):
         return (self.since is None or nominal >= self.since) and (self.until is None or nominal < self.until)
 
     def has(self, summary: Summary) -> bool:
-        return self.state in {None, summary.state} and self.queue in {None, summary.queue}
+        return (
+            (not self.states or summary.state in self.states)
+            and self.queue in {None, summary.queue}
+            and self.type in {None, summary.type}
+            and (self.reason is None or self.reason in _reasons(summary))
+        )
+
+
+def _reasons(summary: Summary) -> tuple[str | None, ...]:
+    return (summary.reason, None if summary.error is None else summary.error.type)
 
 
 class _Portion(Struct):
@@ -103,7 +114,8 @@ class Executions:
             await self._fill(page, await self._recent(wanted, cursor), wanted)
         else:
             await self._list_schedule(wanted.schedule, page, wanted, cursor)
-        return api.ExecutionList(items=page.items, cursor=page.cursor)
+        older = wanted.schedule is None and not self._index.is_whole
+        return api.ExecutionList(items=page.items, cursor=page.cursor, older=older)
 
     # --- candidates
 
@@ -184,8 +196,10 @@ def _filter_of(request: api.ListExecutions) -> _Filter:
     until = parse_optional(request.until, field="until")
     return _Filter(
         schedule=None if request.schedule is None else check_schedule_id(request.schedule, field="schedule"),
-        state=_state(request.state),
+        states=read_states(request.state),
         queue=None if request.queue is None else check_queue(request.queue),
+        type=request.type,
+        reason=request.reason,
         since=_nominal(since),
         until=_nominal(until),
     )
@@ -193,14 +207,6 @@ def _filter_of(request: api.ListExecutions) -> _Filter:
 
 def _nominal(at: datetime | None) -> str | None:
     return None if at is None else format_nominal(at)
-
-
-def _state(given: str | None) -> State | None:
-    if given is None:
-        return None
-    if given not in list(State):
-        raise InvalidArgument(f"{given!r:.40} is no state of an execution: use {', '.join(State)}", field="state")
-    return State(given)
 
 
 def _checked_cursor(cursor: str, schedule_id: str | None) -> str:

@@ -243,11 +243,13 @@ class PurgeReply(Reply):
     dry_run: bool
 
 
-class ExecutionList(Reply):
-    """Items are execution records (contract, part 5; `wire.record.Record`), raw."""
+class ExecutionList(Reply, omit_defaults=True):
+    """Items are execution records (contract, part 5; `wire.record.Record`), raw. `older`: there are (or were) older
+    ones, which a list without a schedule does not look at."""
 
     items: list[Raw]
-    cursor: str | None = None
+    cursor: str | None
+    older: bool = False
 
 
 class LineList(Reply):

@@ -211,11 +211,14 @@ class PurgeQueue(Request):
 
 
 class ListExecutions(Request):
-    """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times."""
+    """`execution.list`, newest first; `since` is inclusive, `until` exclusive, both are nominal times. `state` may name
+    several, with commas between them; `reason` is the record's, or the type of its error."""
 
     schedule: str | None = None
     state: str | None = None
     queue: str | None = None
+    type: str | None = None
+    reason: str | None = None
     since: str | None = None
     until: str | None = None
     limit: Limit = LIMIT_DEFAULT

@@ -77,6 +77,44 @@ async def test_lists_are_newest_first_and_filtered(stage: Stage, schedule: dict[
     assert await pages(stage, **schedule, state="lost") == [[]]
 
 
+async def failed(stage: Stage, number: int, reason: str | None, error: str | None, type_: str = "t") -> str:
+    """A record with a reason, an error or a type of its own."""
+    written = await stage.record("a", number, State.FAILED)
+    entry = await stage.executions.get(written)
+    assert entry is not None
+    told = None if error is None else {"type": error, "message": "", "traceback": None}
+    document = json.loads(entry.value) | {"reason": reason, "type": type_, "error": told}
+    await stage.executions.put(written, json.dumps(document).encode())
+    return written
+
+
+@pytest.mark.parametrize("schedule", [{}, {"schedule": "a"}])
+async def test_several_states_a_type_and_a_reason(stage: Stage, schedule: dict[str, str]) -> None:
+    """Several states with commas between them; a reason is the record's, or the type of its error."""
+    tries = await failed(stage, 1, "max_tries", "ValueError")
+    raised = await failed(stage, 2, None, "OSError", "mail")
+    lost = await stage.record("a", 3, State.LOST)
+    await stage.record("a", 4)
+    assert await pages(stage, **schedule, state="failed,lost") == [[lost, raised, tries]]
+    assert await pages(stage, **schedule, state=" lost , succeeded ", until=at(4)) == [[lost]]
+    assert await pages(stage, **schedule, reason="max_tries") == [[tries]]
+    assert await pages(stage, **schedule, reason="OSError") == [[raised]]
+    assert await pages(stage, **schedule, type="mail") == [[raised]]
+    for bad in ("failed,", "failed,broken", ""):
+        with pytest.raises(InvalidArgument, match="no state"):
+            await stage.ask("execution.list", **schedule, state=bad)
+
+
+async def test_it_says_that_there_are_older_ones(small: Stage) -> None:
+    """Once something fell out of what is remembered; with a schedule everything is looked at."""
+    for number in range(5):
+        await small.record("a", number)
+    assert "older" not in await small.ask("execution.list")
+    await small.record("a", 5)
+    assert (await small.ask("execution.list"))["older"] is True
+    assert "older" not in await small.ask("execution.list", schedule="a")
+
+
 async def test_a_schedule_does_not_see_its_namesakes(stage: Stage) -> None:
     """`a` and `a.b` are two schedules; nonces and foreign keys are no executions."""
     one = await stage.record("a", 1)
