@@ -2,7 +2,8 @@
 
 `start_by` holds until an attempt has started, `end_by` until everything is over, retries included. What a worker runs
 ends through its worker: an SDK worker ends an attempt at `end_by` by itself, so the daemon speaks up only `SLACK`
-later. Everything else the daemon ends, by taking the next attempt before a worker does.
+later; and who was asked to cancel and has not done so `SLACK` after its grace is told to terminate. Everything else
+the daemon ends, by taking the next attempt before a worker does.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from scheduler.core.lifecycle import is_terminal
-from scheduler.core.model.execution import Action, Execution, State
+from scheduler.core.model.execution import Action, Asked, Execution, State
 from scheduler.core.tracking import AttemptStarted, Report, end_of, newest_start
 
 START_DEADLINE, DEADLINE = "start_deadline", "deadline"
 OVERLAP, REQUESTED = "overlap", "requested"  # why it was asked to end
 PURGED = "purged"  # the same; a worker that has it in hand may go on, and no further attempt follows
 SLACK = timedelta(seconds=5)  # an SDK worker's own end of an attempt, and the way of its report
+GRACE_S = 10.0  # how long a worker may tidy up where the one who asked did not say
 NOT_STARTED = (State.CLAIMED, State.WAITING, State.QUEUED)
 
 SEND_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)  # then every 30 s: a worker may have missed a core message
@@ -42,6 +44,8 @@ def wish_of(execution: Execution, now: datetime) -> Wish | None:
         return None
     asked = execution.asked
     if asked is not None:
+        if _is_grace_over(asked, now):
+            return Wish(State.CANCELLED, asked.reason, Action.TERMINATE, 0.0)
         return Wish(State.CANCELLED, asked.reason, asked.action, asked.grace_s)
     if execution.end_by is not None and execution.end_by <= now:
         action = Action.TERMINATE if execution.end_by + SLACK <= now else None
@@ -49,6 +53,11 @@ def wish_of(execution: Execution, now: datetime) -> Wish | None:
     if execution.start_by is not None and execution.start_by <= now and execution.state in NOT_STARTED:
         return Wish(State.EXPIRED, START_DEADLINE)
     return None
+
+
+def _is_grace_over(asked: Asked, now: datetime) -> bool:
+    grace_s = GRACE_S if asked.grace_s is None else asked.grace_s
+    return asked.at + timedelta(seconds=grace_s) + SLACK <= now
 
 
 def looked_at(

@@ -17,8 +17,8 @@ class NatsCancels:
     def __init__(self, client: NatsClient, names: Names) -> None:
         self._client, self._names = client, names
 
-    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None) -> None:
-        body = encode(Cancel(action=action, grace_s=grace_s))
+    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None, drive: int = 0) -> None:
+        body = encode(Cancel(action=action, grace_s=grace_s, drive=drive or None))
         try:
             await self._client.publish(self._names.cancel(queue, execution_id), body)
         except (NatsError, OSError) as problem:

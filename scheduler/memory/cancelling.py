@@ -13,6 +13,6 @@ class MemoryCancels:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None) -> None:
+    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None, drive: int = 0) -> None:
         self._server.check()
-        self._server.cancel(queue, execution_id, Cancel(action=action, grace_s=grace_s))
+        self._server.cancel(queue, execution_id, Cancel(action=action, grace_s=grace_s, drive=drive or None))

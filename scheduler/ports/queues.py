@@ -198,8 +198,8 @@ class Reports(Protocol):
 class Cancels(Protocol):
     """Core messages to the workers of running executions. Nobody may be listening, and nobody answers."""
 
-    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None) -> None:
-        """Raises Unavailable."""
+    async def send(self, queue: str, execution_id: str, action: Action, grace_s: float | None, drive: int = 0) -> None:
+        """Raises Unavailable. Meant is the attempt of that drive."""
 
 
 class Signals(Protocol):

@@ -127,7 +127,7 @@ class Canceller:
             await self._end(execution, wish)
         elif wish.action is not None and wish.reason != PURGED and not is_told(execution, reports):
             self._telemetry.cancel_sent(action=wish.action.value)
-            await self._cancels.send(execution.queue, execution.id, wish.action, wish.grace_s)
+            await self._cancels.send(execution.queue, execution.id, wish.action, wish.grace_s, execution.drive)
 
     async def _reports_of(self, execution: Execution) -> list[Report]:
         messages = await self._reports.all_of(execution.queue, execution.id)

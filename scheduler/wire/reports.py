@@ -84,10 +84,12 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 
 class Cancel(Struct, frozen=True, kw_only=True):
-    """Sent to the worker of a running execution. `grace_s`: how long it may tidy up; None: as the worker thinks fit."""
+    """Sent to the worker of a running execution. `grace_s`: how long it may tidy up; None: as the worker thinks fit.
+    `drive`: which one is meant (left out: the first); one that was sent before a retry says nothing about that."""
 
     action: Action = Action.CANCEL
     grace_s: Seconds | None = None
+    drive: int | None = None
 
 
 class LogLine(Struct, frozen=True, kw_only=True):

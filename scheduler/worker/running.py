@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nats.aio.msg import Msg
 
+from scheduler.core.ending import GRACE_S
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.jetstream.delivery import read_reply
 from scheduler.wire.reports import Cancel as CancelRequest
@@ -31,8 +32,6 @@ from scheduler.worker.task import Task, parse_task
 from scheduler.worker.turns import AllTurns, Keep, Return, Turns, decide_full
 
 NO_HANDLER_DELAY_S = 5.0
-CANCEL_GRACE_S = 10.0
-"""How long a cancelled function may tidy up, where the cancel message names no grace."""
 
 
 class Run:
@@ -84,12 +83,12 @@ class Runner:
         return [run.message for run in self.in_hand.values()]
 
     def cancel(self, execution_id: str, request: CancelRequest) -> None:
-        """A cancel message came for an execution; nothing happens if it is not in hand."""
+        """A cancel message came for an execution; nothing happens if it is not in hand, or is in another drive."""
         grace_s = request.grace_s
         if grace_s is None:
-            grace_s = CANCEL_GRACE_S if request.action == "cancel" else 0.0
+            grace_s = GRACE_S if request.action == "cancel" else 0.0
         for run in self.in_hand.values():
-            if run.task.execution_id == execution_id:
+            if run.task.execution_id == execution_id and run.task.drive == (request.drive or 0):
                 run.brake.stop(How.CANCELLED, grace_s)
 
     def interrupt_all(self, grace_s: float) -> None:

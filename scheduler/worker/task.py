@@ -36,6 +36,7 @@ class Task(Struct, frozen=True, kw_only=True):
     max_tries: int | None = None
     backoff: Backoff | None = None
     attempts_before: int = 0
+    drive: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
@@ -63,6 +64,7 @@ def parse_task(names: Names, subject: str, headers: Mapping[str, str], body: byt
         max_tries=_whole(headers, h.MAX_TRIES, least=1),
         backoff=_backoff(headers),
         attempts_before=_whole(headers, h.ATTEMPTS_BEFORE) or 0,
+        drive=_whole(headers, h.DRIVE) or 0,
         headers={name: value for name, value in headers.items() if not h.is_reserved(name)},
         body=body,
     )

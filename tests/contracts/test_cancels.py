@@ -19,10 +19,12 @@ async def test_a_message_for_who_listens(stage: Stage) -> None:
     await stage.cancels.send("Q", f"a.b.{TAIL}", Action.CANCEL, 2.5)
     await stage.cancels.send("Q", f"a.b.{TAIL}-mx", Action.TERMINATE, None)
     await stage.cancels.send("other", f"x.{TAIL}", Action.CANCEL, None)
+    await stage.cancels.send("Q", f"a.{TAIL}", Action.CANCEL, 0.0, 2)
     await stage.sleep(0.2)
     assert [(subject, msgspec.json.decode(body)) for subject, body in heard] == [
         (stage.names.cancel("Q", f"a.b.{TAIL}"), {"action": "cancel", "grace_s": 2.5}),
         (stage.names.cancel("Q", f"a.b.{TAIL}-mx"), {"action": "terminate"}),
+        (stage.names.cancel("Q", f"a.{TAIL}"), {"action": "cancel", "grace_s": 0.0, "drive": 2}),
     ]
     assert others == []
 

@@ -14,6 +14,7 @@ from scheduler.core.errors import Conflict
 from scheduler.core.lifecycle import Queue
 from scheduler.core.model.execution import Action, Asked, Execution, State
 from scheduler.core.model.schedule import Overlap
+from scheduler.wire import api
 from scheduler.wire.reports import Outcome
 from tests.unit.services.tracking_stage import EVERY_DAY, Replica, Tripwire, World
 
@@ -83,6 +84,38 @@ async def test_running_is_told_to_end() -> None:
         await world.clock.advance(100)
         assert len(sent(world)) == 5
         assert (await world.row()).active == ()
+
+
+@pytest.mark.parametrize(("grace_s", "over_s"), [(3.0, 8), (None, 15)])
+async def test_who_does_not_listen_is_told_to_terminate(grace_s: float | None, over_s: float) -> None:
+    """A worker that has not ended it a while after its grace: from then on the message says at once."""
+    world = World()
+    async with Replica(world) as replica, watching(replica):
+        run = await replica.launched()
+        world.start(run.id)
+        await replica.track()
+        await replica.canceller.ask([run.id], asked(world, grace_s=grace_s))
+        await world.clock.advance(over_s - 0.1)
+        assert {action for _, action in sent(world)} == {"cancel"}
+        await world.clock.advance(20)
+        action, grace = world.server.cancelled[-1][1].action, world.server.cancelled[-1][1].grace_s
+        assert (action.value, grace) == ("terminate", 0.0)
+        assert (await world.record(run.id)).state is State.RUNNING
+
+
+async def test_a_message_names_the_drive() -> None:
+    """What was sent before a retry is not about what runs after it: the worker can tell."""
+    world = World()
+    async with Replica(world) as replica:
+        run = await replica.launched(max_tries=1)
+        world.start(run.id)
+        world.finish(run.id, Outcome.FAILED)
+        await replica.track()
+        await replica.retries.retry(api.RetryExecution(id=run.id))
+        world.start(run.id, 2)
+        await replica.track()
+        await replica.canceller.ask([run.id], asked(world))
+        assert [cancel.drive for _, cancel in world.server.cancelled] == [1]
 
 
 async def test_between_two_attempts() -> None:
