@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import Unavailable, Unsure
-from scheduler.jetstream.provisioning import provision
+from scheduler.jetstream.provisioning import ensure_queue, provision
 from scheduler.jetstream.requests import Ack, Message, Requests
 from scheduler.system.clock import SystemClock
 from scheduler.wire.ids import execution_id
 from scheduler.wire.names import Names
 from scheduler.wire.reports import Finished, Outcome
+from scheduler.worker import claiming
 from scheduler.worker.claiming import claim, look_up
-from scheduler.worker.link import Link
+from scheduler.worker.link import Binding, Link
 from scheduler.worker.reporting import report_finished
 from scheduler.worker.task import Task
 from tests.nats_servers import Cluster, connected
@@ -119,6 +120,34 @@ async def test_an_end_after_the_next_start_is_refused(provisioned: Requests) -> 
     assert await claim(link, task_of(1), 2, within_s=10)
     assert await report_finished(link, task_of(1), 1, ended()) is False
     assert await report_finished(link, task_of(1), 2, ended()) is True
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+async def test_an_end_that_comes_between_look_and_claim(
+    provisioned: Requests, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempt 1 is silent, and ends just before attempt 2 is claimed: a final end is kept and 2 is not run; after a
+    retry it runs."""
+    await ensure_queue(provisioned, NAMES, "Q", ack_wait_s=5)
+    stalled, next_one, task = link_of(provisioned, "w1"), link_of(provisioned, "w2"), task_of(1)
+    assert await claim(stalled, task, 1, within_s=10)
+
+    async def claim_late(link: Link, task: Task, attempt: int, *, within_s: float) -> bool:
+        assert await report_finished(stalled, task, 1, ended(outcome))
+        return await claim(link, task, attempt, within_s=within_s)
+
+    monkeypatch.setattr(claiming, "claim", claim_late)
+    await asyncio.sleep(0.1)
+    binding = Binding("Q", 0.05, 20, next_one.clock.now())
+    found = await claiming.settle(next_one, task, binding, deliveries=2, max_tries=3)
+    assert isinstance(found, claiming.Claimed)
+    assert found.attempt == 2
+    if outcome is Outcome.RETRY:
+        assert found.finished is None
+    else:
+        assert found.finished is not None
+        assert found.finished.outcome is outcome
+        assert str(found.finished.note).startswith("not run:")
 
 
 async def test_a_report_too_large_for_the_server_is_shortened(provisioned: Requests) -> None:
