@@ -10,6 +10,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from tests.acceptance.attempts import TERMINAL, Note, Report, check_attempts
 from tests.acceptance.evidence import grid, id_of
-from tests.acceptance.harness import Site, utc_now
+from tests.acceptance.harness import Site, eventually, utc_now
 from tests.acceptance.processes import SdkWorker
 
 MAX_TRIES = 5
@@ -127,6 +128,71 @@ async def test_each_execution_has_one_end_and_no_attempt_starts_twice(
     assert crew.harm["killed"]
 
 
+HOLDING = """
+import json, os, time
+from scheduler.worker import Worker
+
+worker = Worker("sdk", concurrency=40)
+file = open(os.environ["EVIDENCE"], "ab", buffering=0)
+
+def note(ctx, what):
+    file.write(json.dumps({"id": ctx.execution_id, "attempt": ctx.attempt, "what": what}).encode() + b"\\n")
+    os.fsync(file.fileno())
+
+@worker.task("hold")
+def hold(payload, ctx):
+    note(ctx, "start")
+    time.sleep(1)
+    note(ctx, "ok")
+
+worker.run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_worker_that_wakes_just_when_its_tasks_are_taken_over(site: Site) -> None:
+    """Thirty runs stand still with their worker, and go on in the moment in which the next attempts are claimed: each
+    execution has one end, and an attempt whose forerunner ended after all is given up, not run."""
+    await site.replicas("a", SCHEDD_HORIZON="8s", SCHEDD_ACK_WAIT=f"{ACK_WAIT_S}s")
+    await site.put("held", {"manual": True, "queue": "sdk", "type": "hold", "overlap": "allow", "max_tries": MAX_TRIES})
+    forfeits = 0
+    for turn in range(8):
+        first = site.sdk_worker(HOLDING, name=f"first-{turn}")
+        asked = [await site.request("schedule.trigger", {"id": "held", "nonce": f"{turn}-{n}"}) for n in range(30)]
+        must = {each["execution_id"] for each in asked}
+        await eventually(lambda first=first: _has_started(first, 30), within_s=20)
+        first.signal(signal.SIGSTOP)
+        taken_over = asyncio.Event()
+        heard = await site.client.subscribe("schedd.report.sdk.*.*.2.started", cb=_setting(taken_over))
+        second = site.sdk_worker(HOLDING, name=f"second-{turn}")
+        await asyncio.wait_for(taken_over.wait(), 30)
+        first.signal(signal.SIGCONT)
+        await heard.unsubscribe()
+        records = await _decided(site, None, must, within_s=40)
+        notes = [Note(**note) for worker in (first, second) for note in worker.notes()]
+        reports = [each for each in await _reports(site) if each.id in must]
+        mine = {id_: record for id_, record in records.items() if id_ in must}
+        findings = check_attempts(must, notes, mine, reports, max_tries=MAX_TRIES)
+        print(findings)
+        assert not findings.faults, str(findings)
+        forfeits += findings.forfeits
+        for worker in (first, second):
+            await worker.kill()
+    print(f"{forfeits} given up")
+
+
+async def _has_started(worker: SdkWorker, count: int) -> bool:
+    return len(worker.notes()) >= count
+
+
+def _setting(event: asyncio.Event) -> Callable[[Any], Awaitable[None]]:
+    async def hear(_: Any) -> None:
+        event.set()
+
+    return hear
+
+
 class Crew:
     """Two workers at any time, and what is done to them."""
 
@@ -178,11 +244,12 @@ class Crew:
             self.hire()
 
 
-async def _decided(site: Site, crew: Crew, must: set[str], *, within_s: float) -> dict[str, dict[str, Any]]:
+async def _decided(site: Site, crew: Crew | None, must: set[str], *, within_s: float) -> dict[str, dict[str, Any]]:
     """Wait until each has come to its end, at most that long; the records as they are then."""
     until_s = time.monotonic() + within_s
     while True:
-        crew.replace()
+        if crew is not None:
+            crew.replace()
         records = await site.records()
         left = [id_ for id_ in must if records.get(id_, {}).get("state") not in TERMINAL]
         if not left or time.monotonic() > until_s:

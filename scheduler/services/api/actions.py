@@ -60,9 +60,7 @@ class Actions:
         that would know it), Unavailable (no worker offers it), Unsure (no answer: it may have been carried out)."""
         schedule_id, action = check_schedule_id(request.schedule, field="schedule"), check_action(request.action)
         payload = NO_PAYLOAD if request.payload is UNSET else request.payload
-        if len(bytes(payload)) > self._payload_bytes_max:
-            text = f"payload: {len(bytes(payload))} bytes are more than {self._payload_bytes_max}"
-            raise PayloadTooLarge(text, field="payload")
+        self._check_payload(bytes(payload))
         await self._check_offered(schedule_id, action)
         until = self._clock.now() + request.timeout_s * _SECOND
         call = Call(payload=payload, timeout_s=request.timeout_s, until=until)
@@ -75,6 +73,15 @@ class Actions:
         except asyncio.CancelledError:  # this replica stops
             raise _nobody_knows(action, "this replica stops") from None
         return _reply(answer)
+
+    def _check_payload(self, payload: bytes) -> None:
+        if len(payload) > self._payload_bytes_max:
+            text = f"payload: {len(payload)} bytes are more than {self._payload_bytes_max}"
+            raise PayloadTooLarge(text, field="payload")
+        try:
+            payload.decode()  # what is kept raw was not looked at
+        except UnicodeDecodeError as problem:
+            raise InvalidArgument(f"payload: not UTF-8: {problem}", field="payload") from None
 
     async def _check_offered(self, schedule_id: str, action: str) -> None:
         offered = [item for item in await self._offered() if item.schedule == schedule_id]

@@ -106,6 +106,12 @@ async def test_bad_calls_name_their_field(stage: Stage, body: dict[str, Any], fi
     assert (await ask(stage, "action.invoke", **body))["field"] == field
 
 
+async def test_a_payload_that_is_no_text(stage: Stage) -> None:
+    """JSON is UTF-8; refused before any worker is asked."""
+    answer = await stage.run(stage.api.answer("action.invoke", b'{"schedule":"a","action":"x","payload":"\xff"}'))
+    assert json.loads(answer.body)["code"] == "invalid_argument"
+
+
 async def test_a_worker_that_has_no_place_says_so(stage: Stage) -> None:
     """Not begun is unavailable: it can be asked again."""
     await offer(stage, "w", ("a", "x"))
