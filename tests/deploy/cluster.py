@@ -68,7 +68,7 @@ class Cluster:
     def scale(self, replicas: int) -> None:
         self.spec["replicas"] = replicas
 
-    async def settled(self, within_s: float = 90) -> None:
+    async def settled(self, within_s: float = 200) -> None:
         """`kubectl rollout status`: all pods new, as many as wanted, available, and the old ones gone."""
 
         async def look() -> bool:

@@ -229,7 +229,7 @@ def _command(words: list[str], env: dict[str, str]) -> Iterator[str]:
 def _schedules(objects: list[Object]) -> Iterator[str]:
     for each in of_kind(objects, "ConfigMap"):
         if "webhooks.json" in each["data"]:
-            read_webhooks(json.loads(each["data"]["webhooks.json"]), lambda source: f"whsec_{'A' * 43}=")  # raises
+            read_webhooks(json.loads(each["data"]["webhooks.json"]), lambda *source: f"whsec_{'A' * 43}=")  # raises
         for definition in json.loads(each["data"].get("schedules.json", "[]")):
             identity = definition.pop("id")
             try:

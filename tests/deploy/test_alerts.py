@@ -142,6 +142,7 @@ def test_thresholds_are_those_of_the_health_check() -> None:
     assert f"< {thresholds.BEHIND.warn:g} * " in expressions["ScheddWatermarkLag"]
     assert expressions["ScheddLateness"].endswith(f"> {thresholds.LATENESS_P99_S.warn:g}")
     assert expressions["ScheddClockSkew"].endswith(f"> {skew_s:g}")
+    assert f"(schedd_queue_oldest_seconds) > {thresholds.QUEUE_OLDEST_S.warn:g}\n" in expressions["ScheddQueueBacklog"]
     assert expressions["ScheddStreamNearlyFull"].count(f"> {thresholds.FILL.warn:g}") == 2
 
 

@@ -201,6 +201,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"nats": {"creds": "user.creds"}}, "'/nats/creds': got string, want object"),
     ({"terminationGracePeriodSeconds": 5}, "5 s is too short"),
     ({"schedd": {"shutdown": "5m"}}, "use 312 or more"),
+    ({"nats": {"waitForServer": "90m"}}, "90m is too long: use 1h or less"),
     ({"updateStrategy": {"maxSurge": 0}}, "must not both be 0"),
     ({"podDisruptionBudget": {"maxUnavailable": None}}, "give minAvailable or maxUnavailable"),
     ({"podDisruptionBudget": {"maxUnavailable": "200%"}}, "/podDisruptionBudget/maxUnavailable"),

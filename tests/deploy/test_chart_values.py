@@ -64,7 +64,7 @@ def test_the_schema_knows_exactly_the_values() -> None:
 
 def test_every_tunable_may_be_set() -> None:
     """`schedd.settings` takes each environment name of the daemon that has no value of its own."""
-    own = {"SCHEDD_LOG_LEVEL", "SCHEDD_SHUTDOWN", "SCHEDD_CONNECT_TIMEOUT"}
+    own = {"SCHEDD_LOG_LEVEL", "SCHEDD_SHUTDOWN", "SCHEDD_CONNECT_TIMEOUT", "SCHEDD_START_TIMEOUT"}
     tunables = {env_name(name) for name in OPTIONS if name not in FLAGS} - own
     assert SCHEMA["properties"]["schedd"]["properties"]["settings"]["properties"].keys() == tunables
     [container] = only(template(), "Deployment")["spec"]["template"]["spec"]["containers"]

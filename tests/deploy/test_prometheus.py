@@ -35,6 +35,7 @@ worker.task("t")(lambda payload: None)
 worker.run()
 """
 QUIET = {  # what has no series until it happens once
+    "schedd_queue_paused", "schedd_webhook_pending", "schedd_webhook_deliveries_total",
     "schedd_cancels_sent_total", "schedd_dropped_total", "schedd_stream_fill_ratio", "schedd_executions_retried_total",
 }  # fmt: skip
 TICK: dict[str, Any] = {"every": "1s", "queue": "good", "type": "t", "overlap": "allow"}
@@ -197,9 +198,15 @@ async def every_expression_has_an_answer(prometheus: Prometheus) -> None:
 
 def sides(expression: str) -> list[str]:
     """What an alert compares, without the comparisons, which have no answer while all is well."""
-    parts = re.split(r"\s(?:and|or|<)\s(?!\d+(?:\.\d+)?$)", expression)
-    found = [re.sub(r"\s(?:>|==)\s[\d.]+$", "", part.strip()) for part in parts]
-    return [part for part in found if not part.startswith("absent")]
+    asked = re.sub(r"\s(?:[<>]|==)\s[\d.]+(?=\s|$)(?! \*)", "", expression)
+    parts = [part.strip() for part in re.split(r"\s(?:and|or|unless|<)\s", asked)]
+    return [_balanced(part) for part in parts if not part.startswith("absent")]
+
+
+def _balanced(part: str) -> str:
+    """Without a parenthesis that its other half was cut off from."""
+    surplus = part.count("(") - part.count(")")
+    return part.removeprefix("(") if surplus > 0 else part.removesuffix(")") if surplus < 0 else part
 
 
 async def config_of(site: Site, stream: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from tests.deploy.tools import only, template
 from tests.nats_servers import Server
 
 FIRES_PER_S = 100
-LATE_MAX_S = 8.0  # of a machine whose two cores do everything at once; what was measured is printed
+LATE_MAX_S = 20.0  # of a machine whose two cores do everything at once; what was measured is printed
 GAP_MAX_S = 1.0
+pytestmark = pytest.mark.timeout(240)
 SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
 QUICK: dict[str, Any] = {  # the same by less patience: what a cluster waits between two looks
     "minReadySeconds": 1,
@@ -110,7 +111,7 @@ async def stage(server: Server, tmp_path: Path, request: pytest.FixtureRequest) 
         yield found
 
 
-ROLLS = [pytest.param(QUICK, 1, id="quick"), pytest.param({}, 5, id="as the chart is", marks=SLOW)]
+ROLLS = [pytest.param(QUICK, 1, id="quick"), pytest.param({}, 3, id="as the chart is", marks=SLOW)]
 
 
 @pytest.mark.parametrize(("stage", "times"), ROLLS, indirect=["stage"])
