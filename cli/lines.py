@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from cli.output import clean, clean_lines, console, instant
+from cli.output import clean, clean_lines, console
 from scheduler.wire.lines import Line
 
 STYLES = {"debug": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
@@ -39,8 +39,7 @@ def shown(line: Line) -> Iterator[str]:
     message, *more = clean_lines(line.message).split("\n")
     values = {name: text for name, text in _texts(line.values) if "\n" not in text}
     tail = "".join(f"  {clean(name)}={clean(text)}" for name, text in values.items())
-    at = instant(line.at).replace("Z", ".000Z") if "." not in line.at else instant(line.at)
-    yield f"{at}  {clean(line.level):<{LEVEL_WIDTH}}  {attempt}  {message}{tail}".rstrip()
+    yield f"{line.at.replace('T', ' ')}  {clean(line.level):<{LEVEL_WIDTH}}  {attempt}  {message}{tail}".rstrip()
     yield from (f"    {each}" for each in more)
     for name, text in _texts(line.values):
         if name not in values:

@@ -13,6 +13,7 @@ from scheduler.client import following
 from scheduler.client.calls import LONG, ONCE, REPEATED, Calls, Nobody, Patience
 from scheduler.client.requests import (
     COUNT_DEFAULT,
+    LINES,
     PAGE,
     Definition,
     Instant,
@@ -257,7 +258,9 @@ class Executions:
         """The same as JSON."""
         if follow:
             return following.follow(self._connection, self._calls, execution_id, attempt=attempt, level=level)
-        return self._calls.pages("execution.logs", lines_request(execution_id, attempt=attempt, level=level))
+        return self._calls.pages(
+            "execution.logs", lines_request(execution_id, attempt=attempt, level=level, limit=LINES)
+        )
 
 
 class Workers:

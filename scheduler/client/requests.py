@@ -27,6 +27,7 @@ from scheduler.wire.schedule_json import encode_document, encode_value, keep_pau
 
 COUNT_DEFAULT = api.COUNT_DEFAULT
 PAGE = 250  # items per page
+LINES = 1000  # lines per page
 
 Instant = datetime | str
 Definition = Mapping[str, Any]

@@ -26,6 +26,10 @@ class _Filter(Struct, frozen=True):
     attempt: int | None
     level: str | None
 
+    @property
+    def has_all(self) -> bool:
+        return self.attempt is None and self.level is None
+
     def has(self, line: Line) -> bool:
         """A line that does not tell its attempt belongs to each."""
         of_attempt = self.attempt is None or line.attempt in {None, self.attempt}
@@ -44,17 +48,18 @@ class ExecutionLogs:
         wanted = _Filter(request.attempt, None if request.level is None else check_level(request.level))
         after = 0 if request.cursor is None else _checked_cursor(request.cursor)
         page: Page[Line] = Page(self._clock, request.limit, self._bytes_max)
-        end = await self._fill(page, request.id if _is_id(request.id) else None, wanted, after)
+        chunk = min(READ_CHUNK, request.limit + 1) if wanted.has_all else READ_CHUNK
+        end = await self._fill(page, request.id if _is_id(request.id) else None, wanted, after, chunk)
         if end == 0:
             await self._executions.get(api.Id(id=request.id))
         cursor = str(end) if request.follow and page.cursor is None else page.cursor
         return api.LineList(items=page.items, cursor=cursor)
 
-    async def _fill(self, page: Page[Line], execution_id: str | None, wanted: _Filter, after: int) -> int:
+    async def _fill(self, page: Page[Line], execution_id: str | None, wanted: _Filter, after: int, chunk: int) -> int:
         """Add the lines that match; the place behind which there is nothing left, or nothing looked at."""
         reads = 0
         while execution_id is not None:
-            lines = await self._logs.after(execution_id, after, READ_CHUNK)
+            lines = await self._logs.after(execution_id, after, chunk)
             for stored in lines:
                 line = read_line(stored.body, stored.at)
                 if not wanted.has(line):
@@ -63,7 +68,7 @@ class ExecutionLogs:
                     return after
                 after = stored.seq
             reads += len(lines)
-            if len(lines) < READ_CHUNK:
+            if len(lines) < chunk:
                 break
             if reads >= READS_MAX or page.is_over_time:
                 page.end()
