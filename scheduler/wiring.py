@@ -35,6 +35,7 @@ from scheduler.services.queues import QueueKeeper
 from scheduler.services.reconcile import Reconciler
 from scheduler.services.records import Records
 from scheduler.services.remembering import Remembering
+from scheduler.services.restoring import Restoring
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.schema import Schema
@@ -79,6 +80,7 @@ class Wiring:
             "settlement": self.settlement.run,
             "queues": self.queue_watch.run,
             "housekeeping": self.housekeeper.follow,
+            "restoring": self.restoring.run,
             "census": Census(self.schedules, self.clock, self.telemetry).run,
             "storage": StorageWatch(self.adapters.storage, self.clock, self.telemetry).run,
         }
@@ -374,13 +376,24 @@ class Wiring:
             promoter=self.promoter,
             index=self.index,
             rearm=self.planner.rearm,
-            ensure=self.adapters.ensure,
+            ensure=self.restoring.restored,
             chains=self.chains,
             clock=self.clock,
             telemetry=self.telemetry,
             every_s=self.settings.reconcile_every_s,
             grace_s=self.settings.reconcile_grace_s,
             claim_floor_s=self.settings.claim_floor_s,
+        )
+
+    @cached_property
+    def restoring(self) -> Restoring:
+        return Restoring(
+            births=self.adapters.births,
+            ensure=self.adapters.ensure,
+            schedules=self.schedules,
+            calendars=self.calendars,
+            clock=self.clock,
+            telemetry=self.telemetry,
         )
 
     @cached_property

@@ -19,6 +19,7 @@ from scheduler.core.model.execution import Execution, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.tracking import (
     INFERRED,
+    STREAM_LOST,
     TASK_GONE,
     WORKER_GONE,
     Report,
@@ -90,15 +91,19 @@ def repair_claimed(execution: Execution, claim_seq: int | None, now: datetime, a
 # --- queued, but the task is gone
 
 
-def events_of_vanished(execution: Execution, reports: Sequence[Report], now: datetime) -> tuple[Event, ...]:
+def events_of_vanished(
+    execution: Execution, reports: Sequence[Report], now: datetime, *, with_stream: bool = False
+) -> tuple[Event, ...]:
     """The task left the stream, no signal tells why, and no worker says that it still runs it.
 
     Without a start a plain worker acknowledged it, and the signal got lost: succeeded, inferred. With one only reports
-    decide, and there is no final one.
+    decide, and there is no final one. `with_stream`: the whole stream was lost, so nobody need have worked on it.
     """
     if is_terminal(execution):
         return ()
     start = newest_start(execution, reports)
+    if start is None and with_stream:
+        return (lost(now, None, STREAM_LOST),)
     if start is None:
         return (Finish(at=now, state=State.SUCCEEDED, reason=INFERRED),)
     end = end_of(start, reports)

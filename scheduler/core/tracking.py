@@ -36,6 +36,7 @@ MAX_DELIVER = "max_deliver"
 NO_HANDLER = "no_handler"
 WORKER_GONE = "worker_gone"
 TASK_GONE = "task_gone"
+STREAM_LOST = "stream_lost"
 BAD_REPORT = "bad_report"
 
 

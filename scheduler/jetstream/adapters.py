@@ -18,7 +18,7 @@ from scheduler.jetstream.cancelling import NatsCancels
 from scheduler.jetstream.event_feed import NatsEventFeed
 from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.logs import NatsLogs
-from scheduler.jetstream.provisioning import provision, restore
+from scheduler.jetstream.provisioning import births, provision, restore
 from scheduler.jetstream.queues import NatsTaskQueues
 from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Requests
@@ -68,6 +68,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     storage: NatsStorage
     feed: Callable[[], NatsEventFeed]
     ensure: Callable[[], Awaitable[list[str]]]
+    births: Callable[[], Awaitable[dict[str, str | None]]]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
 
@@ -134,8 +135,14 @@ async def open_adapters(
         storage=NatsStorage(requests, names),
         feed=partial(NatsEventFeed, bulk, names),
         ensure=partial(
-            restore, requests, names, replicas=settings.stream_replicas, due_ack_wait_s=settings.due_ack_wait_s
+            restore,
+            requests,
+            names,
+            replicas=settings.stream_replicas,
+            due_ack_wait_s=settings.due_ack_wait_s,
+            clock=clock,
         ),
+        births=partial(births, requests, names),
         server_version=_version(client),
         closers=(requests.close, bulk.close, timeline.close, reports.close, signals.close, events.close),
     )

@@ -35,6 +35,7 @@ from scheduler.jetstream.topology import (
     queue_consumer,
     topology,
 )
+from scheduler.ports.clock import Clock
 from scheduler.wire.names import Names
 
 SERVER_MIN = (2, 14)
@@ -97,13 +98,36 @@ async def provision(
     return run.changed
 
 
-async def restore(requests: Requests, names: Names, *, replicas: int = 1, due_ack_wait_s: float = 5.0) -> list[str]:
-    """The same once everything is running: quick, and the number of replicas of what exists stays as it is."""
+async def restore(
+    requests: Requests,
+    names: Names,
+    *,
+    replicas: int = 1,
+    due_ack_wait_s: float = 5.0,
+    clock: Clock | None = None,
+) -> list[str]:
+    """The same once everything is running: quick, and the number of replicas of what exists stays as it is. With a
+    `clock`, what is made anew has sequences above all that was, even if everything is gone: replicas remember those."""
     run = _Run(requests, replicas, CHANGE_S * 2, keep_replicas=True)
+    run.first_seq = 0 if clock is None else _above_all(clock.now())
     declared: Topology = topology(names, due_ack_wait_s=due_ack_wait_s)
     await run.streams(declared.streams)
     await run.consumers(declared.consumers)
     return run.changed
+
+
+async def births(requests: Requests, names: Names) -> dict[str, str | None]:
+    """When each declared stream was made, None for one that does not exist; for looking often. Raises Unavailable."""
+    found: dict[str, str | None] = {stream.name: None for stream in topology(names).streams}
+    offset, total = 0, 1
+    while offset < total:
+        page = await requests.api("STREAM.LIST", {"offset": offset})
+        for each in page.get("streams") or ():
+            if each["config"]["name"] in found:
+                found[each["config"]["name"]] = each["created"]
+        total = int(page.get("total", 0))
+        offset += max(1, int(page.get("limit", 0)))
+    return found
 
 
 async def ensure_queue(
@@ -137,6 +161,11 @@ def check_server(client: NatsClient) -> None:
         raise Unavailable(f"schedd needs nats-server {least} or later, this one is {has}: upgrade it")
 
 
+def _above_all(at: datetime) -> int:
+    """More than any stream can hold messages until then: the milliseconds."""
+    return int(at.timestamp() * 1000)
+
+
 class _Run:
     """One pass, with its deadline."""
 
@@ -148,7 +177,7 @@ class _Run:
         self._began_s = self._now()
         self._total_s = total_s
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._first_seq = 0
+        self.first_seq = 0
         self.changed: list[str] = []
 
     def elapsed_s(self) -> float:
@@ -158,7 +187,7 @@ class _Run:
         found = await self._all([(f"stream {one.name}", partial(self._look, one)) for one in streams])
         used = [reply for reply in found if reply is not None and reply.state is not None and reply.state.last_seq]
         if used and used[0].ts is not None:
-            self._first_seq = int(used[0].ts.timestamp() * 1000)  # more than any stream can hold messages
+            self.first_seq = _above_all(used[0].ts)
         await self._all([(f"stream {one.name}", partial(self._stream, one)) for one in streams])
 
     async def consumers(self, consumers: Sequence[Consumer]) -> None:
@@ -225,8 +254,8 @@ class _Run:
         found = await self._look(stream)
         if found is None or found.config is None:
             config = stream.config(self._replicas)
-            if self._first_seq:
-                config["first_seq"] = self._first_seq
+            if self.first_seq:
+                config["first_seq"] = self.first_seq
             await self._call(f"STREAM.CREATE.{stream.name}", config)
             self._note(f"created stream {stream.name}")
             return

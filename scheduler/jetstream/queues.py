@@ -196,6 +196,10 @@ class NatsTaskQueues(QueueConsumers):
         prefix = f"{self._names.namespace}.task."
         return [message is not None and message.subject.startswith(prefix) for message in found]
 
+    async def begins_at(self) -> int:
+        info = await self._requests.api(f"STREAM.INFO.{self._names.tasks}")
+        return int(info["config"].get("first_seq", 0))
+
     async def remove(self, task_seq: int) -> bool:
         request = {"seq": task_seq, "no_erase": True}
         try:

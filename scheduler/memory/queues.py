@@ -164,6 +164,10 @@ class MemoryTaskQueues:
         found = (self._stream.messages.get(seq) for seq in task_seqs)
         return [message is not None and message.subject.startswith(prefix) for message in found]
 
+    async def begins_at(self) -> int:
+        self._server.check()
+        return self._stream.begins_at
+
     async def remove(self, task_seq: int) -> bool:
         self._server.check()
         return self._server.remove_task(task_seq)

@@ -58,6 +58,7 @@ class MemoryStream:
         self.work_queue = work_queue
         self.messages: dict[int, Message] = {}
         self.last_seq = 0
+        self.begins_at = 0
         self.consumers: dict[str, MemoryConsumer] = {}
         self._by_subject: dict[str, dict[int, None]] = {}
 
@@ -106,6 +107,12 @@ class MemoryStream:
         if not of_subject:
             del self._by_subject[message.subject]
         return True
+
+    def lose(self, begins_at: int) -> None:
+        """Somebody deleted it, and it was made anew, empty, with sequences above all that were."""
+        self.messages.clear()
+        self._by_subject.clear()
+        self.begins_at, self.last_seq = begins_at, begins_at - 1
 
     def _notify(self) -> None:
         for consumer in self.consumers.values():

@@ -167,6 +167,12 @@ class TaskQueues(Protocol):
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         """Whether these tasks are still in the stream."""
 
+    async def begins_at(self) -> int:
+        """The first sequence that this stream can have given: older tasks were lost with the stream before it.
+
+        Raises Unsure, Unavailable.
+        """
+
     async def remove(self, task_seq: int) -> bool:
         """Delete a task; False if it was gone already."""
 

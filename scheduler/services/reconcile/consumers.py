@@ -39,12 +39,12 @@ class ConsumersRepair:
 
     async def repair(self, tenure: Tenure) -> int:
         """Raises Deposed, Unavailable. `ensure` names what it had to restore."""
+        restored = await self._ensure()  # first: without the streams there are no queues to look at
+        for name in restored:
+            log.warning("restored %s", name, extra={"event": "asset_restored", "asset": name})
         repaired = await self._keeper.keep_up(self._used(tenure.office.watermark.applied), tenure.check)
         if repaired:
             self._launcher.forget_queues()
-        restored = await self._ensure()
-        for name in restored:
-            log.warning("restored %s", name, extra={"event": "asset_restored", "asset": name})
         return len(repaired) + len(restored)
 
     def _used(self, applied: int) -> set[str]:

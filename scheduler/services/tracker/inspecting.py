@@ -71,6 +71,10 @@ class Vanished:
         progress = await self._signals.progress()
         return [each for each in waiting if self._is_silent(each, progress)]
 
+    async def begins_at(self) -> int:
+        """See `ports.queues.TaskQueues.begins_at`."""
+        return await self._queues.begins_at()
+
     def is_witnessed(self, task_seq: int | None) -> bool:
         """Whether the task was seen to be gone, and nothing has been decided since."""
         return task_seq in self._witnesses
@@ -162,10 +166,11 @@ class Inspector:
         vanished = {each.id for each in await self.vanished.among(executions)}  # before the reports: they decide
         reports = await self._reports_of(executions)
         alive = await self._alive(executions, reports, vanished)
+        begins_at = await self.vanished.begins_at() if vanished else 0
         changes: list[Change] = []
         for execution in executions:
             is_vanished = execution.id in vanished and execution.id not in alive
-            decide = self._decide(tuple(reports[execution.id]), is_vanished=is_vanished)
+            decide = self._decide(tuple(reports[execution.id]), is_vanished=is_vanished, begins_at=begins_at)
             changes.append(Change(execution.id, decide, execution.drive))
         return self._count(await self._folder.fold(changes), vanished)
 
@@ -196,13 +201,16 @@ class Inspector:
             if start.worker in rows and rows[start.worker].runs(execution_id, start.attempt)
         }
 
-    def _decide(self, reports: tuple[Report, ...], *, is_vanished: bool) -> Callable[[Execution], tuple[Event, ...]]:
+    def _decide(
+        self, reports: tuple[Report, ...], *, is_vanished: bool, begins_at: int
+    ) -> Callable[[Execution], tuple[Event, ...]]:
         now = self._clock.now()
 
         def decide(execution: Execution) -> tuple[Event, ...]:
             events = events_of_reports(execution, reports)
             if is_vanished and not is_terminal(execution):
-                return (*events, *events_of_vanished(execution, reports, now))
+                with_stream = _seq(execution) < begins_at
+                return (*events, *events_of_vanished(execution, reports, now, with_stream=with_stream))
             return events
 
         return decide

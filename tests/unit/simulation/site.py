@@ -233,6 +233,7 @@ class Replica:
             storage=around(MemoryStorage(server)),
             events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
+            births=_no_streams,
             server_version="2.15.1",
             **{word: around(bucket.replica()) for word, bucket in self.site.buckets.items()},
         )
@@ -297,3 +298,7 @@ class _Events:
 
 async def _nothing_missing() -> list[str]:
     return []
+
+
+async def _no_streams() -> dict[str, str | None]:
+    return {}
