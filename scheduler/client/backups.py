@@ -77,10 +77,7 @@ async def _all(client: Client) -> AsyncIterator[Line]:
 
 
 async def _queues(client: Client) -> AsyncIterator[tuple[str, bytes]]:
-    queues: Any = getattr(client, "queues", None)
-    if queues is None:
-        return
-    async for queue in queues.list():
+    async for queue in client.queues.list():
         yield queue.id, bytes(queue.queue)
 
 
@@ -144,14 +141,11 @@ async def _put_calendar(client: Client, step: Step) -> None:
 async def _put_queue(client: Client, step: Step) -> None:
     """Settings that the backup does not have become the default again."""
     settings: dict[str, Any] = msgspec.json.decode(_value(step))
-    queues: Any = getattr(client, "queues", None)
-    if queues is None:
-        return
     try:
-        stored = (await queues.get(step.line.id)).settings
+        stored = (await client.queues.get(step.line.id)).settings
     except NotFound:
         stored = {}
-    await queues.put(step.line.id, {**dict.fromkeys(stored), **settings})
+    await client.queues.put(step.line.id, {**dict.fromkeys(stored), **settings})
 
 
 def _value(step: Step) -> bytes:

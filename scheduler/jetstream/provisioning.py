@@ -258,6 +258,9 @@ class _Run:
                 config["first_seq"] = self.first_seq
             await self._call(f"STREAM.CREATE.{stream.name}", config)
             self._note(f"created stream {stream.name}")
+            if self.first_seq and not self._keep_replicas:
+                extra = {"event": "stream_lost", "stream": stream.name}
+                log.error("a stream was lost with what was in it, while nobody ran", extra=extra)
             return
         changes = differences(stream.owned, found.config)
         self._refuse_impossible(stream.name, changes, found.config)

@@ -21,6 +21,7 @@ FAST = {"SCHEDD_LEASE": "2"}
 async def old() -> AsyncIterator[LocalSchedd]:
     async with LocalSchedd(env=FAST) as local, Client.connect(local.nats_url) as client:
         await client.calendars.put("xmas", {"yearly": ["12-25"]})
+        await client.queues.put("q", {"max_ack_pending": 7, "ack_wait": "5m"})
         await client.schedules.put("daily", {**HELLO, "exclude": ["xmas"]})
         await client.schedules.put("resting", HELLO)
         await client.schedules.pause("resting", note="holidays")
@@ -38,7 +39,7 @@ async def test_there_and_back(old: LocalSchedd, tmp_path: Path) -> None:
     file = tmp_path / "backup.jsonl"
     wrote = await run("export", "-o", str(file), "--history", NATS_URL=old.nats_url)
     assert wrote.code == 0, wrote.err
-    assert "3 schedules, 1 calendar" in wrote.out
+    assert "3 schedules, 1 calendar, 1 queue" in wrote.out
     assert file.stat().st_mode & 0o077 == 0
     assert (await run("export", NATS_URL=old.nats_url)).out.count("\n") == len(file.read_text().splitlines())
     async with LocalSchedd(env=FAST) as new:
@@ -58,6 +59,8 @@ async def test_there_and_back(old: LocalSchedd, tmp_path: Path) -> None:
             resting = await client.schedules.get("resting")
             assert (resting.status.state, resting.revision) == ("paused", resting.generation)
             assert (await client.calendars.get("xmas")).id == "xmas"
+            queue = (await client.queues.get("q")).settings
+            assert (queue["max_ack_pending"], queue["ack_wait"]) == (7, "5m")
 
 
 async def test_what_is_different_here(old: LocalSchedd, tmp_path: Path) -> None:
