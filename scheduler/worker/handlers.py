@@ -137,8 +137,8 @@ class Handlers:
         return [each for each in self._handlers.values() if each.queue in {None, queue}]
 
     def of_function(self, function: Callable[..., Any]) -> Handler | None:
-        """The one whose function this is, the first if there are several."""
-        return next((each for each in self._handlers.values() if each.function is function), None)
+        """The one whose function this is, the first if there are several; methods are equal, not the same."""
+        return next((each for each in self._handlers.values() if each.function == function), None)
 
     @property
     def types(self) -> list[str]:

@@ -33,7 +33,7 @@ async def client(local: LocalSchedd) -> AsyncIterator[Client]:
         yield client
 
 
-def make_worker(local: LocalSchedd) -> Worker:
+def make_worker(local: LocalSchedd, gate: asyncio.Event | None = None) -> Worker:
     worker = Worker("Q", nats=local.nats_url, stop_grace="5s")
 
     @worker.action("search.index", "Rebuild index")
@@ -64,7 +64,8 @@ def make_worker(local: LocalSchedd) -> Worker:
 
     @worker.action("search.index", "busy")
     async def busy() -> None:
-        await asyncio.sleep(1)
+        if gate is not None:
+            await gate.wait()
 
     return worker
 
@@ -135,11 +136,17 @@ async def test_two_workers_share_and_each_call_is_one(local: LocalSchedd, client
             await client.actions.invoke("s", "go", n)
     assert sorted(n for n, _ in calls) == list(range(20))
     assert {name for _, name in calls} == {first.id, second.id}
-    async with serving(make_worker(local)):
+    gate = asyncio.Event()
+    async with serving(make_worker(local, gate)):
         await until(lambda: offered(client))
-        replies = await asyncio.gather(
-            *(client.actions.invoke("search.index", "busy") for _ in range(6)), return_exceptions=True
-        )
+        asked = [asyncio.create_task(client.actions.invoke("search.index", "busy")) for _ in range(6)]
+
+        async def two_are_over() -> bool:
+            return sum(each.done() for each in asked) == 2
+
+        await until(two_are_over)
+        gate.set()
+        replies = await asyncio.gather(*asked, return_exceptions=True)
     refused = [reply for reply in replies if isinstance(reply, Unavailable)]
     assert len(refused) == 2
     assert all("try again" in str(each) and not isinstance(each, Unsure) for each in refused)
@@ -147,13 +154,17 @@ async def test_two_workers_share_and_each_call_is_one(local: LocalSchedd, client
 
 async def test_a_worker_that_stops_lets_an_action_end(local: LocalSchedd, client: Client) -> None:
     """What runs may end within the grace, and its caller gets the result."""
-    worker = make_worker(local)
+    gate = asyncio.Event()
+    worker = make_worker(local, gate)
     task = asyncio.create_task(worker.serve())
     await until(lambda: offered(client))
     invoked = asyncio.create_task(client.actions.invoke("search.index", "busy"))
-    await asyncio.sleep(0.3)
-    await worker.stop()
-    await task
+    await asyncio.sleep(0.5)
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.5)
+    assert not invoked.done()
+    gate.set()
+    await asyncio.gather(stopping, task)
     assert (await invoked).outcome == "succeeded"
 
 

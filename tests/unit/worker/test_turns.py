@@ -120,6 +120,19 @@ def test_a_task_of_one_queue() -> None:
         worker.task("x", concurrency=0)(nothing)
 
 
+def test_a_method_may_be_task_and_schedule() -> None:
+    """Each look at a method is another object: it is the same function all the same."""
+
+    class Mails:
+        def send(self, payload: Any) -> None: ...
+
+    worker, mails = Worker("A"), Mails()
+    worker.task("send")(mails.send)
+    worker.schedule("nightly", every="1d")(mails.send)
+    (declared,) = worker.declared()
+    assert (declared.definition["type"], worker.types) == ("send", ["send"])
+
+
 def test_a_schedule_in_code_follows_the_queue_of_its_task() -> None:
     """What is declared for a task of one queue is put into that queue."""
     worker = Worker("A", "B")
