@@ -79,6 +79,9 @@ async def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask before pruning.")] = False,
 ) -> None:
     """Make schedules as files say: create what is missing, change what differs, leave the rest alone."""
+    if prune and dry_run and not (every or selector):
+        warn("note: to prune for real say among which, -l team=crm or --all; this shows what --all would delete")
+        every = True
     pruning = _pruning(prune, every, selector, export)
     findings = _gathered(files)
     if exit_code and not dry_run:

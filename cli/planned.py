@@ -89,7 +89,7 @@ def show(planned: Iterable[Planned]) -> None:
         paint(f"{change.kind:<9} {change.id}{_remark(each)}", SIGNS[change.kind])
         _show_differences(change.differences)
         if each.fires is not None:
-            say(f"  {fires_text(each.fires)}")
+            say(f"  {fires_text(each.fires)}{_unknown(change)}")
 
 
 def _remark(planned: Planned) -> str:
@@ -101,6 +101,13 @@ def _remark(planned: Planned) -> str:
     if change.kind is Kind.CREATED:
         return f", next {instant(format_instant(planned.next_at))}" if planned.next_at else ", no fire ahead"
     return ", which held no JSON object" if change.before is None else ""
+
+
+def _unknown(change: Change) -> str:
+    """What the comparison cannot know."""
+    fields = {field for document in (change.before, change.after) for field in document or ()}
+    told = {"after": "what follows the ends of runs is not counted", "max_fires": "max_fires is not counted in"}
+    return "".join(f" ({text})" for field, text in told.items() if field in fields)
 
 
 def _show_differences(found: Sequence[Difference]) -> None:

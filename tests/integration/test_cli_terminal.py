@@ -75,6 +75,19 @@ async def test_colours_and_width(url: str, daemon: FakeDaemon) -> None:
     assert plain.count("superseded") == 3
 
 
+@pytest.mark.parametrize(("typed", "code"), [("n\n", 1), ("y\n", 0)])
+async def test_a_bulk_verb_asks(url: str, daemon: FakeDaemon, typed: str, code: int) -> None:
+    """What a selector found is shown, and only a yes goes on."""
+    for name in ("a", "b"):
+        daemon.put(name, HELLO)
+    found, shown = await on_terminal(url, "pause", "-l", "!x", typed=typed)
+    assert found == code
+    assert "2 schedules to pause: a, b" in shown
+    assert "Pause 2 schedules? [y/N]" in shown
+    assert ("a paused" in shown) is (code == 0)
+    assert ("paused" in daemon.schedules["a"][1]) is (code == 0)
+
+
 async def test_no_color_is_respected(url: str, daemon: FakeDaemon) -> None:
     """NO_COLOR (no-color.org) turns colours off on a terminal too."""
     daemon.put("failed", {"cron": "never"})
