@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from scheduler.core.errors import NotFound
+from scheduler.core.errors import NotFound, Unavailable
 from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
 from scheduler.jetstream.errors import NoConsumer
 from scheduler.jetstream.provisioning import ensure_queue
 from scheduler.jetstream.requests import Requests
 from scheduler.ports.queues import QueueState
-from scheduler.wire.instants import cut, format_instant, parse_instant
+from scheduler.wire.instants import format_instant, parse_instant
 from scheduler.wire.names import Names
 
 FOREVER = datetime(2199, 12, 31, tzinfo=UTC)  # a pause without an end, where JetStream wants one
@@ -64,9 +64,8 @@ class QueueConsumers:
         await self._requests.api(f"CONSUMER.CREATE.{self._place(queue)}.{self._names.tasks_of(queue)}", request)
 
     async def _pause(self, queue: str, info: Mapping[str, Any], pause: Pause | None) -> None:
-        wanted = None if pause is None else _until_text(pause)
-        has = info["config"].get("pause_until") if info.get("paused") else None
-        if (None if has is None else format_instant(cut(parse_instant(has)))) != wanted:
+        wanted, has = None if pause is None else _until_text(pause), _paused_until(info)
+        if (None if has is None else format_instant(has)) != wanted:
             await self._requests.api(
                 f"CONSUMER.PAUSE.{self._place(queue)}", {} if wanted is None else {"pause_until": wanted}
             )
@@ -136,6 +135,9 @@ def _metadata(edit: QueueEdit) -> dict[str, str]:
 
 
 def _state_of(info: Mapping[str, Any]) -> QueueState:
+    """Raises Unavailable while the consumer has no leader: its numbers are then nobody's, and read 0."""
+    if "cluster" in info and not info["cluster"].get("leader"):
+        raise Unavailable(f"queue {info['name']!r} has no leader at the moment")
     config = info["config"]
     metadata = config.get("metadata") or {}
     settings = QueueSettings(
@@ -144,7 +146,7 @@ def _state_of(info: Mapping[str, Any]) -> QueueState:
         max_ack_pending=config.get("max_ack_pending", -1),
         max_pending=_number(metadata.get(MAX_PENDING)) or None,
         backoff=tuple(_span(each) for each in config.get("backoff") or ()),
-        pause=_pause_of(config["pause_until"], metadata) if info.get("paused") else None,
+        pause=_pause_of(_paused_until(info), metadata),
     )
     return QueueState(
         queue=info["name"],
@@ -157,8 +159,16 @@ def _state_of(info: Mapping[str, Any]) -> QueueState:
     )
 
 
-def _pause_of(until_text: str, metadata: Mapping[str, str]) -> Pause:
-    until = parse_instant(until_text)
+def _paused_until(info: Mapping[str, Any]) -> datetime | None:
+    """By its configuration: `paused` is missing where nobody leads the consumer."""
+    text = info["config"].get("pause_until")
+    until = None if text is None else parse_instant(text)
+    return until if until is not None and until > parse_instant(info["ts"]) else None
+
+
+def _pause_of(until: datetime | None, metadata: Mapping[str, str]) -> Pause | None:
+    if until is None:
+        return None
     is_noted = metadata.get(NOTE_UNTIL) == format_instant(until)
     return Pause(until=None if until >= FOREVER else until, note=metadata.get(NOTE) if is_noted else None)
 
