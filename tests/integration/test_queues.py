@@ -288,3 +288,13 @@ async def test_a_full_queue_of_its_own_limit() -> None:
             return (record.state, record.reason) == ("skipped", "queue_full")
 
         await eventually(refused)
+
+
+async def test_deadlines_hold_in_a_pause() -> None:
+    """A task of a paused queue ends at its start deadline as any other does; workers are not told of it."""
+    async with local() as (_, client):
+        await client.queues.put("Q", {"paused": True})
+        await client.schedules.put("s", {**MANUAL, "start_deadline": "500ms"})
+        (record,) = await ended(client, await trigger(client, 1))
+        assert (record.state, record.reason) == ("expired", "start_deadline")
+        assert (await client.queues.get("Q")).status.pending == 0
