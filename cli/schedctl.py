@@ -27,6 +27,7 @@ from cli import (
     status,
     workers,
 )
+from cli.completing import completion, prepare
 from cli.connecting import Connection, group
 from cli.running import run
 from cli.top.command import top
@@ -68,6 +69,7 @@ app.command("export")(backups.export)
 app.command("status")(status.status)
 app.command("top")(top)
 app.command("events")(events.events)
+app.command("completion")(completion)
 app.add_typer(executions.app, name="executions")
 app.add_typer(queues.app, name="queue")
 app.add_typer(calendars.app, name="calendar")
@@ -77,6 +79,7 @@ app.add_typer(actions.app, name="action")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    prepare(app)
     sys.exit(run(app, NAME, arguments))
 
 
