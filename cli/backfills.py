@@ -16,6 +16,7 @@ from scheduler.core.errors import InvalidArgument
 from scheduler.wire import api
 from scheduler.wire.ids import check_backfill_id, check_schedule_id
 
+EMPTY = "No backfill is kept. See what one would run:  schedctl backfill ID --from INSTANT --to INSTANT --dry-run"
 SHOWN_MAX = 1_000  # nominal times shown in full; of more the first and the last of these
 
 COLUMNS: Sequence[Column[api.BackfillItem]] = (
@@ -134,4 +135,4 @@ async def _list(connection: Connection, schedule_id: str | None, shown: Format) 
     request = backfills_request(schedule=schedule_id)
     async with connection.client() as client:
         items = client.calls.pages("backfill.list", request)
-        await print_list(items, api.BackfillItem, COLUMNS, shown, empty="No backfill is kept.")
+        await print_list(items, api.BackfillItem, COLUMNS, shown, empty=EMPTY)

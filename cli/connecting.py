@@ -18,6 +18,7 @@ from msgspec.structs import asdict
 
 from cli.errors import ReaderGone
 from cli.options import Command, expand, option
+from scheduler.core.errors import NotFound
 
 PANEL = "Connection"
 OPTIONS = (
@@ -87,13 +88,22 @@ def placed(function: Command) -> Command:
     return expand(function, "connection", (_CONTEXT, *OPTIONS), _collect)
 
 
+async def _suggesting(function: Command, given: dict[str, Any]) -> None:
+    try:
+        await function(**given)
+    except NotFound as problem:
+        from cli.suggesting import with_suggestion
+
+        raise await with_suggestion(given["connection"], problem) from None
+
+
 def connected(function: Command) -> Command:
     """A command from `async def command(connection, ...)`."""
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
         try:
-            asyncio.run(function(**given))
+            asyncio.run(_suggesting(function, given))
         except BrokenPipeError:
             raise ReaderGone from None
 

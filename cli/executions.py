@@ -91,7 +91,7 @@ async def list_executions(
     is_table = not (shown.json or shown.names)
     most = limit or (TABLE_LIMIT if is_table else None)
     empty = (
-        "No execution matches."
+        "No execution matches; without these options all recent ones are shown."
         if wanted
         else "No executions yet, nothing has been due. What will be, and when:  schedctl list"
     )

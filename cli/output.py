@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Struct)
 UNLIMITED = 100_000  # columns, where no terminal sets a limit
+GAP = 2
+NARROW = 12  # columns that an id or a text needs at least
 WIDE = 120  # from here on a table shows its extra columns
 STYLES = {
     "active": "green", "succeeded": "green", "fired": "green", "applied": "green",
@@ -160,14 +162,33 @@ def print_table(rows: Iterable[T], columns: Sequence[Column[T]]) -> None:
 
     out = console()
     shown = [column for column in columns if not column.wide or out.width >= WIDE]
+    cells = [[column.value(row) for column in shown] for row in rows]
+    if _least_width(shown, cells) > out.width:
+        _print_stacked(shown, cells)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in shown:
         table.add_column(
             column.title, no_wrap=column.rigid, overflow="fold", justify="right" if column.right else "left"
         )
-    for row in rows:
-        table.add_row(*(styled(column.value(row)) for column in shown))
+    for row in cells:
+        table.add_row(*map(styled, row))
     _print_trimmed(out, table)
+
+
+def _least_width(columns: Sequence[Column[T]], cells: Sequence[Sequence[str]]) -> int:
+    """The width below which such a table could not be read."""
+    whole = [max(len(column.title), *(len(row[place]) for row in cells), 0) for place, column in enumerate(columns)]
+    least = [width if column.rigid else min(width, NARROW) for column, width in zip(columns, whole, strict=True)]
+    return sum(least) + GAP * (len(columns) - 1)
+
+
+def _print_stacked(columns: Sequence[Column[T]], cells: Sequence[Sequence[str]]) -> None:
+    """Where a table has no room: each row as lines of its own."""
+    for number, row in enumerate(cells):
+        if number:
+            say()
+        print_facts([(column.title, cell) for column, cell in zip(columns, row, strict=True) if cell not in {"", "-"}])
 
 
 def print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
@@ -233,7 +254,7 @@ async def _print_names(items: AsyncIterator[Raw]) -> int:
 
 class _Named(Struct):
     id: str = ""
-    worker: str = ""
+    worker: Any = ""  # of a worker its id, of an execution who carried it out
     schedule: Any = ""  # of an action its id, of a schedule the definition
     action: str = ""
 

@@ -29,6 +29,7 @@ from cli import (
 )
 from cli.completing import completion, prepare
 from cli.connecting import Connection, group
+from cli.examples import give
 from cli.running import run
 from cli.top.command import top
 from cli.versions import show_version
@@ -80,6 +81,7 @@ app.add_typer(actions.app, name="action")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     prepare(app)
+    give(app, NAME)
     sys.exit(run(app, NAME, arguments))
 
 

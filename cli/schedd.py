@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.connecting import Connection, group, placed
+from cli.examples import give
 from cli.options import Command, expand, option
 from cli.running import run as run_command
 from cli.versions import show_version
@@ -117,6 +118,7 @@ def webhooks(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    give(app, NAME)
     sys.exit(run_command(app, NAME, arguments))
 
 

@@ -218,7 +218,7 @@ async def list_schedules(
     labels = read_pairs(label or [], "--label")
     request = schedules_request(prefix=prefix, labels=labels, selector=joined(selector), state=state)
     is_filtered = prefix or label or state or selector
-    empty = "No schedule matches." if is_filtered else f"No schedules yet. Add one:  {EXAMPLE}"
+    empty = "None matches; `schedctl list` shows all." if is_filtered else f"No schedules yet. Add one:  {EXAMPLE}"
     async with connection.client() as client:
         items = first(client.calls.pages("schedule.list", request), limit)
         await _print(items, shown, output, empty=empty)

@@ -316,6 +316,22 @@ async def test_status(cli: Cli, daemon: FakeDaemon) -> None:
     assert "none" in (await cli("status")).out
 
 
+async def test_did_you_mean(cli: Cli, daemon: FakeDaemon) -> None:
+    """An id that is like one that is there is named with it; else how to see what is there."""
+    daemon.schedules = {"hello": (1, HELLO), "hotel": (2, HELLO)}
+    found = await cli("get", "helo")
+    assert (found.code, "did you mean 'hello'" in found.err) == (3, True)
+    found = await cli("pause", "h-nothing-like-it")
+    assert (found.code, "`schedctl list` shows those that are" in found.err) == (3, True)
+
+
+async def test_names_of_executions(cli: Cli, daemon: FakeDaemon) -> None:
+    """Their ids, also of those that no worker has."""
+    daemon.executions = [execution("a", 1, worker=None), execution("b", 2)]
+    found = await cli("executions", "list", "--names")
+    assert (found.code, found.out.split()) == (0, [each["id"] for each in daemon.executions])
+
+
 async def test_status_detailed(cli: Cli, daemon: FakeDaemon) -> None:
     """Every check with its level, advice only for what is not well; exit code 1 for CRIT, 0 for WARN."""
     found = await cli("status", "--detailed")
@@ -378,7 +394,7 @@ async def test_not_found_is_3(cli: Cli) -> None:
     for arguments in (("get", "x"), ("delete", "x"), ("pause", "x"), ("trigger", "x")):
         result = await cli(*arguments)
         assert result.code == 3, arguments
-        assert result.err == "schedctl: there is no schedule 'x'\n"
+        assert result.err == "schedctl: there is no schedule 'x'; `schedctl list` shows those that are\n"
     result = await cli("executions", "show", "x")
     assert (result.code, result.err) == (3, "schedctl: there is no execution 'x'\n")
 
