@@ -18,6 +18,7 @@ import msgspec
 import typer
 from msgspec import Raw, Struct
 
+from cli.errors import ReaderGone
 from cli.options import Command, expand, option
 from scheduler.core.errors import InvalidArgument
 
@@ -128,7 +129,13 @@ def console(stream: Any = None) -> Console:
 
     target = stream or sys.stdout
     narrow = target.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(file=target, width=None if narrow else UNLIMITED, highlight=False, markup=False, emoji=False)
+    made = Console(file=target, width=None if narrow else UNLIMITED, highlight=False, markup=False, emoji=False)
+    made.on_broken_pipe = _reader_gone  # type: ignore[method-assign]  # its own ends the process with 1
+    return made
+
+
+def _reader_gone() -> None:
+    raise ReaderGone
 
 
 def say(text: str = "") -> None:

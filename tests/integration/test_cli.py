@@ -479,3 +479,27 @@ async def test_add_json(cli: Cli, daemon: FakeDaemon) -> None:
     """What `add --json` answers is the API's body."""
     result = await cli("add", "x", "--every", "1m", "--queue", "q", "--type", "t", "--json")
     assert result.json == {"id": "x", "revision": 1, "generation": 1, "next": [LATER], "warnings": ["w"]}
+
+
+async def test_ctrl_c_while_it_is_loaded() -> None:
+    """Nothing on stderr but what Python itself prints before it runs us; exit code 130, as later on."""
+    program = "import sys, _signal; sys.modules['cli.schedctl'] = None; import cli.entry as entry\n"
+    program += "class Finder:\n  def find_spec(self, name, *more):\n    if name == 'typer': raise KeyboardInterrupt\n"
+    program += "sys.meta_path.insert(0, Finder()); del sys.modules['cli.schedctl']; entry.schedctl()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+
+
+async def test_a_reader_that_leaves_a_coloured_table(url: str, daemon: FakeDaemon) -> None:
+    """`status --detailed | head -1` is no failure, whoever writes the line that finds nobody."""
+    env = {**os.environ, "NATS_URL": url}
+    script = f"{sys.executable} -m cli.schedctl status --detailed | head -1; exit ${{PIPESTATUS[0]}}"
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", script, cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        assert (process.returncode, err, b"LEVEL" in out) == (0, b"", True)
