@@ -33,6 +33,8 @@ EXAMPLES = {
     "schedctl export": "schedctl export --output backup.jsonl",
     "schedctl get": "schedctl get nightly",
     "schedctl import backup": "schedctl import backup backup.jsonl --dry-run",
+    "schedctl import cronjobs": "schedctl import cronjobs cronjobs.yaml --queue jobs",
+    "schedctl import crontab": "schedctl import crontab /etc/crontab --system",
     "schedctl list": "schedctl list --state paused",
     "schedctl pause": "schedctl pause nightly --note 'migration' --until 2026-11-22T06:00:00Z",
     "schedctl preview": "schedctl preview --cron '0 3 * * 1-5' --timezone Europe/Berlin --count 5",

@@ -105,6 +105,7 @@ class Health:
                 ack_pending=each.ack_pending,
                 pending_max=each.settings.max_pending or self._limits.max_pending,
                 oldest_s=oldest.get(each.queue),
+                paused=each.settings.pause is not None and not each.settings.pause.is_over(now),
             )
             for each in sorted(queues, key=lambda each: each.queue)
         ]

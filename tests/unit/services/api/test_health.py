@@ -89,3 +89,12 @@ async def test_limits_on_bytes_and_messages(stage: Stage) -> None:
     checks = await asked(stage)
     assert (checks["store S"]["level"], checks["store S"]["told"]) == ("warn", "90 messages, 10 B, 90% of its limit")
     assert checks["disk"]["level"] == "crit"
+
+
+async def test_a_queue_as_it_is_set(stage: Stage) -> None:
+    """Its own limit is the one that counts, and a pause is told and excuses the age of what waits."""
+    await stage.ask("queue.put", id="EMAIL", queue={"max_pending": 10, "paused": True})
+    await stage.record("a", 0, State.QUEUED, queue="EMAIL")
+    await stage.clock.advance(4000)
+    found = (await asked(stage))["queue EMAIL"]
+    assert (found["level"], found["told"]) == ("ok", "0 waiting, 0 at work, oldest 1h06m, paused")
