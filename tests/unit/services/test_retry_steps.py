@@ -6,12 +6,15 @@ import asyncio
 
 import pytest
 
+from scheduler.core.ending import Wish
 from scheduler.core.errors import Conflict, Unavailable, Unsure
+from scheduler.core.lifecycle import Finish
 from scheduler.core.model.execution import Action, Asked, Execution, State
 from scheduler.core.model.schedule import Overlap
+from scheduler.services.records import Change, Stored
 from scheduler.wire import api
 from scheduler.wire.reports import Outcome
-from tests.unit.services.dispatch_stage import Failing, Stoppable
+from tests.unit.services.dispatch_stage import Failing
 from tests.unit.services.tracking_stage import Replica, Tripwire, World
 
 
@@ -154,26 +157,57 @@ async def test_late_words_about_the_drive_before() -> None:
     await works(world, run)
 
 
-async def test_a_canceller_that_wakes_up_after_the_retry() -> None:
-    """Stopped between the take and the record, it finds another drive: what it was about to write is not for that."""
-    world, wire = World(), Stoppable()
-    async with Replica(world, wire) as sleeper, Replica(world) as other:
-        run = await other.launched()
-        asked = Asked(Action.CANCEL, world.clock.now(), "requested")
-        await other.canceller._folder.fold([])  # nothing yet
-        wish = await world.record(run.id)
-        sleeping = asyncio.ensure_future(sleeper.canceller.ask([run.id], asked))
+async def retried(world: World, replica: Replica) -> tuple[Execution, Execution]:
+    """A run as somebody saw it in its first drive, and as it is now, queued in its second."""
+    run = await replica.launched()
+    seen = await world.record(run.id)
+    await replica.canceller.ask([run.id], Asked(Action.CANCEL, world.clock.now(), "requested"))
+    await replica.retries.retry(api.RetryExecution(id=run.id))
+    return seen, await world.record(run.id)
+
+
+async def test_an_end_that_was_meant_for_the_drive_before() -> None:
+    """Who took its attempt, was stopped, and wakes up after the retry writes nothing over the new drive."""
+    world = World()
+    async with Replica(world) as replica:
+        seen, now = await retried(world, replica)
+        await replica.canceller._end(seen, Wish(State.CANCELLED, "requested"))
+        assert await world.record(now.id) == now
+        assert replica.telemetry.count("dropped", what="transition", reason="past_drive") == 1
+        assert len(world.tasks()) == 1
+    await works(world, now, now.attempts_before + 1)
+
+
+async def test_a_task_of_the_drive_before_that_has_vanished() -> None:
+    """That one was gone says nothing about this one: no success is inferred."""
+    world = World()
+    async with Replica(world) as replica:
+        seen, now = await retried(world, replica)
         for _ in range(3):
-            await asyncio.sleep(0)
-        wire.stop()
-        await other.canceller.ask([wish.id], asked)
-        assert (await world.record(run.id)).state is State.CANCELLED
+            await replica.tracker.inspector.look_at([seen])
+            await world.clock.advance(10)
+        assert await world.record(now.id) == now
+
+
+async def test_a_signal_that_is_judged_while_it_is_retried() -> None:
+    """Its record was read in the first drive, and is in the second when the judgement is written: it does not hold."""
+    world = World()
+    async with Replica(world) as slow, Replica(world) as other:
+        run = await other.launched()
+        world.queue.ack(world.take().token)
+        seen = await slow.records.get_many([run.id])
+        await other.tracker.folder.fold([Change(run.id, (Finish(at=world.clock.now(), state=State.LOST),))])
         await other.retries.retry(api.RetryExecution(id=run.id))
-        wire.cont()
-        await sleeping
-        found = await world.record(run.id)
-        assert (found.state, found.drive, found.attempts_before) == (State.QUEUED, 1, 1)
-    await works(world, run)
+        now = await world.record(run.id)
+
+        async def as_it_was(ids: object) -> list[Stored | None]:
+            slow.records.get_many = read  # type: ignore[method-assign]
+            return seen
+
+        read = slow.records.get_many
+        slow.records.get_many = as_it_was  # type: ignore[method-assign,assignment]
+        await slow.turn(slow.tracker.signals.turn())
+        assert await world.record(run.id) == now
 
 
 async def test_who_waits_is_launched_though_its_schedule_is_gone() -> None:
