@@ -19,6 +19,7 @@ from scheduler.wire.record import Record
 
 RATE_DEFAULT, RATE_MAX = 50.0, 1000.0
 SHOWN_MAX = 20  # before the question; a dry run shows all
+AT_ONCE = 8
 UNAVAILABLE_MAX = 3  # in a row: nobody is there, and the rest would only wait for its turn to fail
 
 DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Show which ones, and stop.")]
@@ -62,11 +63,6 @@ class Way(Struct, frozen=True):
         is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
         if not (ids or self.yes or self.dry_run or is_terminal):
             raise InvalidArgument("nobody to ask: give --yes to do it, or --dry-run to see which ones", field="yes")
-
-
-class _Failed(Struct):
-    id: str
-    problem: str
 
 
 async def for_each(client: Client, verb: Verb, ids: list[str], wanted: Filter, state: str, way: Way) -> None:
@@ -114,44 +110,64 @@ def _count(number: int) -> str:
 
 
 async def _carry_out(verb: Verb, chosen: Sequence[Chosen], way: Way) -> None:
-    records, failed, untried = await _go_through(verb, chosen, way)
+    outcome = _Outcome([None] * len(chosen), keeps=way.shown.json)
+    with _progress(len(chosen)) as step:
+        pace, left = _Pace(way.rate), iter(enumerate(chosen))
+        await asyncio.gather(*(_go_through(verb, left, pace, outcome, step) for _ in range(AT_ONCE)))
+    failed = [
+        (each.id, found) for each, found in zip(chosen, outcome.found, strict=True) if isinstance(found, ScheddError)
+    ]
+    done = [found for found in outcome.found if isinstance(found, bytes)]
+    untried = len(chosen) - len(done) - len(failed)
     if way.shown.json:
-        _print_records(records)
+        print_json(Raw(b"[" + b",".join(done) + b"]"))
     else:
-        say(f"{_count(len(chosen) - len(failed) - untried)} {verb.done}.")
-    for each in failed:
-        warn(f"not {verb.done}: {clean(each.id)}: {each.problem}")
+        say(f"{_count(len(done))} {verb.done}.")
+    for execution_id, problem in failed:
+        warn(f"not {verb.done}: {clean(execution_id)}: {problem.message}")
     if untried:
         warn(f"{_count(untried)} not tried: no daemon answers any more.")
     if failed:
         raise typer.Exit(1)
 
 
-async def _go_through(verb: Verb, chosen: Sequence[Chosen], way: Way) -> tuple[list[bytes], list[_Failed], int]:
-    """The records, what failed, and how many were not even tried. No faster than the rate."""
-    clock = asyncio.get_running_loop().time
-    records, failed = list[bytes](), list[_Failed]()
-    unavailable, due_s = 0, clock()
-    with _progress(len(chosen)) as step:
-        for number, each in enumerate(chosen):
-            await asyncio.sleep(max(0.0, due_s - clock()))
-            due_s = max(due_s + 1 / way.rate, clock())
-            try:
-                record = await verb.act(each)
-                unavailable = 0
-            except ScheddError as problem:
-                failed.append(_Failed(each.id, problem.message))
-                unavailable = unavailable + 1 if isinstance(problem, Unavailable) else 0
-                if unavailable == UNAVAILABLE_MAX:
-                    return records, failed, len(chosen) - number - 1
-            else:
-                records += [record] if way.shown.json else []
-            step()
-    return records, failed, 0
+class _Outcome(Struct):
+    """By place: the record, what met it, or None: not tried. `unavailable`: how many of the last ones nobody did."""
+
+    found: list[bytes | ScheddError | None]
+    keeps: bool
+    unavailable: int = 0
 
 
-def _print_records(records: Sequence[bytes]) -> None:
-    print_json(Raw(b"[" + b",".join(records) + b"]"))
+class _Pace:
+    """So many a second, whoever asks."""
+
+    def __init__(self, rate: float) -> None:
+        self._every_s, self._clock = 1 / rate, asyncio.get_running_loop().time
+        self._due_s = self._clock()
+
+    async def turn(self) -> None:
+        due_s = max(self._due_s, self._clock())
+        self._due_s = due_s + self._every_s
+        await asyncio.sleep(max(0.0, due_s - self._clock()))
+
+
+async def _go_through(
+    verb: Verb, left: Iterator[tuple[int, Chosen]], pace: _Pace, outcome: _Outcome, step: Callable[[], None]
+) -> None:
+    """One of those who share what is left. Single failures are kept; who is alone at last stops."""
+    for place, each in left:
+        await pace.turn()
+        if outcome.unavailable >= UNAVAILABLE_MAX:
+            return
+        try:
+            record = await verb.act(each)
+            outcome.found[place] = record if outcome.keeps else b""  # many records are more than we could hold
+            outcome.unavailable = 0
+        except ScheddError as problem:
+            outcome.found[place] = problem
+            outcome.unavailable = outcome.unavailable + 1 if isinstance(problem, Unavailable) else 0
+        step()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.errors import Error as NatsError
 
 from tests.acceptance.harness import Site, eventually, on_sites_of_their_own
@@ -21,6 +22,7 @@ async def test_a_kill_at_each_step_comes_to_exactly_one_run(tmp_path: Path) -> N
     await on_sites_of_their_own(tmp_path, {point: partial(kill_at, point) for point in POINTS})
 
 
+@pytest.mark.slow
 async def test_a_stall_at_each_step_changes_nothing(tmp_path: Path) -> None:
     """SIGSTOP there, SIGCONT after others have finished it: what the sleeper then does comes to nothing."""
     await on_sites_of_their_own(tmp_path, {point: partial(stall_at, point) for point in POINTS})

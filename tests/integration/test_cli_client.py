@@ -246,3 +246,19 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short tries, repeated."""
     monkeypatch.setattr(nouns, "ONCE", calls.Patience(0.1, 0.0))
     monkeypatch.setattr(nouns, "REPEATED", calls.Patience(0.1, 2.0))
+
+
+@pytest.mark.parametrize("fault", [silence, away])
+async def test_a_retry_without_an_answer_is_one_retry(
+    client: Client, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], ScheddError | None]
+) -> None:
+    """Asked again for the drive that was seen, it is answered with the one that the first request opened."""
+    monkeypatch.setattr(nouns, "REPEATED", calls.Patience(0.1, 2.0))
+    daemon.executions = [execution(state="failed")]
+    name = daemon.executions[0]["id"]
+    daemon.faults = [fault]
+    assert (await client.executions.retry(name, payload={"n": 2}, expected_drive=0)).drive == 1
+    asked = [body for endpoint, body in daemon.requests if endpoint == "execution.retry"]
+    assert asked == [{"id": name, "payload": {"n": 2}, "expected_drive": 0}] * 2
+    daemon.executions[0]["state"] = "failed"
+    assert (await client.executions.retry(name)).drive == 2, "it looks which drive has ended, if nobody says so"

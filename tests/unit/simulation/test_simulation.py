@@ -38,7 +38,7 @@ REGRESSIONS = (
     3340,  # an edit that one leader told, and the next passed over, since it had been replaced meanwhile
     334, 393, 406,  # a first attempt that failed in time, reported only, and then a start deadline
 )  # fmt: skip
-RETRY_SEEDS = 40
+RETRY_SEEDS = 25
 RETRY_REGRESSIONS: tuple[int, ...] = ()
 TRAPPED_SEEDS = 50
 SLOW_SEEDS = 3000
