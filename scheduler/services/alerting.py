@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -241,11 +241,11 @@ class Alerting:
             self._remember(each.id)
 
     def _is_late(self, execution: Execution) -> bool:
-        waited = self._clock.now() - execution.fire_at
+        waited = self._clock.now() - _wanted_at(execution)
         return execution.state in _NOT_BEGUN and execution.kind is not Kind.BACKFILL and waited >= self._late_after
 
     def _late_fact(self, execution: Execution) -> Fact:
-        waited_s = (self._clock.now() - execution.fire_at).total_seconds()
+        waited_s = (self._clock.now() - _wanted_at(execution)).total_seconds()
         source = {**finished_data(execution), "waited_s": waited_s}
         return self._fact(Alert(AlertKind.LATE), _run_of(execution.id, execution.drive), execution.schedule, source)
 
@@ -264,6 +264,11 @@ class Alerting:
 
 def _is_waiting(seen: Seen) -> bool:
     return seen.state in _NOT_BEGUN and seen.summary.attempt == 0
+
+
+def _wanted_at(execution: Execution) -> datetime:
+    """Its fire time; of one that was retried when somebody asked for that."""
+    return execution.claimed_at if execution.drive and execution.claimed_at is not None else execution.fire_at
 
 
 def _run_of(execution_id: str, drive: int) -> str:

@@ -43,6 +43,7 @@ class _Finished(Struct):
     execution_id: str
     state: State
     kind: Kind = Kind.AUTO
+    drive: int = 0
     lateness_s: float | None = None
     finished_at: str | None = None
 
@@ -87,11 +88,12 @@ def outcome_of(event: Event) -> Outcome | None:
 
 
 def lateness_of(event: Event) -> float | None:
-    """Seconds from fire time to dispatch, of an execution that ended; None where there was none, or of a backfill."""
+    """Seconds from fire time to dispatch, of an execution that ended; None where there was none, of a backfill, or of a
+    retry: the dispatch was that of its first drive."""
     if event.kind != FINISHED:
         return None
     ended = _finished(event)
-    return None if ended.kind is Kind.BACKFILL else ended.lateness_s
+    return None if ended.kind is Kind.BACKFILL or ended.drive else ended.lateness_s
 
 
 def _finished(event: Event) -> _Finished:

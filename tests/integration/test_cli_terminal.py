@@ -117,3 +117,16 @@ async def test_delete_asks(
     assert ("hello" in daemon.schedules) is left
     assert ("Delete hello?" in shown) is not bool(arguments)
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("typed", "code", "state"), [("n\n", 1, "failed"), ("y\n", 0, "queued")])
+async def test_a_retry_of_many_asks(url: str, daemon: FakeDaemon, typed: str, code: int, state: str) -> None:
+    """It shows the first of what the filter found, says how many there are, and does nothing without a yes."""
+    daemon.executions = [execution(number=place, state="failed") for place in range(24)]
+    found, shown = await on_terminal(url, "executions", "retry", "--state", "failed", "--rate", "1000", typed=typed)
+    assert found == code, shown
+    assert {each["state"] for each in daemon.executions} == {state}
+    for text in ("hello.20261121T080000000Z", "... and 4 more", "Retry 24 executions?"):
+        assert text in shown
+    assert "hello.20261121T080023000Z" not in shown
+    assert "Traceback" not in shown

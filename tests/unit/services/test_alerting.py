@@ -241,6 +241,22 @@ async def test_late_while_it_waits(world: World) -> None:
     assert len({event.id for event in world.told("late")}) == 2
 
 
+async def test_a_retry_is_late_by_its_own_time(world: World) -> None:
+    """Its fire time is long past: it waits since somebody asked for it; and how late its first drive was is told."""
+    now = world.clock.now()
+    week = now - timedelta(days=7)
+    again = world.execution(state=State.QUEUED, fire_at=week, queued_at=week, claimed_at=now, task_seq=7, drive=1)
+    world.executions.put_raw(again.id, encode_execution(again))
+    ended = world.execution(fire_at=week, queued_at=week + timedelta(hours=1), drive=1)
+    await world.events.publish("finished", "daily", finished_data(ended))
+    await world.clock.advance(58)
+    assert world.told("late") == []
+    await world.clock.advance(20)
+    (late,) = world.told("late")
+    assert late.data["execution_id"] == again.id
+    assert 60 <= late.data["waited_s"] < 80
+
+
 async def test_what_a_worker_has_is_not_late(world: World) -> None:
     """A plain worker tells nothing before it is done: what was delivered to it has begun."""
     now = world.clock.now()
