@@ -182,23 +182,26 @@ async def test_the_commands(local: LocalSchedd, client: Client, monkeypatch: pyt
         assert "\x1b" not in out
         assert "#1  \\x1b[31mred  attempt_seen=1\n    and more\n" in out
         assert out.splitlines()[-1].endswith("Z  error     #2  the end")
-        code, out, _ = await schedctl(local, "executions", "logs", execution_id, "-f", "--json", "--level", "warning")
-        assert [json.loads(line)["message"] for line in out.splitlines()] == ["once more", "the end"]
-        code, out, _ = await schedctl(local, "executions", "logs", execution_id, "--json", "--attempt", "2")
-        assert [line["message"] for line in json.loads(out)] == ["the end"]
-        code, out, err = await schedctl(local, "executions", "logs", execution_id, "--attempt", "9")
-        assert (code, out, err) == (0, "", "No line matches.\n")
-        code, _, err = await schedctl(local, "executions", "logs", "nope", "-f")
-        assert (code, "no execution 'nope'" in err) == (3, True)
-        code, _, err = await schedctl(local, "executions", "logs", execution_id, "--level", "loud")
-        assert (code, "debug, info, warning" in err) == (2, True)
         [worker] = [each async for each in client.workers.list(queue="Q")]
         assert (list(worker.queues), list(worker.types), worker.concurrency) == (["Q"], ["t"], 10)
-        code, out, _ = await schedctl(local, "worker", "list", "--names")
-        assert out == f"{worker.worker}\n"
-        code, out, _ = await schedctl(local, "worker", "list")
-        assert worker.worker in out
-        assert "0/10" in out
+        logs = ("executions", "logs", execution_id)
+        followed, listed, none, unknown, loud, names, table = await asyncio.gather(
+            schedctl(local, *logs, "-f", "--json", "--level", "warning"),
+            schedctl(local, *logs, "--json", "--attempt", "2"),
+            schedctl(local, *logs, "--attempt", "9"),
+            schedctl(local, "executions", "logs", "nope", "-f"),
+            schedctl(local, *logs, "--level", "loud"),
+            schedctl(local, "worker", "list", "--names"),
+            schedctl(local, "worker", "list"),
+        )
+    assert [json.loads(line)["message"] for line in followed[1].splitlines()] == ["once more", "the end"]
+    assert [line["message"] for line in json.loads(listed[1])] == ["the end"]
+    assert none == (0, "", "No line matches.\n")
+    assert (unknown[0], "no execution 'nope'" in unknown[2]) == (3, True)
+    assert (loud[0], "debug, info, warning" in loud[2]) == (2, True)
+    assert names[:2] == (0, f"{worker.worker}\n")
+    assert worker.worker in table[1]
+    assert "0/10" in table[1]
 
 
 async def schedctl(local: LocalSchedd, *words: str) -> tuple[int, str, str]:
