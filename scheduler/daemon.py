@@ -21,6 +21,7 @@ from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.service import ApiService
 from scheduler.services.leader import Leader
 from scheduler.services.reconcile import REPAIR_KINDS
+from scheduler.services.schema import SCHEMA
 from scheduler.services.together import kept_running
 from scheduler.system.checkpoints import checkpoints_from
 from scheduler.system.clock import SystemClock
@@ -138,6 +139,7 @@ class Replica:
         await wiring.watermark_copy.begin(adapters.timeline)
         service = ApiService(adapters.client, self.names, wiring.api, self._metadata())
         wiring.api.discover_replicas = service.discover_replicas
+        wiring.schema.live = service.discover_replicas.lowest_schema
         await service.start()
         self._closers.append(service.stop)
         self.leader = wiring.leader
@@ -150,6 +152,7 @@ class Replica:
             "replica": self.settings.replica,
             "version": __version__,
             "started_at": format_instant(self.clock.now()),
+            "schema": str(SCHEMA),
         }
 
     # --- health

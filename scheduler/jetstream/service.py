@@ -161,6 +161,7 @@ class _Metadata(Struct):
     replica: str = ""
     version: str = ""
     started_at: str = ""
+    schema: str = "1"
 
 
 class _Ping(Struct):
@@ -177,12 +178,18 @@ class ReplicaDiscovery:
     def __init__(self, client: NatsClient, names: Names, *, wait_s: float = DISCOVER_S) -> None:
         self._client, self._names, self._wait_s = client, names, wait_s
         self._round: asyncio.Task[Sequence[api.ReplicaStatus]] | None = None
+        self._schemas: list[int] = []
 
     async def __call__(self) -> Sequence[api.ReplicaStatus]:
         """The replicas, by label; raises Unavailable when not connected."""
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._ask(), name="discover-replicas")
         return await asyncio.shield(self._round)
+
+    async def lowest_schema(self) -> int:
+        """The newest schema that all of them know; 0 if nobody answers. Raises Unavailable."""
+        await self()
+        return min(self._schemas, default=0)
 
     async def stop(self) -> None:
         if self._round is not None:
@@ -208,5 +215,6 @@ class ReplicaDiscovery:
                 await subscription.unsubscribe()
         except (NatsError, OSError) as problem:
             raise Unavailable(f"cannot ask for the replicas: {problem}") from None
+        self._schemas = [int(each.schema) if each.schema.isdecimal() else 1 for each in found.values()]
         replicas = sorted((each.replica, each.started_at, each.version) for each in found.values())
         return [api.ReplicaStatus(replica=name, version=version, started_at=at) for name, at, version in replicas]

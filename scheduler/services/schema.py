@@ -1,13 +1,16 @@
 """The version of the stored shapes in force, `schedd-control/schema`: an older replica must not touch newer data.
 
-The leader writes it once and notes the tzdata it plans by. There has been one version so far. Whoever makes a second
-one raises it only when every live replica knows it (mechanisms.md, part 10); from then on older ones refuse to start.
+The leader writes it once and notes the tzdata it plans by. An older one is migrated, a version at a time, once every
+live replica knows the next one (mechanisms.md, part 10): its step is done, then the version is raised, so a leader that
+dies in between repeats the step, which must bear that. From then on older replicas refuse to start. There has been one
+version so far, so there is no step yet; whoever makes the second one adds it to `STEPS`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -23,6 +26,8 @@ from scheduler.wire.names import SCHEMA_KEY
 log = logging.getLogger(__name__)
 SCHEMA = 1
 EVERY_S = 30.0
+Step = Callable[[], Awaitable[None]]
+STEPS: Mapping[int, Step] = {}  # by the version that it starts from
 
 
 class _Body(Struct, frozen=True):
@@ -34,10 +39,14 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 
 class Schema:
-    """The version in force. `known` is the newest that this replica can read."""
+    """The version in force. `known` is the newest that this replica can read; `live` asks for the newest one that all
+    live replicas can read, and is set where they can be asked."""
 
-    def __init__(self, control: Bucket, clock: Clock, *, known: int = SCHEMA) -> None:
-        self._control, self._clock, self._known = control, clock, known
+    def __init__(
+        self, control: Bucket, clock: Clock, *, known: int = SCHEMA, steps: Mapping[int, Step] = STEPS
+    ) -> None:
+        self._control, self._clock, self._known, self._steps = control, clock, known, steps
+        self.live: Callable[[], Awaitable[int]] | None = None
 
     async def check(self) -> None:
         """Raises Unavailable when a newer replica wrote what is stored, or when nothing can be read now."""
@@ -51,6 +60,7 @@ class Schema:
             tenure.check()
             with contextlib.suppress(ScheddError):
                 await self._keep()
+                await self._migrate(tenure)
             await self._clock.sleep(EVERY_S)
 
     async def _keep(self) -> None:
@@ -63,6 +73,23 @@ class Schema:
             expect = 0 if entry is None else entry.revision
             await self._control.put(SCHEMA_KEY, msgspec.json.encode(wanted), expect=expect)
             log.info("schema noted", extra={"event": "schema_noted", "schema": wanted.schema, "tzdata": wanted.tzdata})
+
+    async def _migrate(self, tenure: Tenure) -> None:
+        """Raise an older version, as far as everybody can follow. Raises Deposed, Conflict, Unsure, Unavailable."""
+        while (entry := await self._control.get(SCHEMA_KEY)) is not None:
+            body = _read(entry)
+            if body is None or body.schema >= self._known or self.live is None:
+                return
+            if await self.live() <= body.schema:
+                extra = {"event": "migration_waits", "schema": body.schema}
+                log.info("a migration waits until every replica knows the next schema", extra=extra)
+                return
+            if step := self._steps.get(body.schema):
+                await step()
+            tenure.check()
+            raised = msgspec.structs.replace(body, schema=body.schema + 1)
+            await self._control.put(SCHEMA_KEY, msgspec.json.encode(raised), expect=entry.revision)
+            log.warning("migrated", extra={"event": "migrated", "schema": raised.schema})
 
 
 def _read(entry: Entry | None) -> _Body | None:

@@ -128,6 +128,13 @@ async def test_three_replicas_on_a_single_server_is_one_sentence(server: Server,
     assert "Traceback" not in replica.log
 
 
+async def test_an_older_replica_refuses_newer_data(site: Site, tmp_path: Path) -> None:
+    """What a newer release has migrated, this one does not touch: one sentence, exit code 5."""
+    await site.replicas("new")
+    await site.js.publish("$KV.schedd-control.schema", b'{"schema":2,"tzdata":"2026f"}')
+    assert "what is stored has schema 2, this replica knows 1: upgrade it" in await refused(tmp_path, site.url)
+
+
 async def test_lost_streams_are_made_again(site: Site) -> None:
     """Somebody deletes the timeline and a queue's consumer while schedules run: both come back, nothing is missing."""
     await site.replicas("a", "b", SCHEDD_HORIZON="6s")

@@ -84,3 +84,57 @@ async def test_an_older_replica_neither_starts_nor_leads() -> None:
     task = await stage.lead(1)
     assert isinstance(task.exception(), Deposed)
     assert await stage.stored() == {"schema": 2, "tzdata": "1999a"}
+
+
+class Migrating(Stage):
+    """Schema 1 is stored; this replica knows 3, the others what `live` says."""
+
+    def __init__(self, live: int) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+        self.known_by_all = live
+        self.begin()
+
+    def begin(self) -> None:
+        self.schema = Schema(self.control, self.clock, known=3, steps={1: self.one, 2: self.two})
+        self.schema.live = self.lowest
+
+    async def lowest(self) -> int:
+        return self.known_by_all
+
+    async def one(self) -> None:
+        self.steps.append(1)
+
+    async def two(self) -> None:
+        self.steps.append(2)
+
+
+@pytest.mark.parametrize(("live", "steps", "schema"), [(3, [1, 2], 3), (2, [1], 2), (1, [], 1), (0, [], 1)])
+async def test_an_older_schema_is_migrated(live: int, steps: list[int], schema: int) -> None:
+    """A step after the other, as far as every live replica can follow; the rest when they can."""
+    stage = Migrating(live)
+    await stage.control.put(SCHEMA_KEY, b'{"schema": 1, "tzdata": "1999a"}')
+    await stage.schema.check()
+    await stage.lead(1)
+    assert (stage.steps, await stage.stored()) == (steps, {"schema": schema, "tzdata": tzdata_version()})
+    stage.known_by_all = 3
+    await stage.lead(1)
+    assert (stage.steps, await stage.stored()) == ([1, 2], {"schema": 3, "tzdata": tzdata_version()})
+
+
+async def test_a_step_that_was_cut_off_is_repeated() -> None:
+    """A leader that dies between a step and its note leaves both to the next one."""
+    stage = Migrating(3)
+    await stage.control.put(SCHEMA_KEY, json.dumps({"schema": 1, "tzdata": tzdata_version()}).encode())
+
+    async def dies() -> None:
+        stage.steps.append(9)
+        raise Unavailable("electing")
+
+    stage.schema = Schema(stage.control, stage.clock, known=3, steps={1: dies})
+    stage.schema.live = stage.lowest
+    await stage.lead(0.5)
+    assert (await stage.stored()) == {"schema": 1, "tzdata": tzdata_version()}
+    stage.begin()
+    await stage.lead(0.5)
+    assert (stage.steps, await stage.stored()) == ([9, 1, 2], {"schema": 3, "tzdata": tzdata_version()})
