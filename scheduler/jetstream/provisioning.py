@@ -64,6 +64,7 @@ class _Reply(Struct):
     config: dict[str, Any] | None = None
     state: _State | None = None
     ts: datetime | None = None
+    created: str = ""
 
 
 class _Refused(Exception):
@@ -117,16 +118,19 @@ async def restore(
 
 
 async def births(requests: Requests, names: Names) -> dict[str, str | None]:
-    """When each declared stream was made, None for one that does not exist; for looking often. Raises Unavailable."""
-    found: dict[str, str | None] = {stream.name: None for stream in topology(names).streams}
-    offset, total = 0, 1
-    while offset < total:
-        page = await requests.api("STREAM.LIST", {"offset": offset})
-        for each in page.get("streams") or ():
-            if each["config"]["name"] in found:
-                found[each["config"]["name"]] = each["created"]
-        total = int(page.get("total", 0))
-        offset += max(1, int(page.get("limit", 0)))
+    """When each declared stream was made, None for one that does not exist; those that do not answer are left out.
+
+    For looking often: each stream is asked by itself, since a list makes a cluster ask all streams of the account.
+    """
+    run = _Run(requests, 1, LOOK_S, keep_replicas=True)
+    streams = topology(names).streams
+    replies = await asyncio.gather(*(run.look(stream) for stream in streams), return_exceptions=True)
+    found: dict[str, str | None] = {}
+    for stream, reply in zip(streams, replies, strict=True):
+        if not isinstance(reply, BaseException):
+            found[stream.name] = None if reply is None else reply.created
+        elif not isinstance(reply, _Refused | ScheddError):
+            raise reply
     return found
 
 
@@ -184,7 +188,7 @@ class _Run:
         return round(self._now() - self._began_s, 3)
 
     async def streams(self, streams: Sequence[Stream]) -> None:
-        found = await self._all([(f"stream {one.name}", partial(self._look, one)) for one in streams])
+        found = await self._all([(f"stream {one.name}", partial(self.look, one)) for one in streams])
         used = [reply for reply in found if reply is not None and reply.state is not None and reply.state.last_seq]
         if used and used[0].ts is not None:
             self.first_seq = _above_all(used[0].ts)
@@ -247,11 +251,11 @@ class _Run:
             raise _Refused(ApiError(503, 10076, "JetStream not enabled"), "JetStream")
         await self._call("INFO", None)
 
-    async def _look(self, stream: Stream) -> _Reply | None:
+    async def look(self, stream: Stream) -> _Reply | None:
         return await self._call(f"STREAM.INFO.{stream.name}", None, missing=STREAM_NOT_FOUND)
 
     async def _stream(self, stream: Stream) -> None:
-        found = await self._look(stream)
+        found = await self.look(stream)
         if found is None or found.config is None:
             config = stream.config(self._replicas)
             if self.first_seq:

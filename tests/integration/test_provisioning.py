@@ -16,9 +16,10 @@ from nats.js.errors import KeyWrongLastSequenceError, ServerError
 
 from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.jetstream.buckets import NatsBucket
-from scheduler.jetstream.provisioning import check_server, ensure_queue, provision, restore
+from scheduler.jetstream.provisioning import births, check_server, ensure_queue, provision, restore
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.topology import topology
+from scheduler.system.clock import SystemClock
 from scheduler.wire.names import Names
 from tests.nats_servers import Cluster, Server, connected
 
@@ -399,3 +400,19 @@ async def test_replicas_can_be_added(cluster: Cluster) -> None:
 async def _caught_up(requests: Requests, stream: str) -> bool:
     followers = (await requests.api(f"STREAM.INFO.{stream}"))["cluster"].get("replicas", [])
     return len(followers) == 2 and all(follower["current"] for follower in followers)
+
+
+async def test_births(requests: Requests) -> None:
+    """When each stream was made; None for one that is gone, another time once it is made anew, above all that was."""
+    await provision(requests, NAMES)
+    before = await births(requests, NAMES)
+    assert set(before) == {stream.name for stream in topology(NAMES).streams}
+    assert None not in before.values()
+    assert await births(requests, NAMES) == before
+    await requests.api(f"STREAM.DELETE.{NAMES.tasks}")
+    assert (await births(requests, NAMES)) == {**before, NAMES.tasks: None}
+    await restore(requests, NAMES, clock=SystemClock())
+    after = await births(requests, NAMES)
+    assert {name for name, born in after.items() if born != before[name]} == {NAMES.tasks}
+    state = (await requests.api(f"STREAM.INFO.{NAMES.tasks}"))["state"]
+    assert state["first_seq"] > 10**12
