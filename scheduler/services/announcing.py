@@ -71,12 +71,15 @@ class Announcer:
         """The nominal times in (after, until] of the definition before this one, as superseded: of that one alone, for
         this one may yield the same. However many they are: after an outage that may be days."""
         in_force = await self.before(known)
-        if in_force is None:
+        return () if in_force is None else _never_armed(known, in_force, after, until)
+
+    async def overtaken(self, known: Known, mark: Watermark, newest: int) -> Sequence[Fact]:
+        """What a leader told he was about to apply, and died over it; this one took its place before it was applied,
+        and its generation, up to `newest`, is about to count as applied: all that it should have armed."""
+        in_force = await self.before(known)
+        if in_force is None or not mark.applied < in_force.definition.generation <= newest:
             return ()
-        first, last = next_to_plan(in_force, after), until + lead_of(in_force.trigger)
-        if first is None or first > last:
-            return ()
-        return (_superseded(known, [first, last], in_force.definition.generation),)
+        return _never_armed(known, in_force, in_force.definition.effective_at, mark.until)
 
     async def store(self, facts: Sequence[Fact]) -> None:
         """Store all of these at once, and return when they are. Raises Unsure, Unavailable.
@@ -155,6 +158,13 @@ def withdrawn(known: Known, disarms: Sequence[datetime]) -> Iterator[Fact]:
         yield verdicts_fact(known.id, _range_of(known, paused, "paused", "paused"))
     if gone:
         yield _superseded(known, gone, known.revision)
+
+
+def _never_armed(known: Known, before: InForce, after: datetime, until: datetime) -> Sequence[Fact]:
+    first, last = next_to_plan(before, after), until + lead_of(before.trigger)
+    if first is None or first > last:
+        return ()
+    return (_superseded(known, [first, last], before.definition.generation),)
 
 
 def _superseded(known: Known, nominals: Sequence[datetime], generation: int) -> Fact:

@@ -95,6 +95,15 @@ class Notes:
         tenure.check()
         await self._announcer.store(facts)
 
+    async def overtaken(self, edited: Sequence[Known], newest: int, tenure: Tenure) -> None:
+        """Tell what becomes of the definitions before these, which R passes over on its way to `newest`. Raises
+        Deposed, Unsure, Unavailable."""
+        facts: list[Fact] = []
+        for known in edited:
+            facts += await self._announcer.overtaken(known, tenure.office.watermark, newest)
+        tenure.check()
+        await self._announcer.store(facts)
+
     async def invalid_keys(self, keys: Sequence[tuple[str, int]], tenure: Tenure) -> None:
         """Keys that can be no schedule id have nothing to plan, and no row to show an error in."""
         for key, revision in keys:

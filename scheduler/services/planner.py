@@ -292,8 +292,10 @@ class Planner:
         await self._apply(edits, self._mark.applied, calendars=newest)
 
     async def _apply_schedules(self, newest: int) -> None:
-        edits = [known for known in self._schedules.changed_after(self._mark.applied) if known.revision <= newest]
+        changed = self._schedules.changed_after(self._mark.applied)
+        edits = [known for known in changed if known.revision <= newest]
         await self._tell_invalid_keys(newest)
+        await self._notes.overtaken(changed[len(edits) :], newest, self._office_holder)
         while len(edits) > EDITS_MAX:
             chunk, edits = edits[:EDITS_MAX], edits[EDITS_MAX:]
             await self._apply(chunk, chunk[-1].revision)
