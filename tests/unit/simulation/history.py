@@ -391,6 +391,7 @@ class History:
         found += [f"{subject} waits" for subject in server.tasks.subjects(self.site.names.all_tasks)]
         rows = self.held()
         found += [f"the row of {key} holds {ids}" for key, ids in rows.items() if ids]
+        found += [f"the row of {key} has late ones that nobody has decided" for key in self.late()]
         found += [f"the row of {key} is left, though it is gone" for key in rows if self._is_gone(key)]
         marks = self.site.journal.marks
         newest = self.site.buckets["schedules"].stream.last_seq
@@ -402,12 +403,18 @@ class History:
         newest = self.site.buckets["schedules"].stream.last_of(f"$KV.{self.site.names.schedules}.{schedule_id}")
         return newest is None or "KV-Operation" in newest.headers
 
+    def late(self) -> list[str]:
+        """Schedules whose catch-up is to come."""
+        return [key for key, row in self._rows().items() if row["late_from"] is not None]
+
     def held(self) -> dict[str, list[str]]:
         """Slots by row."""
+        return {key: row["active"] + row["waiting"] for key, row in self._rows().items()}
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
         bucket = self.site.buckets["status"]
         rows = {m.subject.removeprefix(f"$KV.{bucket.name}."): m.data for m in bucket.stream.messages.values()}
-        decoded = {key: msgspec.json.decode(data) for key, data in rows.items() if data}
-        return {key: row["active"] + row["waiting"] for key, row in decoded.items()}
+        return {key: msgspec.json.decode(data) for key, data in rows.items() if data}
 
 
 async def _cancelled(task: asyncio.Future[Any]) -> None:
