@@ -74,7 +74,7 @@ def _parameters(app: typer.Typer) -> Iterator[Any]:
 
 def _offer_of(parameter: Any) -> Offer | None:
     """By what it is called in the help: `ID` of a schedule, `QUEUE`, ..."""
-    kind = str(parameter.metavar or "").removesuffix("...")
+    kind = str(parameter.metavar or "").strip("[]").removesuffix("...")
     told = str(parameter.help or "").lower()
     if kind == "ID":
         nouns = {"execution": _executions, "schedule": _schedules}
