@@ -88,19 +88,18 @@ async def test_the_programs_run_with_the_permissions_given(guarded: Server, tmp_
         await eventually(start("plain", "plain", "-c", program("pull_subscribe_bind")), '{"n": 1}', times=2)
         (tmp_path / "tasks.py").write_text(program('Worker("EMAIL")'))
         async with Client.connect(url("ctl")["NATS_URL"]) as client:
-            definition = {"cron": "*/3 * * * * *", "queue": "EMAIL", "type": "email:report", "payload": {"to": "ann"}}
-            await client.schedules.put("report", definition)
             worker = start("sdk", "worker", "-m", "cli.schedctl", "worker", "run", "tasks:worker")
             await eventually(worker, "attempt 2 of report.")
             await _act(client, start("acting", "worker", "-c", ACTING))
             ended = [record async for record in client.executions.list(state="succeeded")]
             assert {record.schedule for record in ended} >= {"hello"}
             async with client.watch(["finished"], schedule="report") as watch:
-                run = await client.schedules.trigger("report", overlap="allow")
+                run = await client.schedules.trigger("report", payload={"to": "ann", "pages": 1})
                 lines = [line.message async for line in client.executions.logs(run.execution_id, follow=True)]
-                assert lines == ["sending"]
+                assert lines == ["sending page 1"]
                 assert (await client.wait(run.execution_id, timeout=10)).state == "succeeded"
                 assert (await anext(watch)).schedule == "report"
+            assert "schedule report stored as revision" in worker.log
             await client.schedules.delete("report")
     finally:
         await asyncio.gather(*(process.kill() for process in processes))
