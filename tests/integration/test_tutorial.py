@@ -117,12 +117,3 @@ async def test_the_tests_of_tasks_pass_as_printed(tmp_path: Path) -> None:
     )  # fmt: skip
     out, _ = await process.communicate()
     assert (process.returncode, b"3 passed" in out) == (0, True), out.decode()
-
-
-async def test_the_testing_kit_runs_as_printed() -> None:
-    """The example of a schedd in one's own tests prints the state of its schedule."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program("status.state)"), stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    assert (process.returncode, out) == (0, b"active\n")
