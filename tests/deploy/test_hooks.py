@@ -36,7 +36,7 @@ async def run(container: Object, site: Site, before: str = "", after: str = "") 
     env = {**clean_environment(), **resolved(container.get("env", []), "pod"), "NATS_URL": site.url}
     env["PATH"] = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
     return await asyncio.to_thread(
-        subprocess.run, words, env=env, capture_output=True, text=True, check=False, timeout=60
+        subprocess.run, words, env=env, cwd=site.folder, capture_output=True, text=True, check=False, timeout=60
     )
 
 

@@ -68,7 +68,7 @@ class Newcomer:
         self._running: dict[str, Process] = {}
         self._started = 0
         place = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._env = {**clean_environment(), "PATH": place, "COLUMNS": "100"}
+        self._env = {**clean_environment(), "PATH": place, "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": ""}
 
     async def save(self, program: str) -> None:
         """A whole program under the name that the page gives it; one line in the place of the line like it."""
