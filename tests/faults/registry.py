@@ -1,0 +1,334 @@
+"""Every fault that schedd is to survive, F1 to F28, and the tests that hold it. Data; `catalogue.py` reads it.
+
+`tests` are node ids as pytest takes them, without parameters. What no test does is said in `missing`: a fault with no
+test at all is listed as missing, one with some and a `missing` as partly held.
+Whether a test runs in CI is not written here; it is read from its marks.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+REPLICAS = "tests/faults/test_replicas.py"
+NATS = "tests/faults/test_nats.py"
+CLUSTER = "tests/faults/test_cluster.py"
+PARTITION = "tests/faults/test_partition.py"
+QUEUES = "tests/faults/test_queues.py"
+EDITS = "tests/faults/test_edits.py"
+STEPS = "tests/faults/test_dispatch_steps.py"
+OVERLAP = "tests/faults/test_overlap.py"
+LOST = "tests/faults/test_lost_streams.py"
+UNDER_FIRE = "tests/faults/test_sdk_under_fire.py"
+TEN_THOUSAND = "tests/faults/test_sdk_ten_thousand.py"
+BAD_VALUES = "tests/acceptance/test_bad_values.py"
+TASKS = "tests/acceptance/test_contract_tasks.py"
+WORKERS = "tests/acceptance/test_workers.py"
+WORKER_FAULTS = "tests/integration/test_worker_faults.py"
+CONNECTION = "tests/integration/test_connection.py"
+TIMELINE = "tests/contracts/test_timeline.py"
+SIMULATION = "tests/unit/simulation/test_simulation.py"
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """`broken`: what is done; `expected`: what has to hold all the same; `missing`: what of it no test does."""
+
+    id: str
+    broken: str
+    expected: str
+    tests: tuple[str, ...] = ()
+    missing: str = ""
+
+
+FAULTS = (
+    Fault(
+        id="F1",
+        broken="kill -9 of the leading replica, again and again",
+        expected="a take-over within the lease and its retries; nothing lost, doubled, early; audit 100 %",
+        tests=(
+            f"{REPLICAS}::test_killing_leaders_loses_and_doubles_nothing",
+            f"{REPLICAS}::test_a_leader_killed_while_planning_leaves_no_gap",
+            "tests/acceptance/test_audit.py::test_everything_is_explained_while_the_leader_is_killed",
+            "tests/faults/test_storm.py::test_a_minute_of_storm_breaks_no_guarantee",
+        ),
+    ),
+    Fault(
+        id="F2",
+        broken="SIGSTOP of the leader for longer than its lease, then SIGCONT",
+        expected="the ex-leader's batches are refused by the storage and counted; it steps down",
+        tests=(
+            f"{REPLICAS}::test_a_leader_stopped_beyond_its_lease_does_no_harm",
+            f"{REPLICAS}::test_a_batch_staged_before_a_long_stop_is_refused_by_the_storage",
+            f"{TIMELINE}::test_stale_epoch",
+            f"{TIMELINE}::test_late_landing_of_an_ex_leader",
+        ),
+    ),
+    Fault(
+        id="F3",
+        broken="SIGSTOP or kill -9 between any two writes of a dispatch (record, slot, claim and task, queued)",
+        expected="whoever comes next finishes the same occurrence: one task, one run",
+        tests=(
+            f"{STEPS}::test_a_kill_at_each_step_comes_to_exactly_one_task",
+            f"{STEPS}::test_a_stall_at_each_step_changes_nothing",
+            f"{SIMULATION}::test_trapped_history",
+        ),
+    ),
+    Fault(
+        id="F4",
+        broken="SIGTERM of the leader; rolling restart of all replicas",
+        expected="the lease is released: a successor in under a second, nothing late",
+        tests=(
+            f"{REPLICAS}::test_kill_term_hands_over_in_under_a_second",
+            "tests/deploy/test_rolling.py::test_a_rolling_restart",
+            f"{OVERLAP}::test_rolling_restarts_delay_nothing",
+        ),
+    ),
+    Fault(
+        id="F5",
+        broken="kill -9 of the only nats-server, back after 2 to 12 s; killed again and again; stopped",
+        expected="late by the outage and once, although the server's own deduplication is gone",
+        tests=(
+            f"{NATS}::test_nats_killed_and_restarted_loses_and_doubles_nothing",
+            f"{NATS}::test_a_flapping_server_is_survived",
+            f"{NATS}::test_a_paused_server_is_survived",
+            f"{UNDER_FIRE}::test_each_attempt_runs_once_whatever_dies",
+        ),
+        missing="an outage of a minute (what is late by an outage of replicas has its own test, of 90 s)",
+    ),
+    Fault(
+        id="F6",
+        broken="kill -9 or SIGSTOP of the node that leads the timeline, the tasks or a bucket, while something is due"
+        " every second",
+        expected="late by the election, once",
+        tests=(
+            f"{CLUSTER}::test_killing_the_nodes_that_lead_our_streams_loses_nothing",
+            f"{CLUSTER}::test_killing_the_nodes_that_lead_our_buckets_loses_nothing",
+            f"{CLUSTER}::test_a_paused_node_that_leads_is_survived",
+            "tests/integration/test_streams_cluster.py::test_two_replicas_and_a_killed_leader",
+        ),
+    ),
+    Fault(
+        id="F7",
+        broken="rolling restart of three NATS nodes",
+        expected="hardly noticed: at most late by an election each",
+        tests=(f"{CLUSTER}::test_a_rolling_restart_of_nats_is_hardly_noticed",),
+        missing="a follower killed alone, and lame duck mode (the nodes are stopped by SIGTERM)",
+    ),
+    Fault(
+        id="F8",
+        broken="two of three NATS nodes down, then back; all three and the leader down at once",
+        expected="nothing is written meanwhile and nobody gives up; afterwards late, once",
+        tests=(
+            f"{CLUSTER}::test_a_lost_majority_is_waited_out",
+            f"{CLUSTER}::test_the_whole_cluster_and_the_leader_die_together",
+            "tests/integration/test_watch.py::test_without_a_majority",
+        ),
+    ),
+    Fault(
+        id="F9",
+        broken="the leading replica behind a dead switch; a link that breaks every moment; a watch cut in the server",
+        expected="one epoch in force at a time; nothing doubled; no stale definition planned",
+        tests=(
+            f"{PARTITION}::test_a_leader_behind_a_dead_switch_is_replaced_and_does_no_harm",
+            f"{PARTITION}::test_a_flapping_link_is_survived",
+            f"{PARTITION}::test_a_leader_whose_watch_is_cut_plans_no_stale_definition",
+        ),
+        missing="a leader together with a minority of NATS nodes, and links that are cut in one direction",
+    ),
+    Fault(
+        id="F10",
+        broken="500 ms of latency and lost packets between replicas and NATS",
+        expected="the lease does not change hands for it",
+        tests=(f"{SIMULATION}::test_history",),
+        missing="a run on a real link: only the simulation delays and loses (answers up to 3 s late, lost, never sent)",
+    ),
+    Fault(
+        id="F11",
+        broken="NATS restarted under 500 clients that all come back at once",
+        expected="all are back within a minute",
+        missing="everything",
+    ),
+    Fault(
+        id="F12",
+        broken="the account's storage is used up by somebody else, and freed again",
+        expected="writes are refused and no acknowledgement lies; afterwards what got stuck is fired, late and once",
+        tests=(f"{QUEUES}::test_the_disk_limit_is_reached_and_lifted",),
+        missing="ENOSPC of a real file system, and readiness while it lasts",
+    ),
+    Fault(
+        id="F13",
+        broken="a flipped bit in a block file of one NATS node",
+        expected="three nodes: told; one node: what is lost is known, and arms are planned anew",
+        missing="everything (a stream that is lost as a whole is planned anew: tests/faults/test_lost_streams.py)",
+    ),
+    Fault(
+        id="F14",
+        broken="foreign, empty, oversized or undecodable values and messages; deleted streams, buckets, consumers; a"
+        " newer schema",
+        expected="that one is quarantined and told; everything else goes on; what was deleted is made again",
+        tests=(
+            f"{BAD_VALUES}::test_each_bad_value_is_reported_and_nothing_else_suffers",
+            f"{BAD_VALUES}::test_a_bad_value_over_a_good_one_stops_it_until_it_is_repaired",
+            f"{BAD_VALUES}::test_foreign_messages_on_our_own_subjects_break_nothing",
+            f"{LOST}::test_all_at_once",
+            f"{LOST}::test_lost_one_after_the_other_nothing_is_missing",
+            f"{NATS}::test_lost_streams_are_made_again",
+            f"{NATS}::test_an_older_replica_refuses_newer_data",
+            "tests/contracts/test_bucket.py::test_foreign_markers",
+        ),
+    ),
+    Fault(
+        id="F15",
+        broken="the wall clock of a replica jumps or runs off; wall clocks of the world change (DST)",
+        expected="decisions follow the server's time: nothing early; a replica too far off does not lead",
+        tests=(
+            "tests/unit/system/test_clock.py::test_setting_the_wall_clock_shifts_only_the_offset",
+            "tests/unit/system/test_clock.py::test_a_large_correction_is_applied_at_once",
+            "tests/unit/services/test_leader_ends.py::test_a_skewed_clock_does_not_lead",
+            "tests/unit/core/test_triggers_dst.py::test_clock_change",
+        ),
+        missing="a replica as a process whose clock is faked (libfaketime), stepped or at another rate",
+    ),
+    Fault(
+        id="F16",
+        broken="thousands due at one instant; payloads of the largest size together; a bucket of 100,000 keys",
+        expected="nothing lost, lag bounded, requests beyond the limit refused at once",
+        tests=(
+            "tests/acceptance/test_schedules.py::test_many_due_at_one_instant",
+            "tests/acceptance/test_schedules.py::test_large_payloads_due_together",
+            "tests/integration/test_watch.py::test_a_hundred_thousand_keys",
+            "tests/integration/test_api.py::test_beyond_its_limit_a_replica_says_so",
+        ),
+        missing="10,000 at one second and 1,000 a second through the whole product, and a rise of memory held to a"
+        " limit",
+    ),
+    Fault(
+        id="F17",
+        broken="slow workers, full queues, max_ack_pending reached",
+        expected="others do not starve; what is refused says queue_full; the limit is kept",
+        tests=(
+            f"{OVERLAP}::test_a_full_queue_skips_and_says_so",
+            "tests/integration/test_queues.py::test_one_at_a_time_over_two_workers",
+            "tests/integration/test_queues.py::test_a_full_queue_of_its_own_limit",
+            "tests/integration/test_worker_limits.py::test_a_full_type_starves_no_other",
+            "tests/integration/test_health.py::test_a_healthy_schedd_and_a_full_queue",
+        ),
+    ),
+    Fault(
+        id="F18",
+        broken="kill -9 of a worker in the middle of a run",
+        expected="attempt 2 after the ack wait; with max_tries 1 lost, and never run again",
+        tests=(
+            f"{WORKERS}::test_a_worker_killed_mid_run_is_followed_by_the_next",
+            f"{WORKERS}::test_a_worker_killed_in_its_only_try_is_lost",
+            f"{WORKER_FAULTS}::test_at_most_once_is_kept_through_a_kill",
+            f"{UNDER_FIRE}::test_one_try_is_at_most_once_whatever_dies",
+        ),
+    ),
+    Fault(
+        id="F19",
+        broken="a worker hangs or is stopped for longer than the ack wait, and goes on",
+        expected="another runs the next attempt; the late end of the first is refused",
+        tests=(
+            f"{WORKER_FAULTS}::test_a_stalled_worker_cannot_end_its_successor",
+            "tests/integration/test_worker_hostile.py::test_a_task_that_blocks_the_loop",
+            f"{TEN_THOUSAND}::test_each_execution_has_one_end_and_no_attempt_starts_twice",
+            f"{TEN_THOUSAND}::test_a_worker_that_wakes_just_when_its_tasks_are_taken_over",
+        ),
+    ),
+    Fault(
+        id="F20",
+        broken="one due message, one pair or one task delivered twice",
+        expected="one record, one task, one start",
+        tests=(
+            f"{WORKER_FAULTS}::test_the_same_task_delivered_twice_is_claimed_once",
+            "tests/unit/services/test_dispatcher.py::test_twice_in_one_batch",
+            "tests/contracts/test_queues.py::test_twice",
+            f"{TIMELINE}::test_redelivery",
+        ),
+    ),
+    Fault(
+        id="F21",
+        broken="a task that always fails, or ends whoever runs it, or that nobody answers",
+        expected="after its tries it has failed, with the reason on record; the queue drains",
+        tests=(
+            f"{WORKER_FAULTS}::test_tries_end_although_every_worker_dies",
+            f"{TASKS}::test_naks_end_with_max_tries",
+            f"{TASKS}::test_a_worker_that_never_answers",
+            "tests/integration/test_cancel_and_retry.py::test_a_dead_letter_at_once",
+        ),
+    ),
+    Fault(
+        id="F22",
+        broken="payloads, headers, ids and values that are too large",
+        expected="refused by our own checks with a sentence; the connection stays",
+        tests=(
+            "tests/acceptance/test_contract_schedules.py::test_ids_at_their_limits",
+            "tests/acceptance/test_contract_schedules.py::test_every_field_refuses_what_the_contract_forbids",
+            "tests/unit/wire/test_schedule.py::test_payload_limit",
+            "tests/integration/test_worker_hostile.py::test_a_payload_of_ten_megabytes",
+            f"{TASKS}::test_everything_at_its_longest",
+        ),
+    ),
+    Fault(
+        id="F23",
+        broken="`max_bytes` of the tasks or of the executions is reached",
+        expected="what is new is refused, no claim or record goes; a warning at 70 %; with room it goes on",
+        tests=(
+            f"{QUEUES}::test_a_full_stream_refuses_and_evicts_nothing",
+            "tests/unit/services/test_watching.py::test_how_full_streams_are_is_told",
+            "tests/unit/services/test_watching.py::test_a_queue_has_a_limit_of_its_own",
+        ),
+    ),
+    Fault(
+        id="F24",
+        broken="a fire that is stuck in the server, since its write was refused when it was due",
+        expected="armed again by the reconciler, late and once",
+        tests=(
+            "tests/unit/services/test_reconcile.py::test_arms_that_are_stuck",
+            "tests/unit/services/test_planner_faults.py::test_stuck_arms_are_armed_again",
+            f"{QUEUES}::test_the_disk_limit_is_reached_and_lifted",
+        ),
+    ),
+    Fault(
+        id="F25",
+        broken="edits, pauses and deletions at the due instant, many a second, and right before the leader dies",
+        expected="each occurrence by the definition in force; no phantom, no gap",
+        tests=(
+            f"{EDITS}::test_changes_just_before_the_leader_dies_are_applied",
+            f"{EDITS}::test_a_storm_of_edits_neither_doubles_nor_starves",
+            f"{EDITS}::test_a_leader_stopped_across_an_edit_plans_no_stale_definition",
+            "tests/unit/services/test_planner_slices.py::test_edits_between_the_batches_of_a_herd",
+        ),
+    ),
+    Fault(
+        id="F26",
+        broken="replicas of two versions side by side; stored data of an older or newer release",
+        expected="unknown fields are passed over; a migration waits for every live replica; an older one refuses",
+        tests=(
+            "tests/unit/services/test_schema.py::test_an_older_schema_is_migrated",
+            "tests/unit/services/test_schema.py::test_an_older_replica_neither_starts_nor_leads",
+            "tests/unit/wire/test_record.py::test_a_newer_replica_may_know_more",
+            "tests/unit/wire/test_record.py::test_an_older_replica_wrote_less",
+            f"{NATS}::test_an_older_replica_refuses_newer_data",
+        ),
+        missing="two releases as processes: there has been one so far",
+    ),
+    Fault(
+        id="F27",
+        broken="NATS takes our credentials no longer, and later takes them again",
+        expected="the connection keeps trying, and works when it may",
+        tests=(
+            f"{CONNECTION}::test_revoked_credentials",
+            f"{CONNECTION}::test_wrong_password",
+            f"{CONNECTION}::test_mutual_tls",
+        ),
+        missing="a whole replica through it, and a certificate that is replaced while it runs",
+    ),
+    Fault(
+        id="F28",
+        broken="all of it for minutes, in an order that the seed decides, a quarter of the time quiet",
+        expected="every invariant; files and memory return to where they were",
+        tests=("tests/faults/test_soak.py::test_a_soak_loses_and_doubles_nothing", f"{SIMULATION}::test_histories"),
+        missing="30 minutes, and resources at its end (the soak takes 3)",
+    ),
+)
