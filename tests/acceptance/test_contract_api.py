@@ -647,7 +647,11 @@ async def test_discovery(site: Site) -> None:
         *(f"schedd.api.v1.schedule.{verb}" for verb in ("preview", "audit", "backfill")),
         *(f"schedd.api.v1.backfill.{verb}" for verb in ("get", "list", "cancel")),
         *(f"schedd.api.v1.calendar.{verb}" for verb in ("put", "get", "list", "delete")),
-        *(f"schedd.api.v1.execution.{verb}" for verb in ("list", "get", "cancel")),
+        *(f"schedd.api.v1.execution.{verb}" for verb in ("list", "get", "cancel", "retry", "logs")),
+        *(f"schedd.api.v1.queue.{verb}" for verb in ("put", "get", "list", "delete", "purge")),
+        "schedd.api.v1.worker.list",
+        "schedd.api.v1.action.list",
+        "schedd.api.v1.action.invoke",
         "schedd.api.v1.status.get",
         "schedd.api.v1.status.health",
     }
@@ -689,7 +693,7 @@ async def test_a_replica_that_dies_is_gone_from_the_status(api: Caller, site: Si
 async def test_what_is_not_built_has_no_endpoint(api: Caller) -> None:
     """A verb of a later version is not half there: NATS says at once that nobody serves it."""
     started = time.monotonic()
-    for endpoint in ("execution.retry", "execution.logs", "queue.list"):
+    for endpoint in ("execution.delete", "queue.rename", "admin.list"):
         with pytest.raises(nats.errors.NoRespondersError):
             await api.ask(endpoint, {"id": "a"})
     assert time.monotonic() - started < 2
