@@ -8,6 +8,7 @@ UNTIL only when something comes out, so a rule that never fires runs to the year
 | WEEKLY with BYSETPOS | the first set begins at DTSTART | it is the week, less what lies before DTSTART |
 | BYWEEKNO without BYDAY | all seven days | the weekday of DTSTART |
 | BYWEEKNO=-52 | days of the year only (a TODO in its source) | those of its week 1 that lie in December, too |
+| BYWEEKNO=52 or 53 | miscounts the last year's weeks (by the length of this one) | `test_the_last_weeks_of_a_year` |
 | BYDAY=MO,2TU | nothing (both must fit) | all Mondays and the second Tuesday |
 | a part that 3.3.10 forbids with this FREQ | filters | refused |
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from dateutil.rrule import rrulestr
@@ -77,7 +78,7 @@ def rule_of(freq: str) -> st.SearchStrategy[str]:
 
 
 RULES = st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"]).flatmap(rule_of)
-WEEK_NUMBERS = st.lists(st.integers(1, 53) | st.integers(-51, -1), min_size=1, max_size=3, unique=True).map(
+WEEK_NUMBERS = st.lists(st.integers(1, 51) | st.integers(-51, -1), min_size=1, max_size=3, unique=True).map(
     lambda found: ",".join(map(str, found))
 )
 WEEKS = st.tuples(WEEK_NUMBERS, PLAIN, st.sampled_from(WEEKDAYS)).map(
@@ -105,6 +106,31 @@ def mixes(rule: str) -> bool:
     """Whether BYDAY has numbered weekdays and plain ones, see above."""
     _, _, rest = rule.partition("BYDAY=")
     return len({entry[0] in "-0123456789" for entry in rest.partition(";")[0].split(",") if entry}) > 1
+
+
+def week_of(day: date, wkst: int) -> int:
+    """RFC 5545, 3.3.10: week 1 is the first with four days or more in its year."""
+    first_day = day - timedelta(days=(day.weekday() - wkst) % 7)
+    fourth = date((first_day + timedelta(days=3)).year, 1, 4)
+    week_1 = fourth - timedelta(days=(fourth.weekday() - wkst) % 7)
+    return (first_day - week_1).days // 7 + 1
+
+
+@pytest.mark.parametrize("number", [1, 52, 53])
+@pytest.mark.parametrize("wkst", range(7))
+def test_the_last_weeks_of_a_year(wkst: int, number: int) -> None:
+    """Counted day by day over 13 years, each weekday by itself: their days in January, too."""
+    for weekday in range(7):
+        rule = f"FREQ=YEARLY;BYWEEKNO={number};BYDAY={WEEKDAYS[weekday]};WKST={WEEKDAYS[wkst]}"
+        trigger, walked = compiled(rule, datetime(1998, 1, 1)), []
+        assert trigger is not None
+        cursor = trigger.next_after(FIRST)
+        while cursor is not None and cursor.year < 2011:
+            walked.append(cursor.date())
+            cursor = trigger.next_after(cursor)
+        days = (date(1998, 1, 1) + timedelta(days=each) for each in range(13 * 366))
+        expected = [each for each in days if each.weekday() == weekday and week_of(each, wkst) == number]
+        assert walked == [each for each in expected if each.year < 2011], rule
 
 
 @settings(max_examples=300, deadline=None)
