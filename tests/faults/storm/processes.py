@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +27,7 @@ from tests.nats_servers import Cluster
 
 REPLICAS = ("a", "b", "c")
 WORKERS_PER_QUEUE = 2
-AHEAD = timedelta(seconds=6)
+AHEAD = timedelta(seconds=10)
 """Between the first put and the first fire: every schedule is known by then."""
 PUTS_AT_ONCE = 50
 AWAY_S = (0.0, 1.0)
@@ -112,7 +113,7 @@ class Killer:
         return None
 
     async def _kill(self, victim: Replica) -> None:
-        label = victim.name.partition(".")[0]
+        label = label_of(victim.name)
         self.kills.append(Kill(utc_now(), label))
         await victim.kill()
         self.ends[victim.name] = utc_now()
@@ -128,26 +129,38 @@ class Killer:
 def running(site: Site, label: str) -> Replica | None:
     """The process of that label that runs; there is at most one."""
     for each in site.processes:
-        if isinstance(each, Replica) and each.name.partition(".")[0] == label and each.exit_code is None:
+        if isinstance(each, Replica) and label_of(each.name) == label and each.exit_code is None:
             return each
     return None
 
 
 def terms_of(site: Site, ends: Mapping[str, datetime], over: datetime) -> list[Term]:
-    """Every term that a replica has logged; it ends with a kill, by its own word, or with the run."""
-    found = []
-    for process in site.processes:
-        if not isinstance(process, Replica):
-            continue
-        gained: tuple[int, datetime] | None = None
-        for line in [*process.lines(), {"event": "leadership_lost", "at": ends.get(process.name, over).isoformat()}]:
-            if line.get("event") not in {"leadership_gained", "leadership_lost"}:
-                continue
-            at = datetime.fromisoformat(str(line["at"]))
-            if gained is not None:
-                found.append(Term(gained[0], process.name.partition(".")[0], gained[1], at))
-            gained = (int(line["epoch"]), at) if line["event"] == "leadership_gained" else None
+    """Every term that a replica has logged, oldest first."""
+    replicas = [each for each in site.processes if isinstance(each, Replica)]
+    found = [
+        term for each in replicas for term in terms_in(each.lines(), label_of(each.name), ends.get(each.name, over))
+    ]
     return sorted(found, key=lambda term: term.began)
+
+
+def terms_in(lines: Iterable[Mapping[str, Any]], replica: str, end: datetime) -> list[Term]:
+    """The terms in one log; the last one ends by the replica's own word, or with its process or the run."""
+    found: list[Term] = []
+    gained: tuple[int, datetime] | None = None
+    for line in [*lines, {"event": "leadership_lost", "at": end.isoformat()}]:
+        if line.get("event") not in {"leadership_gained", "leadership_lost"}:
+            continue
+        at = datetime.fromisoformat(str(line["at"]))
+        if gained is not None:
+            epoch, began = gained
+            found.append(Term(epoch, replica, began, max(began, at)))
+        gained = (int(line["epoch"]), at) if line["event"] == "leadership_gained" else None
+    return found
+
+
+def label_of(name: str) -> str:
+    """Of a process; the second of a label is called `a.1`."""
+    return name.partition(".")[0]
 
 
 @contextlib.asynccontextmanager

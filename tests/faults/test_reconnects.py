@@ -1,0 +1,54 @@
+"""NATS comes back, and everybody else with it, at the same moment (issue 6: F11)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from scheduler.client import Client
+from scheduler.core.errors import ScheddError
+from tests.acceptance.harness import Site
+from tests.acceptance.herd import expected_of, put_many
+from tests.nats_servers import Server
+
+CLIENTS = 500
+BACK_S = 60.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_five_hundred_clients_come_back_at_once(site: Site, server: Server) -> None:
+    """F11: kill -9 of NATS under them: each is served again within a minute, and schedules go on, late and once."""
+    replicas = await site.replicas("a", "b")
+    worker = site.worker("herd")
+    puts = await put_many(site, 20)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client.connect(site.url, name="storm")) for _ in range(CLIENTS)]
+        files = [replica.open_files for replica in replicas]
+        await asyncio.sleep(2)
+        await server.kill()
+        await asyncio.sleep(2)
+        began_s = time.monotonic()
+        await server.start()
+        took_s = await asyncio.gather(*(served_again(client, began_s) for client in clients))
+        print(f"{CLIENTS} clients served again, the last after {max(took_s):.1f} s")
+        assert max(took_s) < BACK_S
+        await asyncio.sleep(3)
+        assert [replica.exit_code for replica in replicas] == [None, None]
+        assert all(replica.open_files <= before + 2 for replica, before in zip(replicas, files, strict=True))
+    await site.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
+
+
+async def served_again(client: Client, began_s: float) -> float:
+    """How long until its next read was answered."""
+    while True:
+        try:
+            await client.schedules.get("tick-000")
+        except ScheddError:
+            assert time.monotonic() - began_s < 2 * BACK_S, "never served again"
+            await asyncio.sleep(0.2)
+        else:
+            return time.monotonic() - began_s
