@@ -141,10 +141,6 @@ class Server:
         """Ask it to stop, and wait; nothing happens if it is not running."""
         await self._end(signal.SIGTERM)
 
-    async def lame_duck(self) -> None:
-        """Ask it to hand over what it leads and its clients, bit by bit, and wait until it has ended (SIGUSR2)."""
-        await self._end(signal.SIGUSR2, within_s=90)
-
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and answers nobody. Returns when every thread of it has stopped."""
         assert self._process is not None
@@ -157,12 +153,12 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    async def _end(self, number: signal.Signals, *, within_s: float = 20) -> None:
+    async def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGCONT)
             process.send_signal(number)
-            await asyncio.to_thread(process.wait, within_s)
+            await asyncio.to_thread(process.wait, 20)
 
 
 class Cluster:

@@ -1,18 +1,13 @@
-"""A TCP proxy between a replica and NATS that can be made to lose everything, to cut its connections, or to be slow."""
+"""A TCP proxy between one replica and NATS, that can be made to lose everything or to cut its connections."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable
 from typing import Self
 from urllib.parse import urlsplit
 
 CHUNK = 65_536
-CHUNKS_MAX = 1000
-AGAIN_S = 0.2
-"""What TCP waits at least until it sends a lost packet again (RFC 6298 says a second, Linux 200 ms)."""
 
 
 class Proxy:
@@ -25,7 +20,6 @@ class Proxy:
         self._open.set()
         self._links: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._late_s, self._lost, self._dice = 0.0, 0.0, random.Random(0)
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -47,10 +41,6 @@ class Proxy:
     def heal(self) -> None:
         """What waited goes on its way."""
         self._open.set()
-
-    def slow_down(self, late_s: float, lost: float, dice: random.Random) -> None:
-        """From now on everything takes so long each way, and that share of it is lost once and sent again."""
-        self._late_s, self._lost, self._dice = late_s, lost, dice
 
     def cut(self) -> None:
         """Break every connection."""
@@ -74,36 +64,9 @@ class Proxy:
             self._links.discard(task)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """What comes goes on in its order; while some of it is on its way, more may come."""
-        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=CHUNKS_MAX)
-        receiving = asyncio.create_task(self._receive(reader, on_its_way))
-        clock = asyncio.get_running_loop().time
-        try:
-            with contextlib.suppress(OSError):
-                while chunk := await self._arrived(on_its_way, clock):
-                    writer.write(chunk)
-                    await writer.drain()
-        finally:
-            receiving.cancel()
-            writer.close()
-
-    async def _arrived(self, on_its_way: asyncio.Queue[tuple[float, bytes]], clock: Callable[[], float]) -> bytes:
-        """The next chunk, when it is due and nothing is silenced; empty at the end."""
-        due, chunk = await on_its_way.get()
-        if (left_s := due - clock()) > 0:
-            await asyncio.sleep(left_s)
-        if chunk:
-            await self._open.wait()
-        return chunk
-
-    async def _receive(self, reader: asyncio.StreamReader, on_its_way: asyncio.Queue[tuple[float, bytes]]) -> None:
-        clock, chunk = asyncio.get_running_loop().time, b"-"
-        while chunk:
-            try:
-                chunk = await reader.read(CHUNK)
-            except OSError:
-                chunk = b""
-            if chunk:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK):
                 await self._open.wait()
-            again_s = AGAIN_S if self._dice.random() < self._lost else 0.0
-            await on_its_way.put((clock() + self._late_s + again_s, chunk))
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()

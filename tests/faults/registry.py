@@ -108,13 +108,10 @@ FAULTS = (
     ),
     Fault(
         id="F7",
-        broken="rolling restart of three NATS nodes; a follower killed; a node that leaves as a lame duck",
+        broken="rolling restart of three NATS nodes",
         expected="hardly noticed: at most late by an election each",
-        tests=(
-            f"{CLUSTER}::test_a_rolling_restart_of_nats_is_hardly_noticed",
-            f"{CLUSTER}::test_a_follower_that_dies_is_not_noticed",
-            f"{CLUSTER}::test_nodes_that_leave_as_lame_ducks_are_hardly_noticed",
-        ),
+        tests=(f"{CLUSTER}::test_a_rolling_restart_of_nats_is_hardly_noticed",),
+        missing="a follower killed alone, and lame duck mode (the nodes are stopped by SIGTERM)",
     ),
     Fault(
         id="F8",
@@ -141,10 +138,8 @@ FAULTS = (
         id="F10",
         broken="500 ms of latency and lost packets between replicas and NATS",
         expected="the lease does not change hands for it",
-        tests=(
-            f"{PARTITION}::test_a_slow_link_that_loses_packets_changes_no_leader",
-            f"{SIMULATION}::test_history",
-        ),
+        tests=(f"{SIMULATION}::test_history",),
+        missing="a run on a real link: only the simulation delays and loses (answers up to 3 s late, lost, never sent)",
     ),
     Fault(
         id="F11",

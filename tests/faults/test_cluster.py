@@ -105,39 +105,6 @@ async def test_a_rolling_restart_of_nats_is_hardly_noticed(wide: Site, cluster: 
 
 
 @pytest.mark.slow
-async def test_a_follower_that_dies_is_not_noticed(wide: Site, cluster: Cluster) -> None:
-    """F7: kill -9 of a node that leads neither timeline nor tasks: late by an election of some bucket at most."""
-    await wide.replicas("a", "b")
-    worker = wide.worker("herd")
-    puts = await put_many(wide, 50)
-    await asyncio.sleep(3)
-    leaders = {await cluster.leader_of(stream) for stream in ("SCHEDD_TIMELINE", "SCHEDD_TASKS")}
-    follower = next(name for name in cluster.servers if name not in leaders)
-    await cluster.kill(follower)
-    await asyncio.sleep(10)
-    await cluster.start(follower)
-    await asyncio.sleep(5)
-    await wide.verify(expected_of(puts), [worker], late_max_s=15, within_s=60)
-
-
-@pytest.mark.slow
-async def test_nodes_that_leave_as_lame_ducks_are_hardly_noticed(tmp_path: Path) -> None:
-    """F7: the node that leads the timeline hands over bit by bit and ends: nothing lost, nothing doubled."""
-    config = 'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"'
-    async with Cluster(3, config=config) as cluster, Site(tmp_path, cluster.urls, env=R3) as site:
-        replicas = await site.replicas("a", "b")
-        worker = site.worker("herd")
-        puts = await put_many(site, 50)
-        await asyncio.sleep(3)
-        name = await cluster.leader_of("SCHEDD_TIMELINE")
-        await cluster.servers[name].lame_duck()
-        await cluster.start(name)
-        await asyncio.sleep(8)
-        await site.verify(expected_of(puts), [worker], late_max_s=15, within_s=60)
-        assert all(replica.exit_code is None for replica in replicas)
-
-
-@pytest.mark.slow
 async def test_the_whole_cluster_and_the_leader_die_together(wide: Site, cluster: Cluster) -> None:
     """kill -9 of all three nodes and of the leading replica at once, and everything back: nothing lost or doubled."""
     await wide.replicas("a", "b")

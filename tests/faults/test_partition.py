@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from datetime import timedelta
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from tests.acceptance.harness import Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.faults.proxy import Proxy
-from tests.nats_servers import connected
 
 TICK = {"every": "1s", "queue": "old", "type": "tick", "overlap": "allow"}
 
@@ -64,29 +62,6 @@ async def test_a_flapping_link_is_survived(site: Site, dice: random.Random) -> N
         for bucket in ("schedules", "executions", "control"):
             left = (await site.api(f"CONSUMER.NAMES.KV_schedd-{bucket}"))["consumers"]
             assert len(left) <= 3, f"{bucket}: one watch a replica, and at most one just replaced: {left}"
-
-
-@pytest.mark.slow
-async def test_a_slow_link_that_loses_packets_changes_no_leader(site: Site, dice: random.Random) -> None:
-    """F10: 250 ms each way and every tenth packet sent again, for all replicas: one term, nothing lost, little late."""
-    async with Proxy(site.url) as proxy:
-        for name in ("a", "b"):
-            site.replica(name, NATS_URL=proxy.url, SCHEDD_HORIZON="15s")
-        worker = site.worker("herd")
-        leader = await site.leader()
-        puts = await put_many(site, 30)
-        await asyncio.sleep(3)
-        proxy.slow_down(0.25, 0.1, dice)
-        before = await site.leader_record()
-        async with connected(proxy.url, timeout_s=5) as far:
-            began_s = time.monotonic()
-            await far.api("INFO")
-            assert time.monotonic() - began_s >= 0.5, "the link is not slow"
-        await asyncio.sleep(45)
-        after = await site.leader_record()
-        assert (after["holder"], after["since"]) == (before["holder"], before["since"]), "the lease changed hands"
-        assert not leader.events("leadership_lost")
-        await site.verify(expected_of(puts), [worker], late_max_s=10, within_s=60)
 
 
 async def test_a_leader_whose_watch_is_cut_plans_no_stale_definition(site: Site) -> None:
