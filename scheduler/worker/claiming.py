@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 import re
+import secrets
 from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
@@ -34,6 +35,7 @@ from scheduler.worker.deciding import Bury, Done, Forfeit, Past, Start, Wait, de
 from scheduler.worker.link import Binding, Link
 from scheduler.worker.task import Task
 
+CLAIM = "Schedd-Claim"  # header of a started report: which of all tries to claim it was
 REPEAT_S = 0.25
 ROUNDS_MAX = 5
 _SECONDS = re.compile(r"[0-9]{1,6}s?", re.ASCII)
@@ -73,12 +75,15 @@ async def settle(
 
 
 async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> bool:
-    """Whether our `started` report is the one that was let in. Raises Unavailable when nobody can tell in time."""
+    """Whether this very `started` report is the one that was let in, not one of ours from an earlier delivery: a server
+    that was killed delivers again what this worker has done, as if for the first time. Raises Unavailable when nobody
+    can tell in time."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + within_s
     subject = link.names.report(task.queue, task.execution_id, attempt, STARTED)
     body = encode(Started(worker=link.worker_id, at=link.clock.now()))
-    message = Message(subject, body, {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"})
+    nonce = secrets.token_hex(8)
+    message = Message(subject, body, {h.EXPECTED_LAST_SUBJECT_SEQUENCE: "0", CLAIM: nonce})
     while True:
         try:
             await link.requests.publish(message)
@@ -89,7 +94,7 @@ async def claim(link: Link, task: Task, attempt: int, *, within_s: float) -> boo
         with contextlib.suppress(Unavailable):
             stored = await link.requests.stored(link.names.reports, {"last_by_subj": subject})
             if stored is not None:
-                return _worker_of(stored.data).worker == link.worker_id
+                return stored.headers.get(CLAIM) == nonce
         await asyncio.sleep(REPEAT_S)
 
 

@@ -95,6 +95,14 @@ async def test_a_claim_nobody_answers_is_given_up(provisioned: Requests) -> None
         await claim(flaky, task_of(1), 1, within_s=0.5)
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_its_own_earlier_claim_is_not_this_one(provisioned: Requests, lost: int) -> None:
+    """A task delivered again to the worker that has done it, as if for the first time (the server was killed): the
+    attempt is taken, whether or not the second claim has an answer."""
+    assert await claim(link_of(provisioned, "w1"), task_of(1), 1, within_s=10) is True
+    assert await claim(link_of(LostAnswers(provisioned, lost=lost), "w1"), task_of(1), 1, within_s=10) is False
+
+
 async def test_one_of_many_wins(provisioned: Requests) -> None:
     """Twenty workers claim one attempt at once: one wins."""
     claims = [claim(link_of(provisioned, f"w{number}"), task_of(1), 1, within_s=10) for number in range(20)]
