@@ -78,6 +78,14 @@ class Adapters(Struct, frozen=True, kw_only=True):
                 await close()
 
 
+def _queue_defaults(settings: ProvisionSettings) -> QueueSettings:
+    return QueueSettings(
+        ack_wait=timedelta(seconds=settings.ack_wait_s),
+        max_deliver=settings.max_deliver,
+        max_ack_pending=settings.max_ack_pending,
+    )
+
+
 async def open_adapters(
     client: NatsClient,
     names: Names,
@@ -106,16 +114,6 @@ async def open_adapters(
     events = NatsEvents(bulk, names, clock, dropped=dropped)
     for opened in (timeline, reports, signals, events):
         await opened.open()
-    queues = NatsTaskQueues(
-        bulk,
-        names,
-        clock,
-        defaults=QueueSettings(
-            ack_wait=timedelta(seconds=settings.ack_wait_s),
-            max_deliver=settings.max_deliver,
-            max_ack_pending=settings.max_ack_pending,
-        ),
-    )
     return Adapters(
         client=client,
         schedules=NatsBucket(requests, names.schedules, clock=clock),
@@ -125,7 +123,7 @@ async def open_adapters(
         calendars=NatsBucket(requests, names.calendars, clock=clock),
         workers=NatsBucket(requests, names.workers, clock=clock),
         timeline=timeline,
-        queues=queues,
+        queues=NatsTaskQueues(bulk, names, clock, defaults=_queue_defaults(settings)),
         reports=reports,
         signals=signals,
         cancels=NatsCancels(client, names),

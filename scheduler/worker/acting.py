@@ -39,6 +39,7 @@ from scheduler.wire.reports import ERROR_MESSAGE_MAX, ERROR_TYPE_MAX, Outcome, c
 from scheduler.worker.backoff import Span, span_s
 from scheduler.worker.calling import Raised, Verdict, start_call
 from scheduler.worker.handlers import Handler, make_handler
+from scheduler.worker.levels import Levels
 from scheduler.worker.link import Link, log
 from scheduler.worker.reporting import encode_result
 
@@ -47,24 +48,12 @@ TIDY_S = 2.0
 _TYPE = "action"  # a word for messages: no type of a task
 
 
-class ActionLog:
+class ActionLog(Levels):
     """`ctx.log` of an action: the log of this process. Keyword values are kept beside the message."""
 
     def __init__(self, about: dict[str, object]) -> None:
         self._about = about
         self._log = logging.getLogger("scheduler.action")
-
-    def debug(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.DEBUG, message, *args, **values)
-
-    def info(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.INFO, message, *args, **values)
-
-    def warning(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.WARNING, message, *args, **values)
-
-    def error(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.ERROR, message, *args, **values)
 
     def log(self, level: int, message: str, /, *args: object, **values: Any) -> None:
         self._log.log(level, message, *args, extra={"event": "action.log", "values": values, **self._about})

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 
 from scheduler.wire.names import Names
 from scheduler.wire.reports import LOG_MESSAGE_MAX, LOG_VALUES_MAX, NOTE_MAX, PROGRESS, LogLine, Progress, clip, encode
+from scheduler.worker.levels import Levels
 from scheduler.worker.task import Task
 
 PROGRESS_EVERY_S = 0.5
@@ -31,7 +31,7 @@ class Said:
         return asyncio.sleep(0).__await__()
 
 
-class TaskLog:
+class TaskLog(Levels):
     """`ctx.log`: a line for the execution's own log, and for the log of this process.
 
     `ctx.log.info("sent %d mails", 3, campaign="autumn")`: keyword values are kept beside the message.
@@ -42,22 +42,6 @@ class TaskLog:
         self._emit = emit
         self._worker = worker
         self._count = 0
-
-    def debug(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.DEBUG, message, *args, **values)
-
-    def info(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.INFO, message, *args, **values)
-
-    def warning(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.WARNING, message, *args, **values)
-
-    def error(self, message: str, /, *args: object, **values: Any) -> None:
-        self.log(logging.ERROR, message, *args, **values)
-
-    def exception(self, message: str, /, *args: object, **values: Any) -> None:
-        """As `error`, with the traceback of the exception being handled."""
-        self.log(logging.ERROR, message, *args, **{**values, "traceback": traceback.format_exc()})
 
     def log(self, level: int, message: str, /, *args: object, **values: Any) -> None:
         text = _formatted(message, args)
