@@ -15,14 +15,16 @@ from nats.aio.client import Client as NatsClient
 from scheduler.client.requests import Instant, instant_text
 from scheduler.core.errors import InvalidArgument, PermissionDenied, ScheddError, Unavailable
 from scheduler.jetstream.errors import from_exception, refusal
-from scheduler.jetstream.event_reader import EventReader
-from scheduler.jetstream.requests import Requests, StoredMessage
+from scheduler.jetstream.event_feed import NatsEventFeed
+from scheduler.jetstream.requests import Requests
+from scheduler.ports.feeds import Told
 from scheduler.wire import events
 from scheduler.wire.event_data import EventData, read_data
 from scheduler.wire.ids import check_schedule_id
 from scheduler.wire.instants import parse_instant
 from scheduler.wire.names import Names
 
+BATCH = 256
 LOOK_S = 5.0  # how long nothing may come until the leader is asked
 AGAIN_S = (0.1, 0.5, 1.0, 2.0)  # pauses after trouble; the last one for ever
 OPEN_S = 5.0  # how long it may take until events can be read at all: without schedd there is no stream
@@ -75,7 +77,9 @@ class Watch:
     ) -> None:
         self._open_s = open_s
         self._requests = Requests(connection)
-        self._reader = EventReader(self._requests, names, _subjects(names, kinds, schedule))
+        self._feed = NatsEventFeed(self._requests, names)
+        self._kinds, self._schedule = _kinds(kinds), _schedule(schedule)
+        self._at = 0
         self._since = _place(since)
         self._is_finite = is_finite
         self._last: int | None = None
@@ -101,7 +105,7 @@ class Watch:
         """Let go of everything; idempotent."""
         if self._requests.is_open:
             if not self._requests.client.is_closed:
-                await self._reader.close()
+                await self._feed.close()
             await self._requests.close()
 
     async def __aenter__(self) -> Self:
@@ -119,7 +123,7 @@ class Watch:
         try:
             await self.open()
             while not self._found:
-                if self._last is not None and self._reader.at >= self._last:
+                if self._last is not None and self._at >= self._last:
                     raise StopAsyncIteration
                 await self._persist(self._fill, self._open_s if self._is_finite else None)
         except Exception:  # not a cancellation: who waited too long may go on where it was
@@ -129,16 +133,19 @@ class Watch:
 
     async def _begin(self) -> None:
         if isinstance(self._since, int):
-            self._reader.at = max(0, self._since)
+            self._at = max(0, self._since)
         elif self._since is None:
-            self._reader.at = await self._reader.newest()
+            self._at = await self._feed.newest()
         else:
-            self._reader.at = await self._reader.before(self._since)
+            self._at = await self._feed.before(self._since)
         if self._is_finite:
-            self._last = await self._reader.last()
+            self._last = await self._feed.last(self._kinds, self._schedule)
 
     async def _fill(self) -> None:
-        found = [event for each in await self._reader.read(LOOK_S) if (event := _event(each)) is not None]
+        page = await self._feed.read(self._at, self._kinds, self._schedule, most=BATCH, wait_s=LOOK_S)
+        if page.items:  # nothing waits between this and the next page: a caller that is cancelled loses nothing
+            self._at = page.items[-1].seq
+        found = [event for each in page.items if (event := _event(each)) is not None]
         self._found = [event for event in found if self._last is None or event.seq <= self._last]
 
     async def _persist(self, step: Callable[[], Awaitable[None]], within_s: float | None) -> None:
@@ -180,33 +187,34 @@ def _pauses() -> Iterable[float]:
         yield AGAIN_S[-1]
 
 
-def _subjects(names: Names, kinds: Iterable[str] | None, schedule: str | None) -> Sequence[str]:
-    """What to listen to. Raises InvalidArgument: a misspelled kind would be silence for ever."""
-    if schedule is not None:
-        check_schedule_id(schedule, field="schedule")
+def _schedule(schedule: str | None) -> str | None:
+    return None if schedule is None else check_schedule_id(schedule, field="schedule")
+
+
+def _kinds(kinds: Iterable[str] | None) -> Sequence[str]:
+    """What to listen to; none for all. Raises InvalidArgument: a misspelled kind would be silence for ever."""
     if kinds is None:
-        return [names.all_events if schedule is None else names.event("*", schedule)]
+        return ()
     wanted = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
     for kind in wanted:
         if kind not in list(events.Kind):
             raise InvalidArgument(f"{kind!r:.40} is no kind of event: use {', '.join(events.Kind)}", field="kinds")
     if not wanted:
         raise InvalidArgument("kinds: name at least one, or leave it out for all", field="kinds")
-    return [f"{names.namespace}.event.{kind}.>" if schedule is None else names.event(kind, schedule) for kind in wanted]
+    return wanted
 
 
-def _event(message: StoredMessage) -> Event | None:
+def _event(told: Told) -> Event | None:
     """None for what is no event of ours: whoever may publish there may have written anything."""
-    try:
-        told = events.decode_event(message.data)
-    except InvalidArgument:
+    event = told.event
+    if event is None:
         return None
     return Event(
-        seq=message.seq,
-        id=told.id,
-        kind=told.kind,
-        schedule=told.schedule_id,
-        at=told.at,
-        data=told.data,
-        body=message.data,
+        seq=told.seq,
+        id=event.id,
+        kind=event.kind,
+        schedule=event.schedule_id,
+        at=event.at,
+        data=event.data,
+        body=told.body,
     )

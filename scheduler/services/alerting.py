@@ -22,10 +22,10 @@ from scheduler.core.alerting import HEALTHY, Alert, AlertKind, Health, fold
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.ports.clock import Clock
+from scheduler.ports.feeds import EventFeed, Told
 from scheduler.ports.queues import Events, Fact, TaskQueues
 from scheduler.ports.stores import Bucket, Write
 from scheduler.ports.telemetry import Telemetry
-from scheduler.ports.webhooks import EventFeed, Told
 from scheduler.services.executions import ExecutionIndex, Seen
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.places import PlaceKeeper

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scheduler.core.errors import Conflict, Unavailable
 from scheduler.ports.clock import Clock
+from scheduler.ports.feeds import EventFeed
 from scheduler.ports.stores import Bucket
-from scheduler.ports.webhooks import EventFeed
 from scheduler.wire.alerts import Place, decode_place, encode_place
 from scheduler.wire.instants import format_instant
 

@@ -19,10 +19,11 @@ from typing import Any
 from scheduler.core.delivering import Answer, Hand, Item, Verdict, judge, wait_before
 from scheduler.core.errors import InvalidArgument, ScheddError
 from scheduler.ports.clock import Clock
+from scheduler.ports.feeds import EventFeed, Feeds, Page, Told
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
-from scheduler.ports.webhooks import EventFeed, Feeds, Page, Post, Poster, Told
+from scheduler.ports.webhooks import Post, Poster
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.services.places import PlaceKeeper
 from scheduler.services.schedules import ScheduleCache

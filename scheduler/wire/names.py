@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -150,8 +151,11 @@ class Names:
     def event(self, kind: str, schedule_id: str | None) -> str:
         return f"{self.namespace}.event.{kind}.{schedule_id or '_'}"
 
-    def events_of(self, kind: str) -> str:
-        return f"{self.namespace}.event.{kind}.>"
+    def event_subjects(self, kinds: Sequence[str], schedule_id: str | None = None) -> list[str]:
+        """Where the events of these kinds stand, or of all if none is named; about exactly one schedule, if given."""
+        if schedule_id is None:
+            return [f"{self.namespace}.event.{kind}.>" for kind in kinds] or [self.all_events]
+        return [self.event(kind, schedule_id) for kind in kinds or ("*",)]
 
     @property
     def all_events(self) -> str:

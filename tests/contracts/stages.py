@@ -39,11 +39,11 @@ from scheduler.memory.storage import MemoryStorage
 from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.actions import Actions
+from scheduler.ports.feeds import EventFeed
 from scheduler.ports.logs import Logs
 from scheduler.ports.queues import Cancels, Events, Reports, Signals, TaskQueues
 from scheduler.ports.storage import Storage
 from scheduler.ports.timeline import Timeline
-from scheduler.ports.webhooks import EventFeed
 from scheduler.system.clock import SystemClock
 from scheduler.wire import headers as h
 from scheduler.wire.instants import cut
@@ -107,6 +107,9 @@ class Stage(Protocol):
 
     async def stored(self, subject: str) -> list[bytes]:
         """Bodies of the events stream under a subject."""
+
+    async def lose_readers(self) -> None:
+        """Somebody deletes every consumer of the events stream."""
 
     async def worker(self, queue: str) -> Worker: ...
     async def set_limits(self, queue: str | None, *, ack_wait_s: float, max_deliver: int = 0) -> None:
@@ -178,6 +181,9 @@ class MemoryStage:
 
     async def stored(self, subject: str) -> list[bytes]:
         return [message.data for message in self.server.events.messages.values() if message.subject == subject]
+
+    async def lose_readers(self) -> None:
+        """The twin reads without one."""
 
     async def worker(self, queue: str) -> Worker:
         return MemoryWorker(self.server.queue(queue))
@@ -328,6 +334,12 @@ class NatsStage:
             bodies.append(found.data)
             seq = found.seq + 1
         return bodies
+
+    async def lose_readers(self) -> None:
+        names = (await self.requests.api(f"CONSUMER.NAMES.{self.names.events}"))["consumers"]
+        assert names, "nobody reads"
+        for name in names:
+            await self.requests.api(f"CONSUMER.DELETE.{self.names.events}.{name}")
 
     async def worker(self, queue: str) -> Worker:
         puller = Puller(self.client, self.names.tasks, queue)

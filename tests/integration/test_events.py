@@ -216,7 +216,7 @@ async def test_nothing_is_missed(requests: Requests, nats_server: Server, monkey
         assert await numbers(watch, 100) == list(range(100))
         stream = f"$JS.API.CONSUMER.NAMES.{NAMES.events}"
         names = json.loads((await requests.client.request(stream, b"{}")).data)["consumers"]
-        [consumer] = [name for name in names if name.startswith("watch-")]
+        [consumer] = [name for name in names if name.startswith("feed-")]
         await requests.api(f"CONSUMER.DELETE.{NAMES.events}.{consumer}")
         await publish(requests, 300, 10)
         assert await numbers(watch, 210) == list(range(100, 310))
