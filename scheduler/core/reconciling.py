@@ -83,9 +83,16 @@ def repair_claimed(execution: Execution, claim_seq: int | None, now: datetime, a
         return None
     if claim_seq is not None:
         return Record((Queue(now, claim_seq + 1),))
-    if age > ages.floor / 2:
+    if is_past_launching(execution, now, ages):
         return Record((lost(now, None, CLAIMED_TOO_LONG),))
     return Launch()
+
+
+def is_past_launching(execution: Execution, now: datetime, ages: Ages) -> bool:
+    """Whether it is still `claimed` and too old for a pair: without one it ends. Its age is that of the record, however
+    long ago its nominal time may be."""
+    age = now - (execution.claimed_at or execution.fire_at)
+    return execution.state is State.CLAIMED and age > ages.floor / 2
 
 
 # --- queued, but the task is gone

@@ -22,13 +22,14 @@ could be refused a slot, and write `skipped`, while the other gets it and queues
   has been there for twice as long;
 - each of these is written over the record as it was read before the slot was asked for: one of two is turned away.
 
-A record past its deadline ends as `expired` under the same rules, and one more. Who was refused a slot knows that no
-task was sent, since the slot comes first; a deadline knows nothing of the sort. So who ends the record of another
-reads it, then takes its claim without a task (`withhold`), then writes over what he read. Is there a claim with a task
-already, the record becomes `queued`, and from then on the deadline ends it as any other in its queue. Is there none,
-whatever anybody sends from now on is refused, however long he was stopped between his last look and his pair. Who
-notes after the reading that he goes on turns the end away, and is refused his pair: the next look ends it. Whoever
-dies with a withheld claim is followed by one who finds it withheld, and writes the same end.
+A record past its deadline ends as `expired`, and one too old for a pair as `lost`, under the same rules and one more.
+Who was refused a slot knows that no task was sent, since the slot comes first; time that has passed tells nothing of
+the sort. So who ends the record of another for that reads it, then takes its claim without a task (`withhold`), then
+writes over what he read. Is there a claim with a task already, the record becomes `queued`, and from then on the
+deadline ends it as any other in its queue. Is there none, whatever anybody sends from now on is refused, however long
+he was stopped between his last look and his pair. Who notes after the reading that he goes on turns the end away, and
+is refused his pair: the next look ends it. Whoever dies with a withheld claim is followed by one who finds it withheld,
+and writes the same end.
 
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
 overwritten: the result is a Conflict.
@@ -153,7 +154,7 @@ class Launcher:
         """Too old for a pair: `queued` if there is a claim to prove it, else `lost`."""
         now = self._clock.now()
         stale = [step for step in steps if age(step, now) > self._floor / 2]
-        seqs = await self._claims_of(stale)
+        seqs = await self._withheld(stale)
         await self._advance([(step, end_of_stale(seq, now)) for step, seq in zip(stale, seqs, strict=True)])
 
     # --- 2: slots
@@ -223,16 +224,15 @@ class Launcher:
     async def _withhold(self, steps: list[Step]) -> None:
         """Somebody else may be about to send these. Either a claim proves that he did, or it is ours from now on, and
         he cannot any more."""
-        now, ttl_s = self._clock.now(), int(self._floor.total_seconds())
-        seqs = await asyncio.gather(
-            *(self._queues.withhold(each.execution.id, each.execution.drive, ttl_s) for each in steps)
-        )
+        now, seqs = self._clock.now(), await self._withheld(steps)
         found = [(step, Queue(now, seq + 1)) for step, seq in zip(steps, seqs, strict=True) if seq is not None]
         await self._advance(found)
 
-    async def _claims_of(self, steps: list[Step]) -> list[int | None]:
+    async def _withheld(self, steps: list[Step]) -> list[int | None]:
+        """For each where the claim of its task stands; None: it is withheld from now on."""
+        ttl_s = int(self._floor.total_seconds())
         return await asyncio.gather(
-            *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in steps)
+            *(self._queues.withhold(each.execution.id, each.execution.drive, ttl_s) for each in steps)
         )
 
     async def _refuse(self, refused: list[tuple[Step, str]]) -> None:

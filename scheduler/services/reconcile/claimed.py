@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, State
-from scheduler.core.reconciling import Ages, Launch, Record, Repair, repair_claimed
+from scheduler.core.reconciling import Ages, Launch, Record, Repair, is_past_launching, repair_claimed
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import TaskQueues
 from scheduler.services.executions import ExecutionIndex
@@ -56,10 +56,18 @@ class ClaimedRepair:
             count += await self._repair(ids[start : start + BATCH])
         return count
 
+    async def _claim_of(self, execution: Execution) -> int | None:
+        """Where it stands. That of a record which ends without one is withheld: its launcher may still be about to send
+        the pair (`services.launch`)."""
+        if is_past_launching(execution, self._clock.now(), self._ages):
+            ttl_s = int(self._ages.floor.total_seconds())
+            return await self._queues.withhold(execution.id, execution.drive, ttl_s)
+        return await self._queues.claimed_seq(execution.id, execution.drive)
+
     async def _repair(self, ids: Sequence[str]) -> int:
         stored = await self._records.get_many(ids)
         executions = [each.execution for each in stored if each is not None]
-        seqs = await asyncio.gather(*(self._queues.claimed_seq(each.id, each.drive) for each in executions))
+        seqs = await asyncio.gather(*(self._claim_of(each) for each in executions))
         launches: list[Execution] = []
         changes: list[Change] = []
         for execution, claim_seq in zip(executions, seqs, strict=True):
