@@ -41,18 +41,20 @@ class Sample(Struct, frozen=True):
 
 
 def agreement(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The narrowest range on which the largest number of `ranges` agree. At least one range is needed."""
-    edges = sorted([(low, 0) for low, _ in ranges] + [(high, 1) for _, high in ranges])
-    votes, most, best = 0, 0, edges[0][0:1] * 2
-    for place, (edge, closing) in enumerate(edges):
+    """The range on which the largest number of `ranges` agree; of several such, the one with the newest in it, which
+    is the last: clocks that run at another rate than the server's never agree with what they told before. At least one
+    range is needed."""
+    edges = sorted(edge for number, (low, high) in enumerate(ranges) for edge in ((low, 0, number), (high, 1, number)))
+    open_now: set[int] = set()
+    most, best = (0, 0), edges[0][:1] * 2
+    for place, (edge, closing, number) in enumerate(edges):
         if closing:
-            votes -= 1
+            open_now.discard(number)
             continue
-        votes += 1
-        candidate = (edge, edges[place + 1][0])
-        narrower = votes == most and candidate[1] - candidate[0] < best[1] - best[0]
-        if votes > most or narrower:
-            most, best = votes, candidate
+        open_now.add(number)
+        weight = (len(open_now), max(open_now))
+        if weight > most:
+            most, best = weight, (edge, edges[place + 1][0])
     return best
 
 

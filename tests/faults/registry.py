@@ -13,6 +13,7 @@ REPLICAS = "tests/faults/test_replicas.py"
 NATS = "tests/faults/test_nats.py"
 CLUSTER = "tests/faults/test_cluster.py"
 PARTITION = "tests/faults/test_partition.py"
+CLOCKS = "tests/faults/test_clocks.py"
 QUEUES = "tests/faults/test_queues.py"
 EDITS = "tests/faults/test_edits.py"
 STEPS = "tests/faults/test_dispatch_steps.py"
@@ -178,15 +179,18 @@ FAULTS = (
     ),
     Fault(
         id="F15",
-        broken="the wall clock of a replica jumps or runs off; wall clocks of the world change (DST)",
+        broken="the clocks of a replica jump or run at another rate; wall clocks of the world change (DST)",
         expected="decisions follow the server's time: nothing early; a replica too far off does not lead",
         tests=(
+            f"{CLOCKS}::test_clocks_that_lie_change_nothing",
+            f"{CLOCKS}::test_a_wall_clock_that_runs_off_is_noticed_in_time",
+            f"{CLOCKS}::test_a_minute_with_every_clock_off_differently",
             "tests/unit/system/test_clock.py::test_setting_the_wall_clock_shifts_only_the_offset",
             "tests/unit/system/test_clock.py::test_a_large_correction_is_applied_at_once",
+            "tests/unit/system/test_offset.py::test_a_clock_at_another_rate_is_followed",
             "tests/unit/services/test_leader_ends.py::test_a_skewed_clock_does_not_lead",
             "tests/unit/core/test_triggers_dst.py::test_clock_change",
         ),
-        missing="a replica as a process whose clock is faked (libfaketime), stepped or at another rate",
     ),
     Fault(
         id="F16",

@@ -69,9 +69,21 @@ def test_impossible_and_endless_round_trips_are_refused(received_s: float) -> No
     assert server.base_s is None
 
 
-def test_agreement_takes_the_narrowest_of_equals() -> None:
-    """Where two disagree entirely, the tighter one is the better guess."""
-    assert agreement([(0.0, 5.0), (10.0, 10.5)]) == (10.0, 10.5)
+def test_agreement_takes_the_newest_of_equals() -> None:
+    """Where two disagree entirely, the later one is the better guess, however wide; two that agree outvote it."""
+    assert agreement([(10.0, 10.5), (0.0, 5.0)]) == (0.0, 5.0)
+    assert agreement([(10.0, 10.5), (10.2, 11.0), (0.0, 5.0)]) == (10.2, 10.5)
+    assert agreement([(1.0, 2.0), (8.0, 9.0), (1.5, 3.0), (8.5, 9.5)]) == (8.5, 9.0)
+
+
+@pytest.mark.parametrize("rate", [1.5, 1.1, 1.01, 0.9, 0.5])
+def test_a_clock_at_another_rate_is_followed(rate: float) -> None:
+    """Ours runs too fast or too slow: the estimate is never older than the last answer."""
+    server = ServerTime()
+    for n in range(2 * WINDOW):
+        sent_s, took_s = 2.0 * n * rate, 0.008 if n % 5 else 0.001
+        server.add(Sample(TRUE_BASE_S + 2.0 * n, sent_s, sent_s + took_s))
+        assert (server.base_s or 0) + sent_s == pytest.approx(TRUE_BASE_S + 2.0 * n, abs=0.01)
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1, max_size=40))
