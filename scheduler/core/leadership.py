@@ -94,6 +94,11 @@ def renewed(revision: int, sent_s: float, timings: LeaseTimings) -> Term:
     return Term(revision, sent_s + timings.renew_deadline_s)
 
 
+def later(one: Term, other: Term) -> Term:
+    """The term by two writes of one holder that both landed: candidates count from the last of them."""
+    return Term(max(one.revision, other.revision), max(one.deadline_s, other.deadline_s))
+
+
 def owns(record: LeaseRecord | None, holder: str, nonce: str) -> bool:
     """Whether a record that was read back is the very write we are unsure about."""
     return record is not None and record.holder == holder and record.nonce == nonce

@@ -1,6 +1,8 @@
 """Who leads: campaigns for the lease, takes office with a fenced epoch, renews, and steps down in time.
 
-The lease makes one leader likely; the epoch makes a second one harmless. While in office the duty runs as one task,
+The lease makes one leader likely; the epoch makes a second one harmless. From the moment the lease is won it is renewed
+by the clock, beside everything else: taking office may take its time, and on a slow link a renewal is sent although the
+last one is not answered yet. While in office the duty runs as one task,
 and the term ends with it. The moment the term ends otherwise (a renewal that came too late, another holder, a deadline
 that passed while the process slept) every `Tenure.check` raises and the duty is cancelled. A replica that lost office
 lets others go first, and never stops standing.
@@ -13,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 from scheduler.core.errors import Conflict, Fenced, ScheddError, Unavailable, Unsure
@@ -24,6 +26,7 @@ from scheduler.core.leadership import (
     LeaseView,
     Term,
     decide_candidate,
+    later,
     observe,
     owns,
     renewed,
@@ -32,7 +35,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Office, Stored, Timeline, Watermark
-from scheduler.services.together import sleep_unless, within
+from scheduler.services.together import sleep_unless
 from scheduler.wire.names import LEADER_KEY
 from scheduler.wire.status import decode_lease, encode_lease
 
@@ -49,14 +52,26 @@ class Deposed(Exception):
 class Tenure:
     """What a duty holds of its term: may it still write, and with what."""
 
-    def __init__(self, clock: Clock, term: Term, office: Office) -> None:
-        self.office = office
+    def __init__(self, clock: Clock, term: Term, office: Office | None = None) -> None:
         self._clock = clock
         self._term = term
+        self._office = office
         self._over = False
 
+    @property
+    def office(self) -> Office:
+        """Epoch and watermark as last written. Raises Deposed before the office is taken."""
+        if self._office is None:
+            raise Deposed("the office is not taken yet")
+        return self._office
+
+    @office.setter
+    def office(self, office: Office) -> None:
+        self._office = office
+
     def extend(self, term: Term) -> None:
-        self._term = term
+        """Go on by this write of ours; answers may come in any order, so nothing goes back."""
+        self._term = later(self._term, term)
 
     def end(self) -> None:
         """The term is over, whatever its deadline says."""
@@ -191,7 +206,8 @@ class Leader:
 
     async def _put_lease(self, expect: int) -> Term:
         sent_s, nonce = self._clock.boottime_s(), secrets.token_hex(8)
-        self._sent[nonce] = sent_s
+        forgotten_s = sent_s - self._timings.renew_deadline_s  # what was sent before that makes no term
+        self._sent = {each: at_s for each, at_s in self._sent.items() if at_s > forgotten_s} | {nonce: sent_s}
         record = LeaseRecord(self.holder, nonce, self._replica, self._version, self._timings.lease_s, self._since)
         revision = await self._control.put(LEADER_KEY, encode_lease(record), expect=expect)
         return renewed(revision, sent_s, self._timings)
@@ -206,32 +222,39 @@ class Leader:
     # --- in office
 
     async def _lead(self, term: Term) -> None:
+        """Renew the lease, take office and do the duty, until one of them ends, the deadline passes or `stop`."""
+        tenure = Tenure(self._clock, term)
         try:
-            office = await self._take_office(term)
-            if office is None:
-                return
-            self.tenure = Tenure(self._clock, term, office)
-            log.info("leading", extra={"event": "leadership_gained", "epoch": office.epoch, "holder": self.holder})
-            self._telemetry.leadership(leading=True, epoch=office.epoch)
-            await self._serve(self.tenure)
+            await self._until_one_ends(
+                self._govern(tenure), self._keep(tenure), self._expire(tenure), self._stopping.wait(), tenure=tenure
+            )
         finally:
             if self.tenure is not None:
-                self._telemetry.leadership(leading=False, epoch=self.tenure.office.epoch)
-                term = self.tenure.term
+                self._telemetry.leadership(leading=False, epoch=tenure.office.epoch)
             self.tenure, self._view = None, None
-            await self._release(term)
+            await self._release(tenure.term)
 
-    async def _take_office(self, term: Term) -> Office | None:
+    async def _govern(self, tenure: Tenure) -> None:
+        office = await self._take_office(tenure)
+        if office is None:
+            return
+        tenure.office, self.tenure = office, tenure
+        log.info("leading", extra={"event": "leadership_gained", "epoch": office.epoch, "holder": self.holder})
+        self._telemetry.leadership(leading=True, epoch=office.epoch)
+        await self._duty(tenure)
+
+    async def _take_office(self, tenure: Tenure) -> Office | None:
         """Epoch and unchanged watermark in one batch; None when a later lease holder already did it."""
-        while term.is_trusted(self._clock.boottime_s()) and not self._stopping.is_set():
+        while not self._stopping.is_set():
             try:
                 epoch, mark = await asyncio.gather(self._timeline.epoch(), self._timeline.watermark())
-                if epoch is not None and await self._is_of_later_lease(epoch, term):
+                if epoch is not None and await self._is_of_later_lease(epoch, tenure.term):
                     return None
                 watermark = mark.watermark if mark is not None and mark.watermark else await self._first_watermark()
+                tenure.check()
                 return await self._timeline.take_office(
                     holder=self.holder,
-                    lease_rev=term.revision,
+                    lease_rev=tenure.term.revision,
                     at=self._clock.now(),
                     expect_epoch=0 if epoch is None else epoch.seq,
                     watermark=watermark,
@@ -246,10 +269,9 @@ class Leader:
         """Epochs follow the order of leases. A revision that the bucket never had is of a bucket that was lost."""
         return epoch.lease_rev > term.revision and epoch.lease_rev <= await self._control.last_revision()
 
-    async def _serve(self, tenure: Tenure) -> None:
-        """Run the duty and the renewals until one of them ends, the deadline passes, or the stop is asked for."""
-        together = (self._duty(tenure), self._keep(tenure), self._expire(tenure), self._stopping.wait())
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(each) for each in together]
+    async def _until_one_ends(self, *together: Coroutine[Any, Any, Any], tenure: Tenure) -> None:
+        """Run them side by side until the first ends; the term is over then, and the others are cancelled."""
+        tasks = [asyncio.ensure_future(each) for each in together]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -265,14 +287,22 @@ class Leader:
         elif isinstance(problem, Exception):
             log.error("a leader's duty broke", exc_info=problem, extra={"event": "duty_broke"})
 
-    async def _keep(self, tenure: Tenure) -> NoReturn:
-        """Renew every retry period; raise Deposed when the lease is lost."""
-        while True:
-            await self._clock.sleep(self._timings.retry_s)
-            tenure.check()
-            if self._is_skewed():
-                raise Deposed("the wall clock is more than 30 s off the server's")
-            await self._renew(tenure)
+    async def _keep(self, tenure: Tenure) -> None:
+        """Send a renewal every retry period, answered or not; raise Deposed when the lease is lost.
+
+        An answer counts whenever it comes before the deadline: to wait no longer than the period for it would cost the
+        office on each link that is slower than that. To wait for it alone would cost it when NATS has dropped it.
+        """
+        try:
+            async with asyncio.TaskGroup() as renewals:
+                while True:
+                    await self._clock.sleep(self._timings.retry_s)
+                    tenure.check()
+                    if self._is_skewed():
+                        raise Deposed("the wall clock is more than 30 s off the server's")
+                    renewals.create_task(self._renew(tenure))
+        except ExceptionGroup as problems:
+            raise problems.exceptions[0] from None
 
     async def _expire(self, tenure: Tenure) -> NoReturn:
         """Raise Deposed at the deadline, even while a renewal still waits for its answer."""
@@ -281,19 +311,19 @@ class Leader:
             await self._clock.sleep(max(0.001, tenure.remaining_s))
 
     async def _renew(self, tenure: Tenure) -> None:
+        expect = tenure.term.revision
         try:
-            term = await within(self._timings.retry_s, self._clock, self._put_lease(tenure.term.revision))
-            self._sent.clear()
-            tenure.extend(term)
+            tenure.extend(await self._put_lease(expect))
         except (Conflict, Unsure):
-            await self._adopt_or_retire(tenure)
+            if tenure.term.revision == expect:  # else one that was sent before it has been answered since
+                await self._adopt_or_retire(tenure)
         except ScheddError as problem:  # refused for now: the deadline stands, the next round tries again
             log.warning("renewal refused", extra={"event": "renewal_refused", "error": problem.message})
 
     async def _adopt_or_retire(self, tenure: Tenure) -> None:
         """This renewal, or one before it, may have landed unseen or late: the term goes on by the one that stands."""
         with contextlib.suppress(ScheddError):
-            revision, record = await within(self._timings.retry_s, self._clock, self._read_lease())
+            revision, record = await self._read_lease()
             if record is None or record.holder != self.holder:
                 raise Deposed("another replica holds the lease")
             tenure.extend(self._own_term(revision, record) or Term(revision, tenure.term.deadline_s))

@@ -23,6 +23,8 @@ class Process:
         self.calls = 0
         self.hanging: set[str] = set()
         """Names of methods whose answers get lost; what they ask for happens all the same."""
+        self.way_s = 0.0
+        """How long a call is on its way to the server, and its answer back."""
         self.on_call: Callable[[str], object] = lambda name: None
         self.problem: ScheddError | None = None
         """Instead of killing: what the call with that number raises."""
@@ -60,7 +62,9 @@ class Process:
         is_hit = self.calls == self._kill_at
         if is_hit and not self._late:
             raise self.problem or asyncio.CancelledError
+        await self._travel()
         result = await method(*args, **kwargs)
+        await self._travel()
         if is_hit:
             raise self.problem or asyncio.CancelledError
         if name in self.hanging:
@@ -68,6 +72,10 @@ class Process:
             raise Unsure("no answer from NATS in time")
         await self.awake()
         return result
+
+    async def _travel(self) -> None:
+        if self.way_s:
+            await self.clock.sleep(self.way_s)
 
 
 class _Port:

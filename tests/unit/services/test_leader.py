@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.errors import Fenced
+from scheduler.core.leadership import LeaseTimings, Term, later
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.names import LEADER_KEY
@@ -154,6 +155,42 @@ async def test_renewals_that_hang_for_a_while_do_not_end_the_term() -> None:
         await world.clock.advance(60)
         assert leaders([a, b]) == ["a"]
         assert len(a.tenures) == 1
+
+
+@pytest.mark.parametrize(
+    ("timings", "way_s"),
+    [(LeaseTimings(3.0, 2.0, 0.4), 0.25), (LeaseTimings(15.0, 10.0, 2.0), 1.5), (LeaseTimings(30.0, 20.0, 3.0), 4.0)],
+)
+async def test_an_answer_that_takes_longer_than_a_retry_period_keeps_the_office(
+    timings: LeaseTimings, way_s: float
+) -> None:
+    """A slow link: the office is taken over it and kept, and no renewal is taken for lost that is only on its way."""
+    world = World()
+    async with Candidate(world, "a", timings=timings) as a, Candidate(world, "b", timings=timings) as b:
+        a.process.way_s = b.process.way_s = way_s
+        await world.clock.advance(10 * timings.lease_s)
+        assert len(leaders([a, b])) == 1
+        assert sum(len(each.tenures) for each in (a, b)) == 1
+
+
+async def test_the_lease_is_renewed_while_the_office_is_being_taken() -> None:
+    """Reading what the timeline holds takes longer than the deadline: the lease is held meanwhile, by us alone."""
+    world = World()
+    a = Candidate(world, "a")
+    once(a.process, "epoch", lambda: a.process.hanging.add("epoch"))
+    async with a, Candidate(world, "b") as b:
+        await world.clock.advance(TIMINGS.renew_deadline_s + 5.5)
+        a.process.hanging.clear()
+        await world.clock.advance(6)
+        assert a.leads
+        assert (len(a.tenures), len(b.tenures)) == (1, 0)
+        assert (await world.control.get(LEADER_KEY)).revision > 5
+
+
+async def test_answers_in_any_order_turn_no_term_back() -> None:
+    """The answer to an older renewal comes after that to a newer one: revision and deadline stay the newer one's."""
+    newer, older = Term(7, 30.0), Term(6, 20.0)
+    assert later(newer, older) == later(older, newer) == newer
 
 
 @pytest.mark.parametrize("slow", ["campaign", "renewal"])
