@@ -17,7 +17,7 @@ from scheduler import __version__
 from scheduler.config import Settings
 from scheduler.core.errors import Unavailable
 from scheduler.jetstream.adapters import Adapters, open_adapters
-from scheduler.jetstream.connection import ConnectionSettings, connect
+from scheduler.jetstream.connection import ConnectionSettings, connect, why_away
 from scheduler.jetstream.service import ApiService
 from scheduler.services.leader import Leader
 from scheduler.services.reconcile import REPAIR_KINDS
@@ -165,13 +165,18 @@ class Replica:
     def _health(self) -> Health:
         return Health({"loop": self.pulse.problem()})
 
+    def _why_away(self) -> str | None:
+        if self._adapters is None:
+            return "not connected to NATS"
+        client = self._adapters.client
+        return None if client.is_connected else why_away(client)
+
     def _readiness(self) -> Health:
-        connected = self._adapters is not None and self._adapters.client.is_connected
         skew_s = abs(self.clock.offset_s())
         sane = skew_s <= self.settings.clock_skew_max_s
         return Health(
             {
-                "connected": None if connected else "not connected to NATS",
+                "connected": self._why_away(),
                 "provisioned": None if self._ready else "not provisioned yet",
                 "clock": None if sane else f"the wall clock is {skew_s:.1f} s off the server's",
             }

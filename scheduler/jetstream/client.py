@@ -1,8 +1,12 @@
-"""The NATS client that schedd connects with: nats-py 2.16, with three faults repaired and its headers made quick.
+"""The NATS client that schedd connects with: nats-py 2.16, with its faults repaired and its headers made quick.
 
 A message that nats-py cannot decode ends its read loop, and with it the whole connection; a server passes on any
 subject and any header block, so anybody who may publish could do that to us. A reconnect that is refused leaves its
 socket open. And `tls://` is spoken in the clear to a server that does not insist on TLS, passwords included.
+
+Credentials and certificates are replaced while we run. nats-py reads some of their files once, gives up for good when
+the server says that ours are no longer good, and stops trying, without a word, over a file that is half written. Here
+every attempt reads all files anew, and only `close` ends them.
 
 Headers are most of what a dispatch costs: a task has a dozen, and nats-py checks each name and value by itself. Here a
 name is checked once and remembered, and a block as a whole; what is unusual goes the library's way.
@@ -12,7 +16,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,11 +28,39 @@ from nats.protocol.command import hpub_cmd
 
 log = logging.getLogger(__name__)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)  # what may be sent (RFC 9110, 5.6.2)
+_COME_AGAIN = re.compile(r"'?((user |account )?auth(entication|orization) |maximum .*connections)", re.IGNORECASE)
 _NAME = re.compile(r"[!-9;-~]+", re.ASCII)  # what may be received: printable, without the colon (RFC 5322, 3.6.8)
 
 
 class ToughClient(NatsClient):
     """Overrides private methods of nats-py; the lock pins it, `tests/unit/jetstream/test_client.py` compares."""
+
+    renew_tls: Callable[[], ssl.SSLContext] | None = None
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """By the files as they are now. Raises OSError, of which ssl.SSLError is one: it is tried again."""
+        return self.renew_tls() if self.renew_tls else super().ssl_context
+
+    def _connect_command(self) -> bytes:
+        """Signs in by the files as they are now. What is wrong with one ends this attempt, not all attempts."""
+        try:
+            if self._nkeys_seed:
+                self._setup_nkeys_seed_connect()
+            return super()._connect_command()
+        except Exception as problem:
+            if self._reconnection_task is None or isinstance(problem, OSError):
+                raise
+            raise Error(f"the credentials cannot be used: {problem or type(problem).__name__}") from None
+
+    async def _process_err(self, err_msg: str) -> None:
+        """A server that no longer takes us is tried again, as one that is away."""
+        if not self.is_connected or not _COME_AGAIN.match(err_msg):
+            await super()._process_err(err_msg)
+            return
+        problem = Error(f"nats: {err_msg}")
+        await self._error_cb(problem)
+        await self._process_op_err(problem)
 
     async def _connect_to_server(self, s: Any) -> None:
         old: Any = self._transport

@@ -2,8 +2,9 @@
 
 A connection never gives up by itself, notices a dead peer within half a minute, and refuses to publish while it is
 away: a write that lay in a reconnect buffer would land after its author stopped being entitled to it
-(notes/reliability.md, 0.9). The server can still end a connection for good, for example when it revokes the
-credentials: then `on_closed` is called and a new connection is needed.
+(notes/reliability.md, 0.9). When the server takes our credentials no longer it goes on trying, by the files as they are
+then: credentials and certificates may be replaced at any time. A server can still end a connection for good, by an
+error of the protocol: then `on_closed` is called and a new connection is needed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -124,6 +126,7 @@ async def connect(
     InvalidArgument (a file of credentials or certificates cannot be read).
     """
     client = ToughClient()
+    client.renew_tls = _renewing(settings)
     listener = _Listener(client, settings.where)
     options = {**_authentication(settings), **_tls(settings)}
     options.update(
@@ -185,6 +188,12 @@ class _Listener:
                 await answer
 
         return call
+
+
+def why_away(client: NatsClient) -> str:
+    """Why there is no connection just now, as a short sentence for people."""
+    problem = client.last_error
+    return "not connected to NATS" + (f": {_text(problem)}" if problem else "")
 
 
 def _text(problem: Exception) -> str:
@@ -329,9 +338,20 @@ def _tls(settings: ConnectionSettings) -> dict[str, Any]:
         if path:
             _readable(path, word)
     try:
-        context = ssl.create_default_context(cafile=files["ca"])
-        if files["cert"]:
-            context.load_cert_chain(files["cert"], files["key"])
-    except (ssl.SSLError, OSError) as problem:
+        context = _context(settings)
+    except OSError as problem:
         raise InvalidArgument(f"the TLS files cannot be used: {problem}", field="ca") from None
     return {"tls": context, "tls_handshake_first": settings.tls_first}
+
+
+def _context(settings: ConnectionSettings) -> ssl.SSLContext:
+    """Raises OSError, of which ssl.SSLError is one."""
+    context = ssl.create_default_context(cafile=settings.ca)
+    if settings.cert:
+        context.load_cert_chain(settings.cert, settings.key)
+    return context
+
+
+def _renewing(settings: ConnectionSettings) -> Callable[[], ssl.SSLContext] | None:
+    """How to make the context anew: certificates and CAs are replaced while we run."""
+    return partial(_context, settings) if settings.ca or settings.cert or settings.tls_first else None

@@ -25,6 +25,7 @@ from nats.js.errors import KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
 
 from tests.acceptance.evidence import Delivery, Expected, Findings, check
+from tests.acceptance.plain_worker import sign_in_by
 from tests.acceptance.processes import PlainWorker, Process, Replica, SdkWorker
 from tests.nats_servers import Server
 
@@ -44,19 +45,23 @@ class Put(Struct, frozen=True):
 
 
 class Site:
-    """`env`: settings of every replica, on top of short waits. `url` may name several servers."""
+    """`env`: settings of every replica, on top of short waits. `url` may name several servers. `sign_in`: variables by
+    which the site's own client and its plain workers sign in."""
 
-    def __init__(self, folder: Path, url: str, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, url: str, *, env: Mapping[str, str] | None = None, sign_in: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.url = folder, url
-        self.env = {**SHORT, **(env or {})}
+        self.env, self.sign_in = {**SHORT, **(env or {})}, sign_in or {}
         self.processes: list[Process] = []
         self.client: Any = None
         self.js: Any = None
 
     async def __aenter__(self) -> Self:
         self.client = await nats.connect(
-            self.url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1, connect_timeout=2, error_cb=_quiet
-        )
+            self.url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1, connect_timeout=2, error_cb=_quiet,
+            **sign_in_by(self.sign_in),
+        )  # fmt: skip
         self.js = self.client.jetstream(timeout=5)
         return self
 
@@ -90,7 +95,8 @@ class Site:
 
     def worker(self, queue: str, how: str = "ack", *, name: str = "") -> PlainWorker:
         """Start a plain worker: ack, nak, term, never, or the seconds it works before it acks."""
-        started = PlainWorker(name or f"worker-{queue}-{len(self.processes)}", self.folder, self.url, queue, how)
+        unique = name or f"worker-{queue}-{len(self.processes)}"
+        started = PlainWorker(unique, self.folder, self.url, queue, how, self.sign_in)
         self.processes.append(started)
         return started
 

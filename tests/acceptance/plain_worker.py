@@ -4,8 +4,9 @@
 
 SECONDS: work that long on each message, on all at once, and then ack.
 
-Each message goes to the evidence file, fsynced, before it is answered. The connection comes from NATS_URL. It pulls by
-plain requests, because nats-py's `fetch` sits on what has arrived until its batch is full or its time is up.
+Each message goes to the evidence file, fsynced, before it is answered. The connection comes from NATS_URL and what
+`sign_in_by` reads. It pulls by plain requests, because nats-py's `fetch` sits on what has arrived until its batch is
+full or its time is up.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +46,7 @@ class PlainWorker:
     async def run(self) -> None:
         client = await nats.connect(
             os.environ["NATS_URL"].split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1,
-            connect_timeout=2, error_cb=_quiet,
+            connect_timeout=2, error_cb=_quiet, **sign_in_by(os.environ),
         )  # fmt: skip
         inbox = client.new_inbox()
         await client.subscribe(inbox, cb=self._on_message)
@@ -93,6 +96,17 @@ class PlainWorker:
         if self._answer is not None:
             with contextlib.suppress(NatsError):
                 await client.publish(message.reply, self._answer)
+
+
+def sign_in_by(env: Mapping[str, str]) -> dict[str, Any]:
+    """Options of nats-py by the variables of the NATS tool: NATS_CREDS; NATS_CA with NATS_CERT and NATS_KEY."""
+    options: dict[str, Any] = {}
+    if creds := env.get("NATS_CREDS"):
+        options["user_credentials"] = creds
+    if ca := env.get("NATS_CA"):
+        options["tls"] = ssl.create_default_context(cafile=ca)
+        options["tls"].load_cert_chain(env["NATS_CERT"], env["NATS_KEY"])
+    return options
 
 
 def line_of(message: Any, at: datetime) -> bytes:

@@ -156,11 +156,13 @@ class Replica(Process):
 class PlainWorker(Process):
     """A worker process that knows nothing of schedd; what it got is in its evidence file."""
 
-    def __init__(self, name: str, folder: Path, url: str, queue: str, how: str = "ack") -> None:
+    def __init__(
+        self, name: str, folder: Path, url: str, queue: str, how: str = "ack", env: Mapping[str, str] | None = None
+    ) -> None:
         self.evidence_place = folder / f"{name}.evidence"
         self.evidence_place.touch()
         arguments = ["-m", "tests.acceptance.plain_worker", queue, str(self.evidence_place), how]
-        super().__init__(name, folder, arguments, {"NATS_URL": url})
+        super().__init__(name, folder, arguments, {"NATS_URL": url, **(env or {})})
 
     def deliveries(self) -> list[Delivery]:
         """All so far; a last line cut short by a kill -9 was never answered."""

@@ -15,6 +15,7 @@ CLUSTER = "tests/faults/test_cluster.py"
 PARTITION = "tests/faults/test_partition.py"
 CLOCKS = "tests/faults/test_clocks.py"
 SLOW = "tests/faults/test_slow_link.py"
+CREDENTIALS = "tests/faults/test_credentials.py"
 QUEUES = "tests/faults/test_queues.py"
 EDITS = "tests/faults/test_edits.py"
 STEPS = "tests/faults/test_dispatch_steps.py"
@@ -325,14 +326,15 @@ FAULTS = (
     ),
     Fault(
         id="F27",
-        broken="NATS takes our credentials no longer, and later takes them again",
-        expected="the connection keeps trying, and works when it may",
+        broken="a user expires, a key is revoked, certificates and CAs are rotated, while a replica and a worker run",
+        expected="not ready, with the reason; they try without a storm and come back by the new files, without a"
+        " restart; nothing lost or doubled",
         tests=(
+            f"{CREDENTIALS}::test_what_signs_us_in_is_replaced_while_we_run",
             f"{CONNECTION}::test_revoked_credentials",
             f"{CONNECTION}::test_wrong_password",
             f"{CONNECTION}::test_mutual_tls",
         ),
-        missing="a whole replica through it, and a certificate that is replaced while it runs",
     ),
     Fault(
         id="F28",
