@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,13 +54,25 @@ def _is_stopped(pid: int) -> bool:
 
 
 class Server:
-    """One nats-server process; its name, ports and data stay the same when it is started again."""
+    """One nats-server process; its name, ports and data stay the same when it is started again.
 
-    def __init__(self, folder: Path, *, name: str = "n1", config: str = "", jetstream: bool = True) -> None:
-        self.name = name
+    `inside`: what its command begins with, such as that of a network namespace, where it has the address `host`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "n1",
+        config: str = "",
+        jetstream: bool = True,
+        host: str = "127.0.0.1",
+        inside: Sequence[str] = (),
+    ) -> None:
+        self.name, self.host, self._inside = name, host, inside
         self._jetstream = f'jetstream {{ store_dir: "{folder / "data"}" }}' if jetstream else ""
         self.port, self._monitor = free_ports(2)
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.url = f"nats://{host}:{self.port}"
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "nats.conf"
@@ -80,7 +92,7 @@ class Server:
     def configure(self, more: str) -> None:
         """Further configuration, in force from the next start."""
         self._config.write_text(
-            f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self._monitor}"\n'
+            f'server_name: {self.name}\nlisten: "{self.host}:{self.port}"\nhttp: "{self.host}:{self._monitor}"\n'
             f"{self._jetstream}\n{more}\n"
         )
 
@@ -88,7 +100,7 @@ class Server:
         """Start the process without waiting for it."""
         assert self._process is None, f"{self.name} is running"
         with (self._folder / "log").open("ab") as log:
-            command = [find_binary(), "-c", str(self._config)]
+            command = [*self._inside, find_binary(), "-c", str(self._config)]
             self._process = subprocess.Popen(
                 command,
                 stdout=log,
@@ -109,18 +121,19 @@ class Server:
 
     async def ready(self) -> None:
         async with asyncio.timeout(READY_S):
-            while not await self._healthy():
+            while not await self.is_healthy():
                 assert self._process is not None, f"{self.name} was never started"
                 assert self._process.poll() is None, f"{self.name} ended: {self.log[-2000:]}"
                 await asyncio.sleep(_POLL_S)
 
-    async def _healthy(self) -> bool:
+    async def is_healthy(self, only: str = "") -> bool:
+        """What its monitor says; `only`: which check, such as js-enabled-only, instead of all."""
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._monitor)
+            reader, writer = await asyncio.open_connection(self.host, self._monitor)
         except OSError:
             return False
         try:
-            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            writer.write(f"GET /healthz?{only} HTTP/1.0\r\n\r\n".encode())
             return b" 200 " in await reader.readline()
         except OSError:
             return False
@@ -141,6 +154,10 @@ class Server:
         """Ask it to stop, and wait; nothing happens if it is not running."""
         await self._end(signal.SIGTERM)
 
+    async def lame_duck(self) -> None:
+        """Ask it to hand over what it leads and its clients, bit by bit, and wait until it has ended (SIGUSR2)."""
+        await self._end(signal.SIGUSR2, within_s=90)
+
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and answers nobody. Returns when every thread of it has stopped."""
         assert self._process is not None
@@ -153,27 +170,36 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    async def _end(self, number: signal.Signals) -> None:
+    async def _end(self, number: signal.Signals, *, within_s: float = 20) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGCONT)
             process.send_signal(number)
-            await asyncio.to_thread(process.wait, 20)
+            await asyncio.to_thread(process.wait, within_s)
 
 
 class Cluster:
-    """Some servers that know each other: `async with Cluster(3) as cluster`. They are called n1, n2, n3."""
+    """Some servers that know each other: `async with Cluster(3) as cluster`. They are called n1, n2, n3.
 
-    def __init__(self, size: int = 3, *, config: str = "") -> None:
+    `places`: for each its `host` and `inside`, where they are not all at home.
+    """
+
+    def __init__(
+        self, size: int = 3, *, config: str = "", places: Mapping[str, tuple[str, Sequence[str]]] | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="schedd-cluster-")
         names = [f"n{number}" for number in range(1, size + 1)]
-        routes = dict(zip(names, free_ports(size), strict=True))
+        ports = dict(zip(names, free_ports(size), strict=True))
+        at = {name: (places or {}).get(name, ("127.0.0.1", ())) for name in names}
+        routes = {name: f"{at[name][0]}:{ports[name]}" for name in names}
         self.servers = {
             name: Server(
                 Path(self._folder.name) / name,
                 name=name,
-                config=f'{config}\ncluster {{ name: test, listen: "127.0.0.1:{routes[name]}", routes: ['
-                + ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes.values())
+                host=at[name][0],
+                inside=at[name][1],
+                config=f'{config}\ncluster {{ name: test, listen: "{routes[name]}", routes: ['
+                + ", ".join(f'"nats://{route}"' for route in routes.values())
                 + "] }",
             )
             for name in names

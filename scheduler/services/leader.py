@@ -278,14 +278,16 @@ class Leader:
             tenure.end()
             for task in tasks:
                 task.cancel()
-            for problem in await asyncio.gather(*tasks, return_exceptions=True):
-                self._log_end(problem)
+            self._log_end(await asyncio.gather(*tasks, return_exceptions=True))
 
-    def _log_end(self, problem: object) -> None:
-        if isinstance(problem, Deposed | ScheddError):
-            log.warning("stepping down", extra={"event": "leadership_lost", "reason": str(problem)})
-        elif isinstance(problem, Exception):
-            log.error("a leader's duty broke", exc_info=problem, extra={"event": "duty_broke"})
+    def _log_end(self, ends: Sequence[object]) -> None:
+        """Why the term ended, once, however many found out."""
+        reasons = [end for end in ends if isinstance(end, Deposed | ScheddError)]
+        for reason in reasons[:1]:
+            log.warning("stepping down", extra={"event": "leadership_lost", "reason": str(reason)})
+        for broken in ends:
+            if isinstance(broken, Exception) and broken not in reasons:
+                log.error("a leader's duty broke", exc_info=broken, extra={"event": "duty_broke"})
 
     async def _keep(self, tenure: Tenure) -> None:
         """Send a renewal every retry period, answered or not; raise Deposed when the lease is lost.

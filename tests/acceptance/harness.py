@@ -14,7 +14,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -79,11 +79,13 @@ class Site:
 
     # --- processes
 
-    def replica(self, name: str, **env: str) -> Replica:
-        """Start one, without waiting."""
+    def replica(self, name: str, *, inside: Sequence[str] = (), **env: str) -> Replica:
+        """Start one, without waiting. `inside`: what its command begins with."""
         count = sum(process.name.split(".")[0] == name for process in self.processes)
         unique = f"{name}.{count}" if count else name
-        started = Replica(unique, self.folder, {**self.env, "NATS_URL": self.url, "SCHEDD_REPLICA": name, **env})
+        started = Replica(
+            unique, self.folder, {**self.env, "NATS_URL": self.url, "SCHEDD_REPLICA": name, **env}, inside
+        )
         self.processes.append(started)
         return started
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,16 @@ def clean_environment() -> dict[str, str]:
 
 
 class Process:
-    """A Python process with its output in a file."""
+    """A Python process with its output in a file. `inside`: what its command begins with."""
 
-    def __init__(self, name: str, folder: Path, arguments: list[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, arguments: list[str], env: Mapping[str, str], inside: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.log_place = folder / f"{name}.log"
         with self.log_place.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [*inside, sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,9 +104,9 @@ class Process:
 class Replica(Process):
     """`python -m scheduler`, set up by its environment."""
 
-    def __init__(self, name: str, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path, env: Mapping[str, str], inside: Sequence[str] = ()) -> None:
         settings = {"SCHEDD_REPLICA": name, "SCHEDD_MONITOR": "127.0.0.1:0", "SCHEDD_ADMIN": "off"}
-        super().__init__(name, folder, ["-m", "scheduler"], {**settings, "SCHEDD_LOG_FORMAT": "json", **env})
+        super().__init__(name, folder, ["-m", "scheduler"], {**settings, "SCHEDD_LOG_FORMAT": "json", **env}, inside)
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """Log lines of that event so far."""

@@ -14,6 +14,7 @@ NATS = "tests/faults/test_nats.py"
 CLUSTER = "tests/faults/test_cluster.py"
 PARTITION = "tests/faults/test_partition.py"
 CLOCKS = "tests/faults/test_clocks.py"
+SPLIT = "tests/faults/test_split.py"
 SLOW = "tests/faults/test_slow_link.py"
 CREDENTIALS = "tests/faults/test_credentials.py"
 QUEUES = "tests/faults/test_queues.py"
@@ -128,14 +129,17 @@ FAULTS = (
     ),
     Fault(
         id="F9",
-        broken="the leading replica behind a dead switch; a link that breaks every moment; a watch cut in the server",
-        expected="one epoch in force at a time; nothing doubled; no stale definition planned",
+        broken="the leader behind a dead switch, or with a minority of NATS nodes; links that fail one way or every"
+        " second; a watch cut in the server",
+        expected="one epoch in force at a time; late by election and lease, once; no stale definition planned",
         tests=(
             f"{PARTITION}::test_a_leader_behind_a_dead_switch_is_replaced_and_does_no_harm",
             f"{PARTITION}::test_a_flapping_link_is_survived",
             f"{PARTITION}::test_a_leader_whose_watch_is_cut_plans_no_stale_definition",
+            f"{SPLIT}::test_links_that_fail_one_way_replace_the_leader_and_do_no_harm",
+            f"{SPLIT}::test_a_leader_with_a_minority_of_nodes_is_replaced_and_does_no_harm",
+            f"{SPLIT}::test_a_node_whose_routes_flap_every_second_does_no_harm",
         ),
-        missing="a leader together with a minority of NATS nodes, and links that are cut in one direction",
     ),
     Fault(
         id="F10",
