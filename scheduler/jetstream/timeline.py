@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from scheduler.core.errors import Conflict, Fenced, Internal, InvalidArgument, ScheddError
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.jetstream.delivery import ACK, WORKING, answer, read_reply
+from scheduler.jetstream.errors import InFlight
 from scheduler.jetstream.pulling import Puller
 from scheduler.jetstream.requests import Ack, Message, Requests, StoredMessage
 from scheduler.ports.timeline import Due, Office, Poison, Stored, Watermark
@@ -42,6 +43,7 @@ from scheduler.wire.timeline import (
 MARKER_TTL = "1"  # seconds that a disarm stays to be seen
 LISTED_AT_ONCE = 2_000
 NO_EPOCH = 2**53  # no stream gets that far
+PROOF_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # between two attempts to prove the fence
 
 
 class NatsTimeline:
@@ -107,12 +109,23 @@ class NatsTimeline:
         return Office(epoch=office.epoch, watermark_seq=ack.seq, watermark=watermark)
 
     async def prove_fence(self) -> None:
-        """The probe is a disarm of nothing: should the storage accept it, it has done no harm before we refuse."""
+        """The probe is a disarm of nothing: should the storage accept it, it has done no harm before we refuse.
+
+        While a batch of the leader is being replicated, everything that names the epoch is refused for that (10164),
+        which proves nothing: with several stream replicas and a busy leader that is nothing rare, so it asks again.
+        """
         probe = f"{self._names.namespace}.arm._fence.{format_nominal(EPOCH)}"
-        try:
-            await self._requests.publish(Message(probe, b"", _disarming(self._fence(NO_EPOCH))))
-        except Conflict:
-            return
+        for pause_s in (*PROOF_PAUSES_S, None):
+            try:
+                await self._requests.publish(Message(probe, b"", _disarming(self._fence(NO_EPOCH))))
+            except Conflict:
+                return
+            except InFlight:
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                break
         raise Internal(f"stream {self._names.timeline} accepted a write with a wrong epoch: refusing to plan on it")
 
     async def _publish(self, messages: Sequence[Message], doing: str) -> Ack:
