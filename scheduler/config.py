@@ -13,7 +13,7 @@ Tunables, environment only:
     SCHEDD_SLICE  SCHEDD_MINIMUM_INTERVAL  SCHEDD_WATERMARK_COPY      planning
     SCHEDD_BATCH  SCHEDD_DUE_ACK_WAIT  SCHEDD_CLAIM_FLOOR  SCHEDD_PAYLOAD_MAX                   dispatch
     SCHEDD_ACK_WAIT  SCHEDD_MAX_DELIVER  SCHEDD_MAX_ACK_PENDING  SCHEDD_MAX_PENDING             new queues
-    SCHEDD_RECONCILE_EVERY  SCHEDD_RECONCILE_GRACE                    repair
+    SCHEDD_RECONCILE_EVERY  SCHEDD_RECONCILE_GRACE  SCHEDD_MARKER_AGE repair, and what is left of the deleted
     SCHEDD_CONNECT_TIMEOUT  SCHEDD_START_TIMEOUT  SCHEDD_SHUTDOWN  SCHEDD_APPLY_WAIT  SCHEDD_RECENT_EXECUTIONS
     SCHEDD_CLOCK_SKEW_MAX  SCHEDD_LOG_LEVEL
 """
@@ -119,6 +119,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Between two rounds of the reconciler."""
     reconcile_grace_s: float = 30.0
     """The reconciler leaves alone what is younger than this."""
+    marker_age_s: float = 3600.0
+    """How long the mark of a deleted schedule stays: no replica may be out of touch for longer, and come back."""
 
     clock_skew_max_s: float = 30.0
     """A replica whose wall clock is further off the server's neither leads nor is ready."""
@@ -298,6 +300,7 @@ OPTIONS: Mapping[str, Option] = {
         ack_wait=(1, 86400),
         reconcile_every=(0.2, 3600),
         reconcile_grace=(0.2, 3600),
+        marker_age=(10, 7 * 86400),
         clock_skew_max=(1, 3600),
         connect_timeout=(1, 86400),
         start_timeout=(1, 3600),

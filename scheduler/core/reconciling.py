@@ -45,7 +45,6 @@ class Repair(StrEnum):
     CHAINS = "chains"
     WORKERS = "workers"
     CONSUMERS = "consumers"
-    EVENTS = "events"
 
 
 REPAIR_KINDS: tuple[str, ...] = tuple(Repair)

@@ -2,8 +2,9 @@
 
 Of a deleted schedule remain the marker in the schedules bucket, by which every replica hears of it, and its status row,
 as long as runs hold slots in it. The leader removes them in that order, backwards: the row once it is free, the row's
-own marker an hour later, and the schedule's marker after that, if it is an hour old and the deletion is applied. The
-other replicas drop what they remember of it yet another hour later. Markers of calendars go once C has passed them.
+own marker an hour later (`marker_age_s`), and the schedule's marker after that, if it is as old and the deletion is
+applied. The other replicas drop what they remember of it after twice that age. Markers of calendars go once C has
+passed them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scheduler.services.watermarks import WatermarkCopy
 from scheduler.wire.ids import is_schedule_id
 
 log = logging.getLogger(__name__)
-MARKER_AGE = timedelta(hours=1)
+MARKER_AGE_S = 3600.0
 MARKERS_MAX = 500  # looked at per round
 FOLLOW_EVERY_S = 300.0
 
@@ -40,9 +41,10 @@ class Housekeeper:
         rows: StatusRows,
         clock: Clock,
         every_s: float,
+        marker_age_s: float = MARKER_AGE_S,
     ) -> None:
         self._copy, self._schedules, self._bucket, self._rows = copy, schedules, bucket, rows
-        self._clock, self._every_s = clock, every_s
+        self._clock, self._every_s, self._age = clock, every_s, timedelta(seconds=marker_age_s)
         self._looked_at = 0  # markers up to this revision, in this walk through all of them
 
     async def run(self, tenure: Tenure) -> None:
@@ -65,13 +67,13 @@ class Housekeeper:
             await self._clock.sleep(FOLLOW_EVERY_S)
 
     def _forget_spent(self, applied: int) -> None:
-        oldest = self._clock.now() - 2 * MARKER_AGE
+        oldest = self._clock.now() - 2 * self._age
         for known in [each for each in self._schedules.markers() if each.revision <= applied and each.at < oldest]:
             self._schedules.forget(known.id, known.revision)
 
     async def _remove_markers(self, tenure: Tenure) -> None:
         """Markers at or below R are on the timeline already; after an hour no reader relies on them."""
-        oldest, applied = self._clock.now() - MARKER_AGE, tenure.office.watermark.applied
+        oldest, applied = self._clock.now() - self._age, tenure.office.watermark.applied
         spent = [each for each in self._next_markers() if each.revision <= applied and each.at < oldest]
         ids = [each.id for each in spent if is_schedule_id(each.id)]
         rows = dict(zip(ids, await self._rows.bucket.get_many(ids), strict=True))
@@ -87,7 +89,7 @@ class Housekeeper:
         calendars = self._schedules.calendars
         if calendars is None:
             return
-        oldest, applied = self._clock.now() - MARKER_AGE, tenure.office.watermark.calendars
+        oldest, applied = self._clock.now() - self._age, tenure.office.watermark.calendars
         spent = [each for each in calendars if each.deleted and each.revision <= applied and each.at < oldest]
         for known in spent[:MARKERS_MAX]:
             tenure.check()

@@ -25,7 +25,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.chains import Chains
 from scheduler.services.rows import Edit
 from scheduler.services.slots import SlotKeeper, outcome_of
-from scheduler.wire.alerts import FINISHED, finished_data, finished_id
+from scheduler.wire.alerts import finished_data
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY_S = 1.0
@@ -87,8 +87,7 @@ class Settlement:
             )
         await self.follow(ended)
         for execution in ended:
-            data, event_id = finished_data(execution), finished_id(execution.id, execution.drive)
-            await self._events.publish(FINISHED, execution.schedule, data, event_id=event_id)
+            await self._events.publish("finished", execution.schedule, finished_data(execution))
 
     async def follow(self, ended: Sequence[Execution]) -> None:
         """Chains go on from these ends; harmless for those that have. Raises nothing."""

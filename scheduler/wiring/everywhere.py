@@ -225,4 +225,5 @@ class Everywhere:
             rows=self.rows,
             clock=self.clock,
             every_s=self.settings.watermark_copy_s,
+            marker_age_s=self.settings.marker_age_s,
         )
