@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -140,6 +141,16 @@ class Server:
         finally:
             writer.close()
 
+    async def monitor(self, path: str) -> dict[str, Any]:
+        """What its monitoring port answers (/varz, /jsz, /connz). Raises OSError, ValueError."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._monitor)
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer: dict[str, Any] = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+            return answer
+        finally:
+            writer.close()
+
     def kill_now(self) -> None:
         process, self._process = self._process, None
         if process is not None:
@@ -165,6 +176,11 @@ class Server:
         until_s = time.monotonic() + _PAUSED_S
         while not _is_stopped(self._process.pid) and time.monotonic() < until_s:
             time.sleep(0.001)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Every thread of it is held by a SIGSTOP."""
+        return self.pid is not None and _is_stopped(self.pid)
 
     def resume(self) -> None:
         assert self._process is not None

@@ -161,6 +161,7 @@ class PlainWorker(Process):
     def __init__(
         self, name: str, folder: Path, url: str, queue: str, how: str = "ack", env: Mapping[str, str] | None = None
     ) -> None:
+        self.queue, self.how = queue, how
         self.evidence_place = folder / f"{name}.evidence"
         self.evidence_place.touch()
         arguments = ["-m", "tests.acceptance.plain_worker", queue, str(self.evidence_place), how]

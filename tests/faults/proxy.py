@@ -71,6 +71,11 @@ class Proxy:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
 
+    @property
+    def is_used(self) -> bool:
+        """Somebody is connected through it."""
+        return bool(self._links)
+
     def silence(self) -> None:
         """From now on everything waits, as behind a dead switch; connections stay."""
         self._open.clear()

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from tests.acceptance.evidence import Delivery, Expected, Findings, check
+from tests.acceptance.evidence import BY_ID, Delivery, Expected, Findings, check
 
 WINDOWS_MAX = 120
 NEVER_FEWER = 0.5
@@ -102,6 +102,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     audited: int
     torn_audits: Sequence[str]
     broken: Sequence[str]
+    gave_up: Sequence[str] = field(default_factory=list)
 
     @property
     def take_overs(self) -> int:
@@ -119,6 +120,8 @@ class History(Struct, frozen=True, kw_only=True):
     audits: Sequence[Audit]
     kills: Sequence[Kill] = ()
     terms: Sequence[Term] = ()
+    gave_up: Sequence[str] = field(default_factory=list)
+    """Replicas that ended by themselves, with their exit codes."""
 
 
 def figures_of(plan: Plan, history: History) -> Figures:
@@ -135,6 +138,7 @@ def figures_of(plan: Plan, history: History) -> Figures:
         windows=windows_of(history, findings, late),
         kills=history.kills,
         terms=history.terms,
+        gave_up=history.gave_up,
         audits=len(history.audits),
         audited=sum(each.expected for each in history.audits),
         torn_audits=torn,
@@ -191,15 +195,16 @@ def fault_instants(history: History, findings: Findings) -> list[datetime]:
     """When what is at fault was due; a phantom counts where it was delivered, or, only recorded, at the end.
 
     What is lost leaves an instant unmatched, but maybe another one of its schedule, since the next delivery steps in:
-    unmatched instants are shown only where no id tells more.
+    what only the intervals tell is shown where no id tells more.
     """
     seen = {each.id: each.at for each in reversed(history.deliveries)}
     found: dict[str, datetime] = {}
+    known = history.expected.known
     for kind, texts in findings.faults.items():
-        for id_ in (text.partition(" ")[0] for text in texts if kind != "unmatched"):
-            found.setdefault(id_, history.expected.must.get(id_) or seen.get(id_) or history.ended)
+        for id_ in (text.partition(" ")[0] for text in texts if kind in BY_ID):
+            found.setdefault(id_, known.get(id_) or seen.get(id_) or history.ended)
     told = {id_.rpartition(".")[0] for id_ in found}
-    matches = (text.partition(" at ") for text in findings.unmatched)
+    matches = (text.partition(" at ") for text in (*findings.unmatched, *findings.surplus))
     bare = [datetime.fromisoformat(at) for schedule, _, at in matches if schedule not in told]
     return [*found.values(), *bare]
 

@@ -47,12 +47,20 @@ class Line(Struct):
     nominal_at: datetime
 
 
+_LINE = msgspec.json.Decoder(Line)
+
+
+def delivery_in(text: bytes) -> Delivery:
+    """One line of evidence."""
+    line = _LINE.decode(text)
+    return Delivery(id=line.id, seq=line.seq, delivered=line.delivered, at=line.at, nominal_at=line.nominal_at)
+
+
 class Evidence:
     """The files of all workers, read on from where the last look ended."""
 
     def __init__(self, workers: list[PlainWorker]) -> None:
         self._places: dict[Path, int] = {each.evidence_place: 0 for each in workers}
-        self._line = msgspec.json.Decoder(Line)
         self.deliveries: list[Delivery] = []
         self.ids: set[str] = set()
 
@@ -63,13 +71,11 @@ class Evidence:
                 whole, newline, _ = file.read().rpartition(b"\n")
             self._places[place] = read + len(whole) + len(newline)
             for text in whole.split(b"\n") if newline else ():
-                self._keep(self._line.decode(text))
+                self._keep(delivery_in(text))
 
-    def _keep(self, line: Line) -> None:
-        self.ids.add(line.id)
-        self.deliveries.append(
-            Delivery(id=line.id, seq=line.seq, delivered=line.delivered, at=line.at, nominal_at=line.nominal_at)
-        )
+    def _keep(self, delivery: Delivery) -> None:
+        self.ids.add(delivery.id)
+        self.deliveries.append(delivery)
 
 
 class Killer:
@@ -83,6 +89,8 @@ class Killer:
         self.kills: list[Kill] = []
         self.ends: dict[str, datetime] = {}
         """When each process that was killed had ended, by its name."""
+        self.gave_up: list[str] = []
+        """Replicas that ended by themselves, with their exit codes; they are started again, as a supervisor would."""
 
     @property
     def wanted(self) -> bool:
@@ -102,6 +110,7 @@ class Killer:
     async def _leader(self, *, within_s: float) -> Replica | None:
         until_s = time.monotonic() + within_s
         while time.monotonic() < until_s:
+            self._tend()
             with contextlib.suppress(Exception):  # NATS is busy: look again
                 held = await self._site.leader_record()
                 if held.get("holder") and held["holder"] not in self._dead:
@@ -120,6 +129,13 @@ class Killer:
         task = asyncio.create_task(self._return(label, self._dice.uniform(*AWAY_S)))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
+
+    def _tend(self) -> None:
+        for each in [each for each in self._site.processes if isinstance(each, Replica)]:
+            if each.exit_code is not None and each.name not in self.ends:
+                self.ends[each.name] = utc_now()
+                self.gave_up.append(f"{each.name}: {each.exit_code}")
+                self._site.replica(label_of(each.name), **self._env)
 
     async def _return(self, label: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -206,6 +222,7 @@ async def storm(plan: Plan, folder: Path, *, tell: Tell) -> History:
             audits=await audits(site, load),
             kills=killer.kills,
             terms=terms_of(site, killer.ends, load.ended),
+            gave_up=killer.gave_up,
         )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.acceptance.evidence import KINDS
 from tests.faults.storm.figures import Figures
 from tests.faults.storm.load import MIX
 
 SHOWN = 5
 EXPLAINED = """\
 The evidence is what plain workers fsynced before they acknowledged; execution ids and instants are computed by the
-checker, not by schedd. Late is delivered more than {late_max_s:g} s after its fire time; unmatched are instants without
-a delivery of their own, whatever the ids say. Lateness is from the fire time to the worker."""
-KINDS = ("lost", "doubled", "early", "late", "phantom", "unmatched", "unrecorded", "unsettled")
+checker, not by schedd. Late is delivered more than {late_max_s:g} s after its fire time. Unmatched are instants without
+a task of their own, surplus are tasks without an instant of their own, whatever the ids say. Lateness is from the fire
+time to the worker."""
 
 
 def report(figures: Figures, beside: Figures | None, *, command: str, where: Sequence[str], picture: str) -> str:
@@ -48,6 +49,7 @@ def _conditions(figures: Figures) -> list[str]:
         f"seed {plan.seed}, lease {plan.lease_s:g} s, horizon {plan.horizon_s:g} s, three replicas",
         f"{figures.audits} schedules: {mix}",
         f"{len(figures.kills)} kills of the leader, {figures.take_overs} take-overs by the epochs that replicas logged",
+        f"{len(figures.gave_up)} replicas ended by themselves and were started again, as by a supervisor",
     ]
 
 

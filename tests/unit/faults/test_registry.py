@@ -60,7 +60,7 @@ def test_nothing_is_silently_untested() -> None:
         (f"{REPLICAS}::test_kill_term_hands_over_in_under_a_second", Where.CI),
         (f"{REPLICAS}::test_killing_leaders_loses_and_doubles_nothing", Where.BOTH),
         ("tests/faults/test_nats.py::test_nats_killed_and_restarted_loses_and_doubles_nothing", Where.BOTH),
-        ("tests/faults/test_soak.py::test_a_soak_loses_and_doubles_nothing", Where.SLOW),
+        ("tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back", Where.SLOW),
         ("tests/faults/test_soak.py::test_nobody_wrote_this", None),
         ("tests/faults/test_nowhere.py::test_x", None),
         ("tests/faults/test_soak.py::Nemesis", None),
