@@ -24,6 +24,7 @@ POINTS = (
     "launch.slotted",
     "launch.paired",
     "launch.queued",
+    "settle.recorded",
     "retry.opened",
     "backfill.started",
     "planner.planned",

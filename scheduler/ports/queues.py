@@ -239,7 +239,7 @@ class Recorded(Struct, frozen=True):
 
 
 class Events(Protocol):
-    """The events stream: CloudEvents, at least once."""
+    """The events stream: CloudEvents."""
 
     async def store(self, facts: Sequence[Fact]) -> None:
         """Publish these and return once all are stored. Raises Unsure, Unavailable: then repeat with the same ids.

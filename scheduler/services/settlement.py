@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.core.model.status import StatusRow
+from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Events
 from scheduler.ports.telemetry import Telemetry
@@ -68,14 +69,18 @@ class Settlement:
         telemetry: Telemetry,
         next_nominal: Following | None = None,
         chains: Chains | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._slots, self._events, self._clock = slots, events, clock
         self._holds_slot, self._telemetry, self._next_nominal = holds_slot, telemetry, next_nominal
-        self._chains = chains
+        self._chains, self._checkpoints = chains, checkpoints or NoCheckpoints()
         self._lazy: dict[str, _Lazy] = {}
 
     async def settle(self, ended: Sequence[Execution]) -> None:
-        """Called after the write that made these terminal. Raises nothing: what fails is the reconciler's to repair."""
+        """Called after the write that made these terminal. Raises nothing: what fails is the reconciler's to repair, as
+        is an event that dies with this process."""
+        if ended:
+            await self._checkpoints.reached("settle.recorded")
         holding = [each for each in ended if _may_hold_slot(each)]
         try:
             await self._slots.release([each for each in holding if self._holds_slot(each.schedule)])

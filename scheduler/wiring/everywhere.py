@@ -96,6 +96,7 @@ class Everywhere:
             self.telemetry,
             self.schedules.next_nominal,
             self.chains,
+            self.checkpoints,
         )
 
     @cached_property

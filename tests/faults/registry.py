@@ -73,6 +73,7 @@ FAULTS = (
         tests=(
             f"{STEPS}::test_a_kill_at_each_step_comes_to_exactly_one_task",
             f"{STEPS}::test_a_stall_at_each_step_changes_nothing",
+            "tests/faults/test_events.py::test_an_end_is_told_though_its_replica_was_killed_over_it",
             f"{SIMULATION}::test_trapped_history",
         ),
     ),
