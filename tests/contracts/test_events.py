@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.ports.queues import Fact
 from scheduler.wire.events import Event, decode_event
-from tests.contracts.stages import Stage
+from scheduler.wire.instants import EPOCH
+from tests.contracts.stages import MemoryStage, NatsStage, Stage
 
 
 async def stored(stage: Stage, subject: str, count: int) -> list[Event]:
@@ -103,3 +104,29 @@ async def test_what_is_no_event_is_left_out(stage: Stage) -> None:
     await stage.cut_off()
     with pytest.raises(Unavailable):
         await stage.events.recorded("x", ("applied",), most=10)
+
+
+async def test_since_when_nothing_is_missing(stage: Stage) -> None:
+    """For ever while nothing was removed; then from the oldest that is left on; of none left, from now on."""
+    assert await stage.events.complete_since() == EPOCH
+    await stage.events.store([Fact("one", "applied", "x", {})])
+    await stage.sleep(0.05)
+    between = stage.now()
+    await stage.events.store([Fact("two", "applied", "x", {})])
+    assert await stage.events.complete_since() == EPOCH
+    await forget(stage, 1)
+    assert between - timedelta(seconds=0.04) <= await stage.events.complete_since() <= stage.now()
+    await stage.sleep(0.05)
+    await forget(stage, 2)
+    assert await stage.events.complete_since() >= between + timedelta(seconds=0.04)
+    await stage.cut_off()
+    with pytest.raises(Unavailable):
+        await stage.events.complete_since()
+
+
+async def forget(stage: Stage, seq: int) -> None:
+    """As its age, or somebody, removes an event."""
+    if isinstance(stage, NatsStage):
+        await stage.requests.api(f"STREAM.MSG.DELETE.{stage.names.events}", {"seq": seq})
+    elif isinstance(stage, MemoryStage):
+        stage.server.events.delete(seq)

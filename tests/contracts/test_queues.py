@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
+from scheduler.jetstream.provisioning import restore
 from scheduler.ports.queues import Claim, Pair, Queued
-from tests.contracts.stages import Stage, Task, collected, nothing_more
+from tests.contracts.stages import MemoryStage, NatsStage, Stage, Task, collected, nothing_more
 
 TAIL = "20261121T080000000Z"
 
@@ -251,3 +252,26 @@ async def test_what_is_queued_cannot_be_withheld(stage: Stage) -> None:
     await stage.queues.remove(result.task_seq)
     assert await stage.queues.withhold(f"x.{TAIL}", 0, 60) == result.task_seq - 1
     assert await stage.queues.withhold(f"x.{TAIL}", 1, 60) is None
+
+
+async def test_a_stream_that_was_lost_begins_above_all_that_was(stage: Stage) -> None:
+    """Deleted and made anew: nothing of before is there, no sequence comes twice, and it tells where it begins."""
+    assert await stage.queues.begins_at() == 0
+    before = queued(await stage.queues.publish([pair("x"), pair("y")]))
+    await lose_tasks(stage)
+    begins_at = await stage.queues.begins_at()
+    assert begins_at > before[-1].task_seq
+    assert await stage.queues.present([each.task_seq for each in before]) == [False, False]
+    await stage.queues.ensure("EMAIL")
+    (again,) = queued(await stage.queues.publish([pair("x")]))
+    assert not again.already
+    assert again.task_seq > begins_at
+
+
+async def lose_tasks(stage: Stage) -> None:
+    """Somebody deletes the stream; a replica that remembers makes it anew."""
+    if isinstance(stage, NatsStage):
+        await stage.requests.api(f"STREAM.DELETE.{stage.names.tasks}")
+        await restore(stage.requests, stage.names, clock=stage.clock)
+    elif isinstance(stage, MemoryStage):
+        stage.server.tasks.lose(stage.server.tasks.last_seq + 1000)
