@@ -9,6 +9,7 @@ LEADER, ENDS = f"{SERVICES}/test_leader.py", f"{SERVICES}/test_leader_ends.py"
 PLANNER, SLICES = f"{SERVICES}/test_planner.py", f"{SERVICES}/test_planner_slices.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
 HOUSE, APPLIED, CALENDARS = (f"{SERVICES}/test_{name}.py" for name in ("housekeeping", "applied", "calendars"))
+LEADING_TESTS = "tests/unit/interleavings/test_leading.py"
 TAKE_OVER = "tests/unit/interleavings/test_take_over.py"
 TIMELINE = "tests/contracts/test_timeline.py"
 FACTS = "tests/contracts/test_server_facts.py"
@@ -41,6 +42,7 @@ LEADING = (
         "1.4",
         "A renewal's answer is late: the deadline counts from before the write was sent, so trust ends first.",
         f"{LEADER}::test_the_deadline_counts_from_before_the_write_was_sent",
+        f"{LEADING_TESTS}::test_a_term_ends_at_its_deadline_whatever_hangs",
         f"{LEADER}::test_the_deadline_is_kept_while_a_renewal_hangs",
     ),
     Interleaving(
@@ -61,6 +63,7 @@ LEADING = (
         "1.7",
         "Stopped between winning the lease and taking office, another wins and takes office: epochs follow the "
         "order of leases, the older one gives up.",
+        f"{LEADING_TESTS}::test_an_older_lease_that_is_still_believed_in_does_not_take_office",
         f"{LEADER}::test_an_older_lease_does_not_take_office_after_a_later_one",
     ),
     Interleaving(
