@@ -20,6 +20,7 @@ from scheduler.wire import api
 from scheduler.wire.instants import format_instant, parse_instant
 
 _MILLISECOND = timedelta(milliseconds=1)
+_STRETCH = 8  # how much longer the next piece is where there is little
 
 
 class _Row(msgspec.Struct):
@@ -96,13 +97,25 @@ async def _show(client: Client, request: api.AuditSchedule, reply: api.AuditRepl
 
 
 async def _rest(client: Client, request: api.AuditSchedule, reply: api.AuditReply) -> list[api.AuditReply]:
-    """What did not fit into the first answer, asked for piece by piece."""
+    """What did not fit into the first answer, in pieces about as long as what did: a daemon judges all that it is asked
+    for, not only what fits."""
     pages: list[api.AuditReply] = []
-    while reply.truncated and reply.occurrences:
-        last = parse_instant(reply.occurrences[-1].nominal_at)
-        reply = await client.schedules.audit(request.id, since=last + _MILLISECOND, until=request.until)
+    since = parse_instant(request.since)
+    end = SystemClock().now() if request.until is None else parse_instant(request.until)
+    until, fit = end, len(reply.occurrences)
+    while True:
+        if reply.truncated and reply.occurrences:
+            reached = parse_instant(reply.occurrences[-1].nominal_at) + _MILLISECOND
+            length = reached - since
+        else:
+            is_sparse = len(reply.occurrences) * _STRETCH < fit
+            reached, length = until, (until - since) * (_STRETCH if is_sparse else 1)
+        if reached >= end:
+            return pages
+        since, until = reached, min(end, reached + length)
+        asked = request.until if until == end else until
+        reply = await client.schedules.audit(request.id, since=since, until=asked)
         pages.append(reply)
-    return pages
 
 
 async def _local(client: Client, schedule_id: str) -> Any:
