@@ -135,7 +135,7 @@ class Replica:
         wiring = Wiring(self.settings, adapters, self.clock, self.telemetry, self._checkpoints, self.webhooks)
         await wiring.schema.check()
         self._closers += [wiring.schedules.stop, wiring.index.stop, wiring.settlement.flush]
-        await asyncio.gather(wiring.schedules.start(), wiring.index.start())
+        await wiring.schedules.start()
         await wiring.watermark_copy.begin(adapters.timeline)
         service = ApiService(adapters.client, self.names, wiring.api, self._metadata())
         wiring.api.discover_replicas = service.discover_replicas

@@ -183,7 +183,7 @@ class NatsTaskQueues(QueueConsumers):
             message = await self._requests.stored(self._names.tasks, query)
             if message is None:
                 break
-            found.append(WaitingTask(message.seq, message.subject.removeprefix(prefix)))
+            found.append(WaitingTask(message.seq, message.subject.removeprefix(prefix), message.at))
             after = message.seq
         return found
 

@@ -105,7 +105,7 @@ class MemoryTaskQueues:
         self._server.check()
         pattern, prefix = self._names.tasks_of(queue), self._names.task(queue, "")
         found = (each for each in self._stream.after(after) if matches(each.subject, pattern))
-        return [WaitingTask(each.seq, each.subject.removeprefix(prefix)) for each in islice(found, most)]
+        return [WaitingTask(each.seq, each.subject.removeprefix(prefix), each.at) for each in islice(found, most)]
 
     async def newest(self, queue: str) -> int:
         self._server.check()

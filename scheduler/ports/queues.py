@@ -63,10 +63,11 @@ class QueueState(Struct, frozen=True, kw_only=True):
 
 
 class WaitingTask(Struct, frozen=True):
-    """A task in a queue. `execution_id` is what its subject says: anybody may have put it there."""
+    """A task in a queue, there since `at`. `execution_id` is what its subject says: anybody may have put it there."""
 
     task_seq: int
     execution_id: str
+    at: datetime
 
 
 class Signal(Struct, frozen=True):

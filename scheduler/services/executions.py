@@ -3,28 +3,39 @@
 It follows the executions bucket from a bounded point, so that a start costs the same however much history there is,
 and it keeps a summary of each record only: it sees every write, thousands a second. Both parts are bounded; what falls
 out is counted. What it says is a hint: whoever acts on it, or shows it, reads the record.
+
+Nothing that is due waits for it: a replica dispatches while its index is still being read, and only who asks it waits.
+What is open and was last written before that bounded point is found by its task, which lies in a queue until it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
+from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import State
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
+from scheduler.services.backlog import Backlog
 from scheduler.services.mirror import Mirror
+from scheduler.services.together import sleep_unless
 from scheduler.wire.record import Summary, summary_of
 
+log = logging.getLogger(__name__)
 RECENT_MAX = 10_000
 OPEN_MAX = 200_000
-START_WINDOW = 200_000  # writes before the newest that a start looks at
+START_WINDOW = 100_000  # writes before the newest that a start looks at
 CURRENT_S = 0.25  # how long a reader waits for a watch that is behind
+READ_S = 3.0  # and for the first reading, after a start
+AGAIN_S = 1.0
 _LOOK_S = 0.01
 _NONCES = "_nonce."
 
@@ -57,30 +68,60 @@ class ExecutionIndex:
         recent_max: int = RECENT_MAX,
         open_max: int = OPEN_MAX,
         start_window: int = START_WINDOW,
+        backlog: Backlog | None = None,
     ) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
         self._clock, self._telemetry = clock, telemetry
         self._recent_max, self._open_max, self._start_window = recent_max, open_max, start_window
+        self._backlog = backlog
+        self._is_read = asyncio.Event()
+        self._begins_at: datetime | None = None  # the time of the first write that was looked at
         self._recent: OrderedDict[str, Seen] = OrderedDict()
         self._open: OrderedDict[str, Seen] = OrderedDict()
         self.is_whole = True
         """Whether `recent` has all there are."""
         self.on_seen: Callable[[Seen], None] = lambda seen: None  # told of every write; set where everything is wired
 
+    async def run(self) -> None:
+        """Read, however often it takes, and keep up until cancelled."""
+        if not self._is_read.is_set():
+            await self._insist(self.start)
+        if not self.is_whole:
+            await self._insist(self._read_backlog)
+        await asyncio.Event().wait()
+
     async def start(self) -> None:
         """Read the last writes, then keep up. Raises Unavailable."""
         newest = await self.mirror.bucket.last_revision()
         self.is_whole = newest <= self._start_window
         await self.mirror.start(max(0, newest - self._start_window))
+        self._is_read.set()
 
     async def stop(self) -> None:
         await self.mirror.stop()
+
+    async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await step()
+            except ScheddError as problem:
+                extra = {"event": "executions_wait", "error": problem.message}
+                log.warning("executions are read a little later", extra=extra)
+                await self._clock.sleep(AGAIN_S)
+
+    async def _read_backlog(self) -> None:
+        """What is open and older than the writes that `start` looked at. Raises Unsure, Unavailable."""
+        if self._backlog is not None:
+            async for entries in self._backlog.records(self._begins_at or self._clock.now()):
+                self._adopt(entries)
+            self._open = OrderedDict(sorted(self._open.items(), key=lambda item: item[1].revision))
 
     async def current(self) -> None:
         """Include what was written before this call, if the watch delivers it soon; read past the watch if not.
 
         Raises Unsure, Unavailable.
         """
+        await self._until_read()
         newest = await self.mirror.bucket.last_revision()
         until_s = self._clock.boottime_s() + CURRENT_S
         while self.mirror.applied < newest:
@@ -88,6 +129,12 @@ class ExecutionIndex:
                 await self.mirror.fresh()
                 return
             await self._clock.sleep(_LOOK_S)
+
+    async def _until_read(self) -> None:
+        if not self._is_read.is_set():
+            await sleep_unless(self._is_read, self._clock, READ_S)
+        if not self._is_read.is_set():
+            raise Unavailable("this replica has just started and still reads the executions: ask again")
 
     def __len__(self) -> int:
         return len(self._recent)
@@ -120,6 +167,7 @@ class ExecutionIndex:
     # --- fed by the mirror
 
     def _apply(self, entry: Entry) -> None:
+        self._begins_at = self._begins_at or entry.at
         key = entry.key
         if key.startswith(_NONCES):
             return
@@ -127,11 +175,16 @@ class ExecutionIndex:
             self._recent.pop(key, None)
             self._open.pop(key, None)
             return
+        seen = self._read(entry)
+        if seen is not None:
+            self._put(seen)
+
+    def _read(self, entry: Entry) -> Seen | None:
         summary = summary_of(entry.value)
-        if summary is None or summary.id != key:
+        if summary is None or summary.id != entry.key:
             self._telemetry.dropped(what="execution_index", reason="unreadable")
-            return
-        self._put(Seen(summary, entry.revision, entry.at))
+            return None
+        return Seen(summary, entry.revision, entry.at)
 
     def _put(self, seen: Seen) -> None:
         self.on_seen(seen)
@@ -149,3 +202,13 @@ class ExecutionIndex:
         if len(self._open) > self._open_max:
             self._open.popitem(last=False)
             self._telemetry.dropped(what="execution_index", reason="open_full")
+
+    # --- fed by the backlog
+
+    def _adopt(self, entries: Sequence[Entry]) -> None:
+        """Those that are open and not known yet."""
+        for entry in entries:
+            seen = None if self.get(entry.key) else self._read(entry)
+            if seen is not None and seen.state not in TERMINAL and len(self._open) < self._open_max:
+                self.on_seen(seen)
+                self._open[seen.id] = seen

@@ -23,7 +23,8 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.queues import QueueState, Reports, TaskQueues, WaitingTask
 from scheduler.services.cancelling import Canceller
 from scheduler.services.records import Records, Stored
-from scheduler.services.tracker.reading import is_execution_id, read_report
+from scheduler.services.tracker.reading import read_report
+from scheduler.wire.ids import is_execution_id
 
 log = logging.getLogger(__name__)
 

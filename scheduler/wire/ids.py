@@ -122,3 +122,12 @@ def parse_execution_id(text: str, *, field: str = "id") -> ExecutionKey:
     except ValueError:
         raise InvalidArgument(f"{text!r:.80} is not an execution id: its time is impossible", field=field) from None
     return ExecutionKey(schedule_id, nominal_at, _KINDS[match["kind"]], match["token"])
+
+
+def is_execution_id(text: str) -> bool:
+    """Whether schedd can have made it: anybody may put a task or a report under any name."""
+    try:
+        parse_execution_id(text)
+    except InvalidArgument:
+        return False
+    return True

@@ -9,6 +9,7 @@ from scheduler.config import Settings
 from scheduler.core.model.queue import QueueSettings
 from scheduler.jetstream.adapters import Adapters
 from scheduler.ports.checkpoints import Checkpoints
+from scheduler.services.backlog import Backlog
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
@@ -70,7 +71,8 @@ class Everywhere:
     @cached_property
     def index(self) -> ExecutionIndex:
         recent = self.settings.recent_executions
-        return ExecutionIndex(self.adapters.executions, self.clock, self.telemetry, recent_max=recent)
+        backlog = Backlog(self.adapters.queues, self.adapters.executions)
+        return ExecutionIndex(self.adapters.executions, self.clock, self.telemetry, recent_max=recent, backlog=backlog)
 
     @cached_property
     def rows(self) -> StatusRows:

@@ -20,6 +20,7 @@ class Wiring(Leading):
         self.queue_watch.on_gone = self.launcher.forget_queues
         return {
             "dispatcher": self.dispatcher.run,
+            "executions": self.index.run,
             "reports": self.tracker.reports.run,
             "signals": self.tracker.signals.run,
             "settlement": self.settlement.run,

@@ -8,7 +8,6 @@ from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.execution import Failure, State
 from scheduler.core.tracking import BAD_REPORT, AttemptEnded, AttemptStarted, Report
 from scheduler.ports.queues import ReportMessage
-from scheduler.wire.ids import parse_execution_id
 from scheduler.wire.nesting import DEPTH_MAX, is_too_deep
 from scheduler.wire.reports import (
     BY_DAEMON,
@@ -22,15 +21,6 @@ from scheduler.wire.reports import (
     clip_failure,
     decode,
 )
-
-
-def is_execution_id(text: str) -> bool:
-    """Whether schedd can have made it: anybody may publish a report about anything."""
-    try:
-        parse_execution_id(text)
-    except InvalidArgument:
-        return False
-    return True
 
 
 def read_report(message: ReportMessage) -> Report | None:

@@ -22,7 +22,8 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.records import Change, Changed, Records, Stored
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
-from scheduler.services.tracker.reading import is_execution_id, read_report
+from scheduler.services.tracker.reading import read_report
+from scheduler.wire.ids import is_execution_id
 
 log = logging.getLogger(__name__)
 LAG_EVERY_S = 5.0

@@ -26,9 +26,10 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.records import Change, Records, Stored
 from scheduler.services.tracker.folding import Folder
 from scheduler.services.tracker.loop import PASSING, PULL_S, run_turns
-from scheduler.services.tracker.reading import is_execution_id, read_report
+from scheduler.services.tracker.reading import read_report
 from scheduler.services.tracker.workers import Workers
 from scheduler.wire.advisories import REMOVED_REASON
+from scheduler.wire.ids import is_execution_id
 
 log = logging.getLogger(__name__)
 BATCH = 256

@@ -272,7 +272,8 @@ async def test_without_a_task_it_expires() -> None:
         assert isinstance(result, Execution)
         assert (result.state, result.reason) == (State.EXPIRED, "start_deadline")
     assert world.tasks() == []
-    await Replica(world).reconcile(rounds=2)
+    async with Replica(world) as replica:
+        await replica.reconcile(rounds=2)
     assert (await world.row()).active == ()
 
 
