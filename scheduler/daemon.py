@@ -1,7 +1,7 @@
 """One replica, from settings to the last write: connect, provision, prove the fence, fill the caches, run, hand over.
 
-A service that breaks starts again by itself; a replica only ends when it is told to, or when NATS closes the connection
-for good. What runs, and on what, is wired in `scheduler.wiring`.
+A service that breaks starts again by itself; a replica only ends when it is told to, when NATS closes the connection
+for good, or when a newer release has migrated what is stored. What runs, and on what, is wired in `scheduler.wiring`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scheduler.jetstream.connection import ConnectionSettings, connect, why_away
 from scheduler.jetstream.service import ApiService
 from scheduler.services.leader import Leader
 from scheduler.services.reconcile import REPAIR_KINDS
-from scheduler.services.schema import SCHEMA
+from scheduler.services.schema import SCHEMA, Schema
 from scheduler.services.together import kept_running
 from scheduler.system.checkpoints import checkpoints_from
 from scheduler.system.clock import SystemClock
@@ -129,6 +129,11 @@ class Replica:
         if not self._ended.done() and self._ready:
             self._ended.set_result("NATS closed the connection for good")
 
+    async def _end_when_outlived(self, schema: Schema) -> None:
+        reason = await schema.outlived()
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
     # --- wiring
 
     async def _wire(self, adapters: Adapters) -> None:
@@ -144,6 +149,7 @@ class Replica:
         self._closers.append(service.stop)
         self.leader = wiring.leader
         self._tasks.append(asyncio.create_task(self.leader.run(), name="leader"))
+        self._tasks.append(asyncio.create_task(self._end_when_outlived(wiring.schema), name="schema"))
         for name, run in {**wiring.services(), "pulse": self.pulse.run, "skew": self._watch_skew}.items():
             self._tasks.append(asyncio.create_task(kept_running(name, self.clock, run), name=name))
 

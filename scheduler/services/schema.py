@@ -2,8 +2,9 @@
 
 The leader writes it once and notes the tzdata it plans by. An older one is migrated, a version at a time, once every
 live replica knows the next one (mechanisms.md, part 10): its step is done, then the version is raised, so a leader that
-dies in between repeats the step, which must bear that. From then on older replicas refuse to start. There has been one
-version so far, so there is no step yet; whoever makes the second one adds it to `STEPS`.
+dies in between repeats the step, which must bear that. From then on older replicas refuse to start, and one that lived
+on unheard (stopped or cut off while it was asked) ends. There has been one version so far, so there is no step yet;
+whoever makes the second one adds it to `STEPS`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ from scheduler.wire.names import SCHEMA_KEY
 log = logging.getLogger(__name__)
 SCHEMA = 1
 EVERY_S = 30.0
+LOOK_EVERY_S = 5.0
 Step = Callable[[], Awaitable[None]]
 STEPS: Mapping[int, Step] = {}  # by the version that it starts from
+
+
+class Outdated(Unavailable):
+    """A newer release has migrated what is stored: this replica must not touch it."""
 
 
 class _Body(Struct, frozen=True):
@@ -49,10 +55,21 @@ class Schema:
         self.live: Callable[[], Awaitable[int]] | None = None
 
     async def check(self) -> None:
-        """Raises Unavailable when a newer replica wrote what is stored, or when nothing can be read now."""
+        """Raises Outdated when a newer replica wrote what is stored, Unavailable when nothing can be read now."""
         body = _read(await self._control.get(SCHEMA_KEY))
         if body is not None and body.schema > self._known:
-            raise Unavailable(f"what is stored has schema {body.schema}, this replica knows {self._known}: upgrade it")
+            raise Outdated(f"what is stored has schema {body.schema}, this replica knows {self._known}: upgrade it")
+
+    async def outlived(self) -> str:
+        """Wait until a newer schema is in force; the reason to end."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            try:
+                await self.check()
+            except Outdated as problem:
+                return problem.message
+            except ScheddError:
+                continue
 
     async def run(self, tenure: Tenure) -> None:
         """Keep it written while leading. Raises Deposed when the term is over, or not ours to lead."""

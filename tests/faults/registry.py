@@ -16,6 +16,7 @@ PARTITION = "tests/faults/test_partition.py"
 CLOCKS = "tests/faults/test_clocks.py"
 SPLIT = "tests/faults/test_split.py"
 SLOW = "tests/faults/test_slow_link.py"
+VERSIONS = "tests/faults/test_versions.py"
 CREDENTIALS = "tests/faults/test_credentials.py"
 QUEUES = "tests/faults/test_queues.py"
 EDITS = "tests/faults/test_edits.py"
@@ -318,16 +319,19 @@ FAULTS = (
     ),
     Fault(
         id="F26",
-        broken="replicas of two versions side by side; stored data of an older or newer release",
-        expected="unknown fields are passed over; a migration waits for every live replica; an older one refuses",
+        broken="replicas of two releases side by side: upgrade and rollback under load; stored data of either",
+        expected="nothing lost or doubled; unknown fields are passed over; a migration waits for every live replica;"
+        " an older one refuses",
         tests=(
+            f"{VERSIONS}::test_two_releases_are_upgraded_and_rolled_back_under_load",
+            f"{VERSIONS}::test_minutes_of_upgrades_and_rollbacks",
+            "tests/unit/services/test_schema.py::test_an_older_replica_that_lived_on_is_told_to_end",
             "tests/unit/services/test_schema.py::test_an_older_schema_is_migrated",
             "tests/unit/services/test_schema.py::test_an_older_replica_neither_starts_nor_leads",
             "tests/unit/wire/test_record.py::test_a_newer_replica_may_know_more",
             "tests/unit/wire/test_record.py::test_an_older_replica_wrote_less",
             f"{NATS}::test_an_older_replica_refuses_newer_data",
         ),
-        missing="two releases as processes: there has been one so far",
     ),
     Fault(
         id="F27",

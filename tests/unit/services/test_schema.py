@@ -15,7 +15,7 @@ from scheduler.memory.clock import VirtualClock
 from scheduler.memory.server import MemoryServer
 from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.leader import Deposed, Tenure
-from scheduler.services.schema import EVERY_S, SCHEMA, Schema
+from scheduler.services.schema import EVERY_S, LOOK_EVERY_S, SCHEMA, Schema
 from scheduler.wire.names import SCHEMA_KEY
 
 NOTED = {"schema": SCHEMA, "tzdata": tzdata_version()}
@@ -84,6 +84,18 @@ async def test_an_older_replica_neither_starts_nor_leads() -> None:
     task = await stage.lead(1)
     assert isinstance(task.exception(), Deposed)
     assert await stage.stored() == {"schema": 2, "tzdata": "1999a"}
+
+
+async def test_an_older_replica_that_lived_on_is_told_to_end() -> None:
+    """Whoever was not heard when it was asked finds out by itself, within seconds, and not by an outage."""
+    stage = Stage()
+    await stage.lead(1)
+    waiting = asyncio.ensure_future(stage.schema.outlived())
+    await stage.clock.advance(10 * LOOK_EVERY_S)
+    assert not waiting.done()
+    await stage.control.put(SCHEMA_KEY, b'{"schema": 2}')
+    await stage.clock.advance(LOOK_EVERY_S)
+    assert "schema 2, this replica knows 1: upgrade" in await waiting
 
 
 class Migrating(Stage):
