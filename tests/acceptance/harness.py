@@ -21,7 +21,8 @@ from typing import Any, Self, TypeVar
 
 import nats
 from msgspec import Struct
-from nats.js.errors import KeyNotFoundError, NoKeysError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KeyValue
 
 from tests.acceptance.evidence import Delivery, Expected, Findings, check
@@ -34,6 +35,9 @@ ENDED = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 TERMINAL = ENDED | {"skipped", "missed", "paused", "superseded", "expired"}
 SCHEDULES, EXECUTIONS, STATUS, CONTROL = "schedd-schedules", "schedd-executions", "schedd-status", "schedd-control"
 LOG_SHOWN = 4000
+READ_AT_ONCE, READ_S = 500, 2.0
+MARKERS = {"KV-Operation", "Nats-Marker-Reason"}
+"""Headers of a message that says that its key is gone (ADR-8, ADR-43)."""
 Found = TypeVar("Found")
 
 
@@ -149,24 +153,48 @@ class Site:
 
     async def records(self) -> dict[str, dict[str, Any]]:
         """Every execution record as it is now."""
-        watcher = await (await self.bucket(EXECUTIONS)).watchall(ignore_deletes=True)
-        found: dict[str, dict[str, Any]] = {}
-        try:
-            async for entry in watcher:
-                if entry is None:
-                    break
-                if not entry.key.startswith("_"):
-                    found[entry.key] = json.loads(entry.value)
-        finally:
-            await watcher.stop()
-        return found
+        found = await self._values(EXECUTIONS)
+        return {key: json.loads(value) for key, value in found.items() if not key.startswith("_")}
 
     async def keys(self, bucket: str) -> list[str]:
+        return list(await self._values(bucket))
+
+    async def _values(self, bucket: str) -> dict[str, bytes]:
+        """What stands under each key that the server lists. nats-py's `keys` and `watchall` guess their end from two
+        counts of different moments: while somebody writes to the bucket, a third of their answers lack something."""
+        stream, prefix = f"KV_{bucket}", f"$KV.{bucket}."
+        listed = (await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": f"{prefix}>"}))["state"].get("subjects")
+        found = await self._read(stream, prefix)
+        missed = [subject for subject in listed or {} if subject not in found]
+        found.update(zip(missed, await asyncio.gather(*(self._last(stream, each) for each in missed)), strict=True))
+        return {subject.removeprefix(prefix): value for subject, value in found.items() if value is not None}
+
+    async def _read(self, stream: str, prefix: str) -> dict[str, bytes | None]:
+        """The last message of most subjects, in bulk; None for one that says that its key is gone."""
+        config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, ack_policy=AckPolicy.NONE)
+        pull = await self.js.pull_subscribe(f"{prefix}>", stream=stream, config=config)
+        consumer = await pull.consumer_info()
+        found: dict[str, bytes | None] = {}
+        left = consumer.num_pending
         try:
-            found: list[str] = await (await self.bucket(bucket)).keys()
-        except (NoKeysError, KeyNotFoundError):
-            return []
+            while left:
+                for message in await pull.fetch(min(left, READ_AT_ONCE), timeout=READ_S):
+                    left = message.metadata.num_pending
+                    found[message.subject] = message.data if MARKERS.isdisjoint(message.headers or ()) else None
+        except NatsTimeoutError:  # what was left has been replaced meanwhile
+            return found
+        finally:
+            await pull.unsubscribe()
+            await self.api(f"CONSUMER.DELETE.{stream}.{consumer.name}")
         return found
+
+    async def _last(self, stream: str, subject: str) -> bytes | None:
+        try:
+            message = (await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))["message"]
+        except KeyError:
+            return None
+        headers = base64.b64decode(message.get("hdrs", "")).decode()
+        return None if any(name in headers for name in MARKERS) else base64.b64decode(message.get("data", ""))
 
     async def events(self, kind: str, schedule: str) -> list[dict[str, Any]]:
         """The events of a kind about a schedule, oldest first."""
