@@ -13,6 +13,8 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 
+from nats.aio.client import Client as NatsClient
+
 from scheduler import __version__
 from scheduler.config import Settings
 from scheduler.core.errors import Unavailable
@@ -113,17 +115,25 @@ class Replica:
         self._closers.append(self.monitor.stop)
 
     async def _open(self) -> Adapters:
+        name = f"schedd {self.settings.replica}"
+        client = await self._connect(name, self.telemetry.reconnected)
+        lease = await self._connect(f"{name} lease")
+        adapters = await open_adapters(
+            client, self.names, self.clock, self.settings, self._checkpoints, lease_client=lease
+        )
+        self._closers.append(adapters.close)
+        return adapters
+
+    async def _connect(self, name: str, on_reconnect: Callable[[], None] | None = None) -> NatsClient:
         client = await connect(
             self.connection,
-            name=f"schedd {self.settings.replica}",
-            on_reconnect=self.telemetry.reconnected,
+            name=name,
+            on_reconnect=on_reconnect,
             on_closed=self._on_closed,
             timeout_s=self.settings.connect_timeout_s,
         )
         self._closers.append(client.close)
-        adapters = await open_adapters(client, self.names, self.clock, self.settings, self._checkpoints)
-        self._closers.append(adapters.close)
-        return adapters
+        return client
 
     def _on_closed(self) -> None:
         if not self._ended.done() and self._ready:

@@ -48,13 +48,15 @@ class ProvisionSettings(Protocol):
 
 
 class Adapters(Struct, frozen=True, kw_only=True):
-    """One replica's ports on NATS. `ensure` restores missing consumers and drifted configuration."""
+    """One replica's ports on NATS. `ensure` restores missing consumers and drifted configuration; `lease` is `control`
+    on a connection of its own; `received` counts the messages that came over `client`."""
 
     client: NatsClient
     schedules: NatsBucket
     executions: NatsBucket
     status: NatsBucket
     control: NatsBucket
+    lease: NatsBucket
     calendars: NatsBucket
     workers: NatsBucket
     timeline: NatsTimeline
@@ -69,6 +71,7 @@ class Adapters(Struct, frozen=True, kw_only=True):
     feed: Callable[[], NatsEventFeed]
     ensure: Callable[[], Awaitable[list[str]]]
     births: Callable[[], Awaitable[dict[str, str | None]]]
+    received: Callable[[], int]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
 
@@ -93,14 +96,20 @@ async def open_adapters(
     settings: ProvisionSettings,
     checkpoints: Checkpoints,
     dropped: Callable[[str], None] = lambda reason: None,
+    *,
+    lease_client: NatsClient | None = None,
 ) -> Adapters:
-    """Provision, prove the fence, open every adapter. Raises Unavailable, InvalidArgument, Internal."""
+    """Provision, prove the fence, open every adapter. Raises Unavailable, InvalidArgument, Internal.
+
+    `lease_client`: another connection, for the lease alone; without one it shares `client`.
+    """
     requests = Requests(client)
     if not isinstance(checkpoints, NoCheckpoints):  # it costs a flush per planning batch
         requests.before_commit = partial(checkpoints.reached, "timeline.staged")
     bulk = Requests(client)  # tasks and records: their batches have stop points of their own
-    await requests.open()
-    await bulk.open()
+    lease = Requests(lease_client or client)
+    for asking in (requests, bulk, lease):
+        await asking.open()
     await provision(
         requests,
         names,
@@ -120,6 +129,7 @@ async def open_adapters(
         executions=NatsBucket(bulk, names.executions, clock=clock),
         status=NatsBucket(bulk, names.status, clock=clock),
         control=NatsBucket(requests, names.control, clock=clock),
+        lease=NatsBucket(lease, names.control, clock=clock),
         calendars=NatsBucket(requests, names.calendars, clock=clock),
         workers=NatsBucket(requests, names.workers, clock=clock),
         timeline=timeline,
@@ -141,8 +151,9 @@ async def open_adapters(
             clock=clock,
         ),
         births=partial(births, requests, names),
+        received=lambda: client.stats["in_msgs"],
         server_version=_version(client),
-        closers=(requests.close, bulk.close, timeline.close, reports.close, signals.close, events.close),
+        closers=(requests.close, bulk.close, lease.close, timeline.close, reports.close, signals.close, events.close),
     )
 
 

@@ -2,10 +2,10 @@
 
 The lease makes one leader likely; the epoch makes a second one harmless. From the moment the lease is won it is renewed
 by the clock, beside everything else: taking office may take its time, and on a slow link a renewal is sent although the
-last one is not answered yet. While in office the duty runs as one task,
-and the term ends with it. The moment the term ends otherwise (a renewal that came too late, another holder, a deadline
-that passed while the process slept) every `Tenure.check` raises and the duty is cancelled. A replica that lost office
-lets others go first, and never stops standing.
+last one is not answered yet. `control` is a bucket on a connection of its own, where nothing stands before a renewal.
+While in office the duty runs as one task, and the term ends with it. The moment the term ends otherwise (no renewal in
+time, another holder, a deadline that passed while the process slept, deafness) every `Tenure.check` raises and the duty
+is cancelled. A replica that lost office lets others go first, and never stops standing.
 Decisions are `core.leadership`; interleavings are in mechanisms.md, part 1.
 """
 
@@ -35,6 +35,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Office, Stored, Timeline, Watermark
+from scheduler.services.hearing import Hearing
 from scheduler.services.together import sleep_unless
 from scheduler.wire.names import LEADER_KEY
 from scheduler.wire.status import decode_lease, encode_lease
@@ -112,11 +113,12 @@ class Leader:
         timings: LeaseTimings,
         duty: Duty,
         first_watermark: Callable[[], Awaitable[Watermark]],
+        hearing: Hearing | None = None,
     ) -> None:
         self.holder = f"{replica}-{secrets.token_hex(4)}"
         self._control, self._timeline, self._clock, self._telemetry = control, timeline, clock, telemetry
         self._replica, self._version, self._timings = replica, version, timings
-        self._duty, self._first_watermark = duty, first_watermark
+        self._duty, self._first_watermark, self._hearing = duty, first_watermark, hearing
         self._view: LeaseView | None = None
         self._since = clock.now()
         self._key_changed = asyncio.Event()
@@ -177,14 +179,20 @@ class Leader:
         if isinstance(decision, Hold):
             await self._pause(decision.seconds)
             return None
-        if self._is_skewed():
-            log.error("clock too far off to lead", extra={"event": "clock_skew", "s": self._clock.offset_s()})
+        if unfit := self._unfit():
+            event, reason = unfit
+            log.error("cannot lead: %s", reason, extra={"event": event, "offset_s": self._clock.offset_s()})
             await self._pause(self._timings.retry_s)
             return None
         return None if self._stopping.is_set() else await self._write_lease(decision.expect)
 
-    def _is_skewed(self) -> bool:
-        return abs(self._clock.offset_s()) > SKEW_MAX_S
+    def _unfit(self) -> tuple[str, str] | None:
+        """Why this replica should not lead though the lease is its own to have: an event for the log, and a reason."""
+        if abs(self._clock.offset_s()) > SKEW_MAX_S:
+            return "clock_skew", "the wall clock is more than 30 s off the server's"
+        if self._hearing is not None and self._hearing.is_deaf():
+            return "deaf", "nothing comes from NATS on the connection that planning needs"
+        return None
 
     async def _read_lease(self) -> tuple[int, LeaseRecord | None]:
         entry = await self._control.get(LEADER_KEY)
@@ -300,8 +308,8 @@ class Leader:
                 while True:
                     await self._clock.sleep(self._timings.retry_s)
                     tenure.check()
-                    if self._is_skewed():
-                        raise Deposed("the wall clock is more than 30 s off the server's")
+                    if unfit := self._unfit():
+                        raise Deposed(unfit[1])
                     renewals.create_task(self._renew(tenure))
         except ExceptionGroup as problems:
             raise problems.exceptions[0] from None

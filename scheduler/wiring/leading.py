@@ -11,6 +11,7 @@ from scheduler.services.alerting import Alerting
 from scheduler.services.announcing import Announcer
 from scheduler.services.backfills import Backfiller, Backfills
 from scheduler.services.deadlines import Deadlines
+from scheduler.services.hearing import Hearing, deaf_after_s
 from scheduler.services.late import Late
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
@@ -30,8 +31,9 @@ class Leading(Everywhere):
     @cached_property
     def leader(self) -> Leader:
         settings = self.settings
+        deaf_s = deaf_after_s(settings.lease_s, settings.horizon_s)
         return Leader(
-            control=self.adapters.control,
+            control=self.adapters.lease,
             timeline=self.adapters.timeline,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -40,6 +42,7 @@ class Leading(Everywhere):
             timings=LeaseTimings(settings.lease_s, settings.lease_renew_deadline_s, settings.lease_retry_s),
             duty=self._lead,
             first_watermark=self.watermark_copy.first,
+            hearing=Hearing(self.clock, self.adapters.received, deaf_s),
         )
 
     @cached_property

@@ -12,6 +12,7 @@ from scheduler.core.leadership import LeaseTimings
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Watermark
+from scheduler.services.hearing import Hearing
 from scheduler.services.leader import Leader, Tenure
 from tests.unit.services.planning_world import (
     TIMINGS,
@@ -19,6 +20,7 @@ from tests.unit.services.planning_world import (
 )
 from tests.unit.services.processes import Process
 
+DEAF_AFTER_S = 20.0
 TAKEN_OVER_S = TIMINGS.lease_s + 2.2 * TIMINGS.retry_s
 
 
@@ -37,6 +39,9 @@ class Candidate:
         self.refused = 0
         self.duty_survives = False
         """Whether the duty waits out a storage that is away, as the planner does."""
+        self.hears = True
+        """Whether messages come over the connection that the duty uses."""
+        self._received = 0
         self.timeline_fault: Callable[[], Awaitable[None]] | None = None
         self.leader = Leader(
             control=self.process.around(self.control),
@@ -48,6 +53,7 @@ class Candidate:
             timings=timings,
             duty=duty or self._write_on,
             first_watermark=self._first_watermark,
+            hearing=Hearing(self.process.clock, self._count_received, DEAF_AFTER_S),
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -78,6 +84,10 @@ class Candidate:
     @property
     def has_ended(self) -> bool:
         return self._task is not None and self._task.done()
+
+    def _count_received(self) -> int:
+        self._received += self.hears
+        return self._received
 
     async def _first_watermark(self) -> Watermark:
         if self.timeline_fault is not None:

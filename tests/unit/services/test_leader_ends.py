@@ -9,13 +9,14 @@ import pytest
 
 from scheduler.core.errors import Internal, Unavailable
 from scheduler.core.leadership import LEASE_MAX_S
+from scheduler.services.hearing import deaf_after_s
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.names import LEADER_KEY
 from tests.unit.services.planning_world import (
     TIMINGS,
     World,
 )
-from tests.unit.services.standing import TAKEN_OVER_S, Candidate, leaders, once, standing
+from tests.unit.services.standing import DEAF_AFTER_S, TAKEN_OVER_S, Candidate, leaders, once, standing
 
 
 async def test_a_release_finds_the_revision_of_a_renewal_that_was_never_answered() -> None:
@@ -69,6 +70,30 @@ async def test_a_skewed_clock_does_not_lead(skew_s: float) -> None:
         assert not b.leads
         await world.clock.advance(2.2 * TIMINGS.retry_s)
         assert leaders([a, b]) == ["a"]
+
+
+async def test_a_leader_that_hears_nothing_where_it_plans_lets_another_lead() -> None:
+    """It goes on renewing, on a connection of its own, and could plan nothing: it steps down, and stands no more until
+    it hears again."""
+    world = World()
+    async with standing(world, "a", "b") as [a, b]:
+        a.hears = False
+        await world.clock.advance(DEAF_AFTER_S - TIMINGS.retry_s)
+        assert leaders([a, b]) == ["a"]
+        await world.clock.advance(2 * TIMINGS.retry_s + 0.1)
+        assert leaders([a, b]) == ["b"]
+        b.leader.stop()
+        await world.clock.advance(20)
+        assert not a.leads
+        a.hears = True
+        await world.clock.advance(2.2 * TIMINGS.retry_s)
+        assert a.leads
+
+
+@pytest.mark.parametrize(("lease_s", "horizon_s", "after_s"), [(15, 120, 30), (3, 60, 15), (0.5, 2, 5), (30, 30, 30)])
+def test_deaf_well_within_the_horizon(lease_s: float, horizon_s: float, after_s: float) -> None:
+    """A leader may hear nothing for a quarter of what it has armed, never for less than a lease."""
+    assert deaf_after_s(lease_s, horizon_s) == after_s
 
 
 @pytest.mark.parametrize(
