@@ -99,10 +99,10 @@ class Site:
         await asyncio.gather(*(replica.ready() for replica in started))
         return started
 
-    def worker(self, queue: str, how: str = "ack", *, name: str = "") -> PlainWorker:
+    def worker(self, queue: str, how: str = "ack", *, name: str = "", url: str = "") -> PlainWorker:
         """Start a plain worker: ack, nak, term, never, or the seconds it works before it acks."""
         unique = name or f"worker-{queue}-{len(self.processes)}"
-        started = PlainWorker(unique, self.folder, self.url, queue, how, self.sign_in)
+        started = PlainWorker(unique, self.folder, url or self.url, queue, how, self.sign_in)
         self.processes.append(started)
         return started
 

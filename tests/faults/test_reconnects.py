@@ -1,9 +1,10 @@
-"""NATS comes back, and everybody else with it, at the same moment (issue 6: F11)."""
+"""NATS comes back, and everybody else with it, at the same moment; a load balancer resets them all (issue 6: F11)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 
 import pytest
@@ -12,9 +13,11 @@ from scheduler.client import Client
 from scheduler.core.errors import ScheddError
 from tests.acceptance.harness import Site
 from tests.acceptance.herd import expected_of, put_many
+from tests.faults.proxy import Proxy
 from tests.nats_servers import Server
 
 CLIENTS = 500
+FEW = 50
 BACK_S = 60.0
 
 
@@ -40,6 +43,34 @@ async def test_five_hundred_clients_come_back_at_once(site: Site, server: Server
         assert [replica.exit_code for replica in replicas] == [None, None]
         assert all(replica.open_files <= before + 2 for replica, before in zip(replicas, files, strict=True))
     await site.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
+
+
+@pytest.mark.parametrize(("clients", "resets"), [(FEW, 8), pytest.param(CLIENTS, 40, marks=pytest.mark.slow)])
+@pytest.mark.timeout(300)
+async def test_a_load_balancer_that_resets_everybody_again_and_again(
+    site: Site, dice: random.Random, clients: int, resets: int
+) -> None:
+    """F11: every connection is reset again and again, replicas' and workers' too: all are served within a minute after
+    it, nobody has given up, no file is left open, and schedules go on, late and once."""
+    async with Proxy(site.url) as proxy, contextlib.AsyncExitStack() as stack:
+        replicas = await site.replicas("a", "b", NATS_URL=proxy.url)
+        worker = site.worker("herd", url=proxy.url)
+        puts = await put_many(site, 20)
+        storm = [await stack.enter_async_context(Client.connect(proxy.url, name="storm")) for _ in range(clients)]
+        await asyncio.sleep(3)
+        files, before = [replica.open_files for replica in replicas], proxy.accepted
+        for _ in range(resets):
+            await asyncio.sleep(dice.uniform(0.1, 1.5))
+            proxy.cut()
+        began_s = time.monotonic()
+        took_s = await asyncio.gather(*(served_again(client, began_s) for client in storm))
+        print(f"{proxy.accepted - before} connections anew; {clients} served again, the last after {max(took_s):.1f} s")
+        assert proxy.accepted - before > 2 * clients, "they were not reset again and again"
+        assert max(took_s) < BACK_S
+        await site.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)
+        assert [process.exit_code for process in (*replicas, worker)] == [None] * 3
+        left = [replica.open_files for replica in replicas]
+        assert all(now <= then + 2 for now, then in zip(left, files, strict=True)), f"files: {files}, now {left}"
 
 
 async def served_again(client: Client, began_s: float) -> float:
