@@ -176,7 +176,8 @@ class Launcher:
             else:
                 await self._make_room(step, admission)
                 waiting += [step] if admission.verdict == WAIT else []
-        await self._refuse(refused)
+        await self._prove([step for step in (*(step for step, _ in refused), *waiting) if not step.fresh])
+        await self._refuse([(step, reason) for step, reason in refused if step.result is None])
         await self._wait(open_ones(waiting))
 
     async def _make_room(self, step: Step, admission: Admission) -> None:
@@ -224,9 +225,22 @@ class Launcher:
     async def _withhold(self, steps: list[Step]) -> None:
         """Somebody else may be about to send these. Either a claim proves that he did, or it is ours from now on, and
         he cannot any more."""
-        now, seqs = self._clock.now(), await self._withheld(steps)
-        found = [(step, Queue(now, seq + 1)) for step, seq in zip(steps, seqs, strict=True) if seq is not None]
-        await self._advance(found)
+        await self._tell_queued(steps, await self._withheld(steps))
+
+    async def _prove(self, steps: list[Step]) -> None:
+        """Of these, which find no slot, somebody else may have sent the task while none was needed: an edit of the
+        policy takes none back."""
+        await self._tell_queued(
+            steps,
+            await asyncio.gather(
+                *(self._queues.claimed_seq(each.execution.id, each.execution.drive) for each in steps)
+            ),
+        )
+
+    async def _tell_queued(self, steps: Sequence[Step], seqs: Sequence[int | None]) -> None:
+        """A claim proves the task."""
+        now, found = self._clock.now(), zip(steps, seqs, strict=True)
+        await self._advance([(step, Queue(now, seq + 1)) for step, seq in found if seq is not None])
 
     async def _withheld(self, steps: list[Step]) -> list[int | None]:
         """For each where the claim of its task stands; None: it is withheld from now on."""

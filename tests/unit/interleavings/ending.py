@@ -131,6 +131,13 @@ ATTEMPTS = (
         f"{TRACKER}::test_a_claim_that_has_expired",
         f"{TRACKING}::test_any_signals",
     ),
+    Interleaving(
+        "7.17",
+        "A plain worker falls silent, which emits nothing, and another hands back: max_tries may be passed by that one "
+        "delivery, and holds at the next word.",
+        f"{OUTCOMES}::test_a_silent_delivery_is_told_by_the_next_word_about_it",
+        "tests/contracts/test_signals.py::test_ack_wait_tells_nothing",
+    ),
 )
 
 AUDIT_AND_REPAIR = (

@@ -303,4 +303,9 @@ PLANNING = (
         "noted.",
         f"{SLICES}::test_killed_while_late_ones_are_handed_over",
     ),
+    Interleaving(
+        "3.14",
+        "An edit is written while the leader's idea of the time is off: it holds from the server's timestamp on.",
+        f"{TAKE_OVER}::test_an_edit_takes_effect_at_the_servers_time",
+    ),
 )

@@ -97,6 +97,7 @@ DISPATCHING = (
         "4.12",
         "Edited, paused or deleted between claim and task: repair only rolls forward, it never undoes a claim.",
         f"{DISPATCH}::test_an_edit_between_the_claim_and_the_task_changes_nothing_of_it",
+        f"{DISPATCH}::test_an_edit_of_the_policy_takes_no_task_back",
         f"{LAUNCH}::test_the_record_says_what_runs",
     ),
     Interleaving(
@@ -196,6 +197,7 @@ SLOTS = (
         "5.7",
         "The dispatcher dies at any step near the last fire of max_fires: exactly so many fire.",
         f"{SERVICES}/test_max_fires.py::test_the_dispatcher_dies",
+        f"{SERVICES}/test_max_fires.py::test_an_edit_that_raises_it_goes_on",
     ),
 )
 

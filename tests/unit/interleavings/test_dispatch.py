@@ -205,3 +205,22 @@ async def test_the_oldest_of_two_notes_stands() -> None:
     assert await world.executions.keys() == []
     assert due_left(world) == []
     assert timedelta(0) < world.clock.now() - nominal(5)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "buffer_all"])
+async def test_an_edit_of_the_policy_takes_no_task_back(overlap: str) -> None:
+    """Under `allow` its launcher died after the pair; now a slot is needed, and another run has it: its task is in the
+    queue, so it is neither skipped nor put down as waiting."""
+    world = World()
+    put(world, overlap="allow")
+    due(world)
+    async with Dispatching(world, checkpoints=At("launch.paired", _die)) as doomed:
+        await doomed.run(0.5)
+    assert len(world.tasks()) == 1
+    put(world, overlap=overlap)
+    holder, _ = await held(world)
+    async with holder, Dispatching(world) as heir:
+        await heir.run(25)
+    done = await execution(world)
+    assert (done.state, done.task_seq) == (State.QUEUED, world.tasks()[0])
+    assert due_left(world) == []

@@ -206,3 +206,22 @@ async def test_a_lost_worker_is_lost_after_a_whole_ack_wait_of_silence_only() ->
         done = await world.record(run.id)
         assert (done.state, done.reason) == (State.LOST, "worker_gone")
     assert timedelta(seconds=replica.world.queue.limits.ack_wait_s) == timedelta(seconds=30)
+
+
+async def test_a_silent_delivery_is_told_by_the_next_word_about_it() -> None:
+    """A plain worker dies with it twice, of which the server says nothing, and the third hands it back: max_tries 2 may
+    be passed by that one delivery, no more, and the next word ends it."""
+    world = World()
+    async with Replica(world) as replica:
+        run = await replica.launched(max_tries=2)
+        for _ in range(2):
+            world.take()
+            await world.clock.advance(31)
+        await replica.track()
+        assert world.server.advisories.last_seq == 0
+        assert (await world.record(run.id)).state is State.QUEUED
+        _nak(world, world.take())
+        await replica.track()
+        done = await world.record(run.id)
+        assert (done.state, done.reason, done.attempt) == (State.FAILED, "max_tries", 3)
+        assert world.tasks() == []

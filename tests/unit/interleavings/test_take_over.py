@@ -260,3 +260,20 @@ async def test_repairing_an_invalid_value_is_not_retroactive() -> None:
         missing = [second for second in range(1, 20) if START + second * SECOND not in owed]
         assert len(missing) >= 5
         assert missing == list(range(missing[0], missing[-1] + 1))
+
+
+async def test_an_edit_takes_effect_at_the_servers_time() -> None:
+    """The leader believes that it is three seconds later than it is: an edit holds from the server's timestamp on, so
+    nothing between the two is left out, and nothing before it made up for."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("s", cron="0 0 1 1 *")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        leader.process.clock.now = lambda: world.clock.now() + 3 * SECOND  # type: ignore[method-assign]  # as said
+        await world.clock.advance(2)
+        world.put("s", every="1s")
+        await leader.plans()
+        owed = world.owed()["s"]
+        assert owed == world.expected(leader.mark.until)["s"]
+        assert owed[0] == START + 3 * SECOND
