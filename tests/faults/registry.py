@@ -257,6 +257,7 @@ FAULTS = (
         broken="one due message, one pair or one task delivered twice",
         expected="one record, one task, one start",
         tests=(
+            "tests/faults/test_duplicates.py::test_due_messages_that_come_again_fire_nothing_again",
             f"{WORKER_FAULTS}::test_the_same_task_delivered_twice_is_claimed_once",
             "tests/unit/services/test_dispatcher.py::test_twice_in_one_batch",
             "tests/contracts/test_queues.py::test_twice",

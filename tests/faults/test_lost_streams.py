@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 
 import pytest
 
+from scheduler.wire.instants import format_instant
 from tests.acceptance.evidence import Expected
-from tests.acceptance.harness import Site, eventually
+from tests.acceptance.harness import Put, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 
 ALL = (
@@ -36,9 +38,12 @@ async def goes_on(site: Site, worker: object, more: int = 6) -> None:
     await eventually(enough, within_s=40, what="tasks after the loss")
 
 
-async def unexplained(site: Site, ids: list[str]) -> int:
-    found = [await site.request("schedule.audit", {"id": id_, "since": "2020-01-01T00:00:00Z"}) for id_ in ids]
-    return sum(each.get("unexplained", 0) for each in found)
+async def assert_explained(site: Site, puts: Mapping[str, Put]) -> None:
+    """Each audit, from the put on, knows a verdict of everything that it expects, which is something."""
+    for id_, put in puts.items():
+        audit = await site.request("schedule.audit", {"id": id_, "since": format_instant(put.at)})
+        assert audit["expected"] > 0, audit
+        assert audit["unexplained"] == 0, (id_, audit)
 
 
 @pytest.mark.parametrize("streams", [FIRST, pytest.param(OTHERS, marks=pytest.mark.slow)])
@@ -59,7 +64,7 @@ async def test_lost_one_after_the_other_nothing_is_missing(site: Site, streams: 
         await replica.kill()
     await goes_on(site, worker)
     await site.verify(expected_of(puts), [worker], late_max_s=40, within_s=30)
-    assert await unexplained(site, list(puts)) == 0
+    await assert_explained(site, puts)
 
 
 async def test_all_at_once(site: Site) -> None:
@@ -96,7 +101,7 @@ async def test_lost_tasks_end_as_lost(site: Site) -> None:
     await eventually(told, within_s=40, what="the lost ones to end")
     delivered = [each.id for each in worker.deliveries()]
     assert len(delivered) == len(set(delivered))
-    assert await unexplained(site, list(puts)) == 0
+    await assert_explained(site, puts)
 
 
 @pytest.mark.slow
@@ -114,4 +119,4 @@ async def test_the_timeline_lost_while_all_are_stopped(site: Site) -> None:
     await goes_on(site, worker, more=60)
     expected: Expected = expected_of(puts)
     await site.verify(expected, [worker], late_max_s=40, within_s=40)
-    assert await unexplained(site, list(puts)) == 0
+    await assert_explained(site, puts)

@@ -150,6 +150,7 @@ async def test_tries_end_although_every_worker_dies(stage: Stage, evidence: Evid
         final = await stage.final(execution)
     assert "attempt 2" in final["error"]["message"]
     assert evidence.starts(execution) == [1, 2]
+    assert not await stage.is_queued(execution), "the queue has drained"
 
 
 async def test_a_redelivered_task_is_run_by_one(stage: Stage, evidence: Evidence) -> None:
