@@ -45,6 +45,7 @@ BAD: dict[str, bytes] = {
     "far-away": value(GOOD, every="99999999999999999999h"),
     "year-zero": b'{"at": "0000-01-01T00:00:00Z", "queue": "default", "type": "t"}',
 }
+POISON = 'schedd_dropped_total{reason="poison",what="due"}'
 BAD_KEYS = ("_odd", "-dash", "ends-with-", "sl/ash", "eq=ual", "x" * 200)
 
 
@@ -149,6 +150,9 @@ async def test_foreign_messages_on_our_own_subjects_break_nothing(site: Site, bo
     findings = check(expected, deliveries, late_max_s=10)
     assert findings.clean, f"an old nominal that the grid yields may not fire: {findings}"
     assert all(replica.exit_code is None for replica in replicas)
+    assert await site.stored_count("SCHEDD_TIMELINE", "schedd.due.nonsense") == 0, "it is answered, and goes"
+    poison = [(await replica.metrics()).get(POISON, 0) for replica in replicas]
+    assert sum(poison) >= 1, "and is counted"
     assert await site.leader() in replicas, "a lease that is no record is taken anew"
     told = [line for line in site.complaints() if "Traceback" in line or "service_broke" in line]
     assert not told

@@ -11,33 +11,29 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
-from msgspec import Struct
-
 from tests.acceptance.processes import ROOT
 
 BACK, FORWARD = "Test/Back", "Test/Forward"
 
 
-class ChangingZones(Struct, frozen=True):
-    """Names of the zones, and the environment of a replica that knows them."""
+class ChangingZones:
+    """`env` is for replicas that shall know them. When they change has to be said before anybody uses them: who has
+    read a zone keeps it."""
 
-    env: dict[str, str]
-    back: str = BACK
-    forward: str = FORWARD
+    def __init__(self, folder: Path) -> None:
+        self._wheel = folder / "tzdata"
+        with resources.as_file(resources.files("tzdata")) as real:
+            shutil.copytree(real, self._wheel, ignore=shutil.ignore_patterns("__pycache__"))
+        with (self._wheel / "zones").open("a") as names:
+            names.write(f"{BACK}\n{FORWARD}\n")
+        self.env = {"PYTHONPATH": f"{folder}:{ROOT}"}
 
-
-def changing_zones(folder: Path, at: datetime, *, seconds: int) -> ChangingZones:
-    """At that instant clocks go back, or forward, by so many seconds; before, both zones show UTC."""
-    wheel = folder / "tzdata"
-    with resources.as_file(resources.files("tzdata")) as real:
-        shutil.copytree(real, wheel, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, offset_s in ((BACK, -seconds), (FORWARD, seconds)):
-        place = wheel / "zoneinfo" / name
-        place.parent.mkdir(exist_ok=True)
-        place.write_bytes(tzif(at, offset_s))
-    with (wheel / "zones").open("a") as names:
-        names.write(f"{BACK}\n{FORWARD}\n")
-    return ChangingZones({"PYTHONPATH": f"{folder}:{ROOT}"})
+    def change(self, at: datetime, *, seconds: int) -> None:
+        """At that instant clocks go back, or forward, by so many seconds; before, both zones show UTC."""
+        for name, offset_s in ((BACK, -seconds), (FORWARD, seconds)):
+            place = self._wheel / "zoneinfo" / name
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(tzif(at, offset_s))
 
 
 def tzif(at: datetime, offset_s: int) -> bytes:

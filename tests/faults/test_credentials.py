@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.faults.signed import Identity, Operator, replace
 from tests.nats_servers import Server
 
 HORIZON = {"SCHEDD_HORIZON": "30s"}
-EXPIRES_S, AWAY_S = 20, 4
+EXPIRES_S, AWAY_S = 12, 3
 MINUTE = timedelta(minutes=1)
 TRIES_PER_S = 1.0
 """A client waits a random 0.25 to 3 s between two tries."""
@@ -56,10 +57,13 @@ async def a_user_expires(folder: Path) -> None:
     operator, ours, own = Operator(), folder / "ours.creds", folder / "own.creds"
     server = Server(folder / "nats", config=operator.config)
     operator.write_user(own)
-    operator.write_user(ours, for_s=EXPIRES_S)
+    operator.write_user(ours)
 
     async def fault() -> None:
-        return
+        """First another user, for some seconds only, which they pick up when they sign in to a server that is new."""
+        operator.write_user(ours, for_s=EXPIRES_S)
+        await again(server)
+        await eventually(stage.is_ready, what="the replica to be back by the user that expires")
 
     async def mend() -> None:
         operator.write_user(ours)
@@ -146,6 +150,14 @@ class Stage:
         self.sdk: SdkWorker
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._begin()
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
+        return self
+
+    async def _begin(self) -> None:
         await self.server.start()
         await self.site.__aenter__()
         [self.replica] = await self.site.replicas("a", **HORIZON, **self.ours)
@@ -160,7 +172,6 @@ class Stage:
             return bool(self.sdk.notes())
 
         await eventually(works, within_s=30, what="the SDK worker to work")
-        return self
 
     async def __aexit__(self, kind: object, problem: object, trace: object) -> None:
         try:
@@ -185,8 +196,11 @@ class Stage:
             return status == 503 and "not connected to NATS: " in body
 
         await eventually(away, within_s=within_s, what="the replica to be away, and to say why")
-        told = [str(line) for line in self.replica.lines() if line["level"] == "warning"]
-        assert any(reason in line.lower() for line in told), told
+
+        async def told() -> bool:
+            return any(reason in str(line).lower() for line in self.replica.lines() if line["level"] == "warning")
+
+        await eventually(told, what=f"a warning of the replica that says: {reason}")
         before = self.server.log.count(refusal)
         await asyncio.sleep(AWAY_S)
         tries = self.server.log.count(refusal) - before
@@ -194,12 +208,11 @@ class Stage:
         assert (await self.replica.http("/healthz"))[0] == 200, "a restart would not help"
         await mend()
         print(f"{reason or 'refused'}: {tries} tries of two clients in {AWAY_S} s")
+        await eventually(self.is_ready, within_s=15, what="the replica to be back")
+        await asyncio.sleep(2)
 
-        async def back() -> bool:
-            return (await self.replica.http("/readyz"))[0] == 200
-
-        await eventually(back, within_s=15, what="the replica to be back")
-        await asyncio.sleep(3)
+    async def is_ready(self) -> bool:
+        return (await self.replica.http("/readyz"))[0] == 200
 
     async def verify(self) -> None:
         """Neither process ever ended; nothing lost or doubled, by the plain worker and by the SDK's."""
