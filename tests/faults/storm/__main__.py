@@ -2,8 +2,9 @@
 
     python -m tests.faults.storm --nodes 1|3 --rate 300 --for 600s --kill-every 5s --out DIR [--seed N] [--undisturbed]
 
-First an undisturbed run of the same length, unless DIR has one of the same commit and settings (`undisturbed.json`);
-then the storm. `--undisturbed`: only the first. Written into DIR: `report.md`, `timeline.svg`, the figures as JSON.
+First an undisturbed run of the same length (or of `--beside`), unless DIR has one of the same commit and settings
+(`undisturbed.json`); then the storm. `--undisturbed`: only the first.
+Written into DIR: `report.md`, `timeline.svg`, the figures as JSON.
 Logs and evidence are kept in DIR when something is broken, or with --keep.
 """
 
@@ -51,6 +52,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=300, help="fires a second")
     parser.add_argument("--for", dest="length_s", type=seconds_of, default=600.0, metavar="600s")
     parser.add_argument("--kill-every", dest="kill_every_s", type=seconds_of, default=5.0, metavar="5s")
+    parser.add_argument(
+        "--beside", dest="beside_s", type=seconds_of, metavar="120s", help="length of the undisturbed run"
+    )
     parser.add_argument("--horizon", dest="horizon_s", type=seconds_of, default=15.0, metavar="15s")
     parser.add_argument("--late-max", dest="late_max_s", type=seconds_of, default=10.0, metavar="10s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -73,7 +77,7 @@ def main(arguments: list[str]) -> int:
         horizon_s=asked.horizon_s, late_max_s=asked.late_max_s,
     )  # fmt: skip
     print(f"seed {plan.seed}")
-    calm = msgspec.structs.replace(plan, kill_every_s=0.0)
+    calm = msgspec.structs.replace(plan, kill_every_s=0.0, length_s=asked.beside_s or plan.length_s)
     beside = _known(out / "undisturbed.json", calm) or carried_out(calm, out / "undisturbed.json", keep=asked.keep)
     stormy = None if asked.undisturbed else carried_out(plan, out / "storm.json", keep=asked.keep)
     shown = stormy or beside

@@ -60,7 +60,7 @@ def _trigger(trigger: object) -> str:
 
 def _table(figures: Figures, beside: Figures | None) -> list[str]:
     columns = [figures] if beside is None else [figures, beside]
-    titles = ["this run"] if beside is None else ["this run", "undisturbed"]
+    titles = ["this run"] if beside is None else ["this run", f"undisturbed, {beside.plan.length_s:g} s"]
     rows: list[tuple[str, list[str]]] = [
         ("owed", [str(each.findings.expected) for each in columns]),
         ("delivered", [str(each.findings.delivered) for each in columns]),

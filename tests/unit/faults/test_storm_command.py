@@ -36,6 +36,8 @@ def test_the_command_of_the_issue() -> None:
     asked = parsed(words.split(" "))
     assert (asked.nodes, asked.rate, asked.length_s, asked.kill_every_s) == (3, 300, 600, 5)
     assert asked.undisturbed
+    assert asked.beside_s is None
+    assert parsed([*words.split(" "), "--beside", "2m"]).beside_s == 120
 
 
 def test_an_earlier_undisturbed_run_is_taken_only_if_it_is_the_same(tmp_path: Path) -> None:

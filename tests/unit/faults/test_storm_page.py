@@ -31,7 +31,7 @@ def test_a_good_page() -> None:
     """Verdict, command, seed and figures, with the undisturbed run beside them."""
     text = page(GOOD, CALM)
     assert "**Every guarantee held.**" in text
-    assert "| | this run | undisturbed |" in text
+    assert "| | this run | undisturbed, 20 s |" in text
     assert "| owed | 398 | 398 |" in text
     assert "| lost | 0 | 0 |" in text
     assert "| lateness max | 10 ms | 110 ms |" in text
