@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import FAILED
-from tests.acceptance.harness import Site
+from tests.acceptance.harness import Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.nats_servers import Cluster
 
@@ -102,6 +102,69 @@ async def test_a_rolling_restart_of_nats_is_hardly_noticed(wide: Site, cluster: 
         await asyncio.sleep(8)
     await wide.verify(expected_of(puts), [worker], late_max_s=30, within_s=60)
     assert all(replica.exit_code is None for replica in replicas)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_nodes_that_leave_as_lame_ducks_one_after_the_other_are_hardly_noticed(tmp_path: Path) -> None:
+    """F7: SIGUSR2 to each node, the next only when JetStream of the last is healthy again: late by an election each at
+    most, once, and the office does not change hands more than that."""
+    config = 'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"'
+    async with Cluster(3, config=config) as cluster, Site(tmp_path, cluster.urls, env=R3) as site:
+        replicas = await site.replicas("a", "b")
+        worker = site.worker("herd")
+        puts = await put_many(site, 50)
+        await asyncio.sleep(3)
+        for name, node in cluster.servers.items():
+            await node.lame_duck()
+            assert "lame duck mode" in node.log.lower(), f"{name} just stopped"
+            node.spawn()
+            await eventually(
+                lambda node=node: node.is_healthy("js-enabled-only"), within_s=60, what=f"{name} to be back"
+            )
+        await asyncio.sleep(8)
+        await site.verify(expected_of(puts), [worker], late_max_s=12, within_s=60)
+        assert all(replica.exit_code is None for replica in replicas)
+        assert sum(len(replica.events("leadership_gained")) for replica in replicas) <= 1 + len(cluster.servers)
+
+
+@pytest.mark.slow
+async def test_a_follower_that_dies_is_not_noticed(cluster: Cluster, tmp_path: Path) -> None:
+    """F7: kill -9 of a node that leads nothing of ours and serves nobody, and its return: nothing is late for it, and
+    nobody else leads."""
+    serving = ",".join(cluster.servers[name].url for name in ("n1", "n2"))
+    async with Site(tmp_path, serving, env=R3) as site:
+        replicas = await site.replicas("a", "b")
+        worker = site.worker("herd")
+        puts = await put_many(site, 50)
+        await asyncio.sleep(3)
+        await eventually(lambda: leads_nothing(site, "n3"), within_s=60, what="n3 to lead nothing")
+        before = await site.leader_record()
+        await cluster.kill("n3")
+        await asyncio.sleep(10)
+        await cluster.start("n3")
+        await asyncio.sleep(5)
+        after = await site.leader_record()
+        assert (before["holder"], before["since"]) == (after["holder"], after["since"])
+        assert not [replica.name for replica in replicas if replica.events("nats_disconnected")]
+        await site.verify(expected_of(puts), [worker], late_max_s=5, within_s=60)
+
+
+async def leads_nothing(site: Site, node: str) -> bool:
+    """Whether it does; where not, it is told to hand over."""
+    clear = True
+    for stream in (await site.api("STREAM.NAMES"))["streams"]:
+        if (await site.api(f"STREAM.INFO.{stream}"))["cluster"].get("leader") == node:
+            clear = False
+            await site.api(f"STREAM.LEADER.STEPDOWN.{stream}")
+        for consumer in (await site.api(f"CONSUMER.LIST.{stream}"))["consumers"] or []:
+            place = consumer.get("cluster", {})
+            if place.get("leader") == node and place.get("replicas"):  # a watch has one copy, on some node, and no more
+                clear = False
+                await site.api(f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer['name']}")
+    if not clear:
+        await asyncio.sleep(1)
+    return clear
 
 
 @pytest.mark.slow
