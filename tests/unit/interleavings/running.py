@@ -155,6 +155,7 @@ SLOTS = (
         "Record, slot, pair, and in the end record, slot, the next one's pair: with each single write only a "
         "terminal record has freed a slot.",
         f"{DISPATCH}::test_a_terminal_record_frees_the_slot_and_nothing_else_does",
+        f"{BUFFERS}::test_buffer_all_runs_all_in_their_order",
         f"{BUFFERS}::test_the_one_who_frees_the_slot_dies",
         f"{BUFFERS}::test_the_dispatcher_dies",
     ),
