@@ -91,6 +91,7 @@ ATTEMPTS = (
         "7.11",
         "A worker's row forgets a run and names it again, or goes: lost only after a whole ack wait of silence.",
         f"{OUTCOMES}::test_a_lost_worker_is_lost_after_a_whole_ack_wait_of_silence_only",
+        f"{OUTCOMES}::test_a_silence_ends_no_attempt_but_the_one_that_was_silent",
         f"{RECONCILE}::test_a_row_that_forgot_the_run",
         f"{RECONCILE}::test_a_worker_that_lives",
     ),

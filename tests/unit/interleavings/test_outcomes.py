@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
-from scheduler.core.errors import Conflict
+from scheduler.core.errors import Conflict, ScheddError
 from scheduler.core.model.execution import Action, Asked, State
 from scheduler.memory.streams import Delivery
+from scheduler.services.records import Change, Changed
+from scheduler.services.tracker.liveness import run_of
+from scheduler.wire import api
 from scheduler.wire.reports import Outcome
 from tests.unit.services.tracking_stage import Replica, World
 
@@ -225,3 +228,38 @@ async def test_a_silent_delivery_is_told_by_the_next_word_about_it() -> None:
         done = await world.record(run.id)
         assert (done.state, done.reason, done.attempt) == (State.FAILED, "max_tries", 3)
         assert world.tasks() == []
+
+
+async def test_a_silence_ends_no_attempt_but_the_one_that_was_silent() -> None:
+    """Found silent for a whole ack wait, and the leader is stopped before he writes: the attempt ends after all, is
+    retried, and the next one runs. What he writes when he wakes is not about that one."""
+    world = World()
+    async with Replica(world) as stopped, Replica(world) as other:
+        run = await other.launched(max_tries=1)
+        delivery = world.take()
+        world.start(run.id)
+        await other.track()
+        silent = run_of(await world.record(run.id))
+        assert silent is not None
+        liveness, happened = stopped.tracker.liveness, []
+        assert await liveness.check([silent]) == 0
+        await world.clock.advance(31)
+        fold = liveness._folder.fold
+
+        async def overtaken(changes: Sequence[Change]) -> list[Changed | ScheddError]:
+            world.finish(run.id, Outcome.FAILED)
+            world.queue.ack(delivery.token)
+            await other.track()
+            await other.retries.retry(api.RetryExecution(id=run.id, expected_drive=0))
+            world.take()
+            world.start(run.id, 2)
+            await other.track()
+            happened.append(await world.record(run.id))
+            return await fold(changes)
+
+        liveness._folder.fold = overtaken  # type: ignore[method-assign,assignment]  # the very order
+        assert await liveness.check([silent]) == 0
+        (running,) = happened
+        assert (running.state, running.attempt, running.drive) == (State.RUNNING, 2, 1)
+        assert await world.record(run.id) == running
+        assert len(world.tasks()) == 1
