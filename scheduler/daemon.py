@@ -195,6 +195,7 @@ class Replica:
                 "connected": self._why_away(),
                 "provisioned": None if self._ready else "not provisioned yet",
                 "clock": None if sane else f"the wall clock is {skew_s:.1f} s off the server's",
+                "storage": None if self.leader is None else self.leader.problem,
             }
         )
 

@@ -222,6 +222,11 @@ class Cluster:
         }
 
     @property
+    def folder(self) -> Path:
+        """Where they keep everything, each in a folder of its name."""
+        return Path(self._folder.name)
+
+    @property
     def urls(self) -> str:
         """All of them, as `--nats` takes them."""
         return ",".join(server.url for server in self.servers.values())

@@ -20,6 +20,7 @@ from scheduler.jetstream.events import NatsEvents
 from scheduler.jetstream.logs import NatsLogs
 from scheduler.jetstream.provisioning import births, provision, restore
 from scheduler.jetstream.queues import NatsTaskQueues
+from scheduler.jetstream.raising import raise_above
 from scheduler.jetstream.reports import NatsReports
 from scheduler.jetstream.requests import Requests
 from scheduler.jetstream.signals import NatsSignals
@@ -27,6 +28,7 @@ from scheduler.jetstream.storage import NatsStorage
 from scheduler.jetstream.timeline import NatsTimeline
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
+from scheduler.ports.stores import StreamSeen
 from scheduler.wire.names import Names
 
 
@@ -70,7 +72,9 @@ class Adapters(Struct, frozen=True, kw_only=True):
     storage: NatsStorage
     feed: Callable[[], NatsEventFeed]
     ensure: Callable[[], Awaitable[list[str]]]
-    births: Callable[[], Awaitable[dict[str, str | None]]]
+    births: Callable[[], Awaitable[dict[str, StreamSeen | None]]]
+    raise_above: Callable[[str, int], Awaitable[int]]
+    reconnects: Callable[[], int]
     received: Callable[[], int]
     server_version: str
     closers: tuple[Callable[[], Awaitable[object]], ...]
@@ -151,6 +155,8 @@ async def open_adapters(
             clock=clock,
         ),
         births=partial(births, requests, names),
+        raise_above=partial(raise_above, bulk, names),
+        reconnects=lambda: int(client.stats["reconnects"]),
         received=lambda: client.stats["in_msgs"],
         server_version=_version(client),
         closers=(requests.close, bulk.close, lease.close, timeline.close, reports.close, signals.close, events.close),

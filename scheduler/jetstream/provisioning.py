@@ -36,6 +36,7 @@ from scheduler.jetstream.topology import (
     topology,
 )
 from scheduler.ports.clock import Clock
+from scheduler.ports.stores import StreamSeen
 from scheduler.wire.names import Names
 
 SERVER_MIN = (2, 14)
@@ -117,18 +118,20 @@ async def restore(
     return run.changed
 
 
-async def births(requests: Requests, names: Names) -> dict[str, str | None]:
-    """When each declared stream was made, None for one that does not exist; those that do not answer are left out.
+async def births(requests: Requests, names: Names) -> dict[str, StreamSeen | None]:
+    """Each declared stream as it is, None for one that does not exist; those that do not answer are left out.
 
     For looking often: each stream is asked by itself, since a list makes a cluster ask all streams of the account.
     """
     run = _Run(requests, 1, LOOK_S, keep_replicas=True)
     streams = topology(names).streams
     replies = await asyncio.gather(*(run.look(stream) for stream in streams), return_exceptions=True)
-    found: dict[str, str | None] = {}
+    found: dict[str, StreamSeen | None] = {}
     for stream, reply in zip(streams, replies, strict=True):
         if not isinstance(reply, BaseException):
-            found[stream.name] = None if reply is None else reply.created
+            found[stream.name] = (
+                None if reply is None else StreamSeen(reply.created, (reply.state or _State()).last_seq)
+            )
         elif not isinstance(reply, _Refused | ScheddError):
             raise reply
     return found

@@ -38,6 +38,17 @@ class Write(Struct, frozen=True):
     ttl_s: int | None = None
 
 
+class StreamSeen(Struct, frozen=True):
+    """A stream under a bucket, or any other of ours: when it was made, and the sequence of its newest message.
+
+    A server whose disk was damaged throws away what it cannot read any more: then `last` goes back, and what is written
+    next takes sequences that others had.
+    """
+
+    born: str
+    last: int = 0
+
+
 class Bucket(Protocol):
     """One bucket."""
 

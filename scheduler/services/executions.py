@@ -97,6 +97,25 @@ class ExecutionIndex:
         await self.mirror.start(max(0, newest - self._start_window))
         self._is_read.set()
 
+    async def is_behind_itself(self) -> bool:
+        """Whether the newest record seen is older in the bucket than it was, or gone: the bucket lost its end.
+
+        Raises Unsure, Unavailable.
+        """
+        newest = next(self.recent(), None)
+        if newest is None:
+            return False
+        entry = await self.mirror.bucket.get(newest.id)
+        return entry is None or entry.revision < newest.revision
+
+    async def reread(self) -> None:
+        """Forget everything and read the last writes again: some of what is known was lost. Raises Unavailable."""
+        newest = await self.mirror.bucket.last_revision()
+        self._recent.clear()
+        self._open.clear()
+        self.is_whole = newest <= self._start_window
+        await self.mirror.reread(max(0, newest - self._start_window))
+
     async def stop(self) -> None:
         await self.mirror.stop()
 

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 SKEW_MAX_S = 30.0  # a wall clock further off than this neither leads nor is ready
 OFFICE_RETRY_S = 0.2
 RELEASE_TRIES = 2
+REFUSED_S = 5.0  # an election takes a moment; what is refused for longer is told
 
 
 class Deposed(Exception):
@@ -124,6 +125,7 @@ class Leader:
         self._key_changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._sent: dict[str, float] = {}  # nonces of writes that may have landed, and when each was sent
+        self._refused: tuple[float, str] | None = None  # since when no write of the lease got through, and why
         self.tenure: Tenure | None = None
 
     async def run(self) -> None:
@@ -145,6 +147,13 @@ class Leader:
         except Exception:
             log.exception("standing for office broke", extra={"event": "campaign_broke"})
         await sleep_unless(self._stopping, self._clock, self._spread(self._timings.retry_s))
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody can lead: the lease cannot be written, by us or by anybody (a full disk, no majority)."""
+        if self._refused is None or self._clock.boottime_s() - self._refused[0] < REFUSED_S:
+            return None
+        return f"NATS stores nothing, so nobody can lead: {self._refused[1]}"
 
     def stop(self) -> None:
         """Ask for the end: the duty is cancelled and the lease released, so that a successor need not wait."""
@@ -174,6 +183,8 @@ class Leader:
             await self._pause(self._timings.retry_s)
             return None
         now_s = self._clock.boottime_s()
+        if self._view is not None and self._view.revision != revision:
+            self._refused = None  # somebody could write it
         self._view = observe(self._view, revision, record, now_s)
         decision = decide_candidate(self._view, now_s, self._spread(self._timings.retry_s), holder=self.holder)
         if isinstance(decision, Hold):
@@ -205,10 +216,12 @@ class Leader:
         self._sent, self._since = {}, self._clock.now()
         try:
             return await self._put_lease(expect)
-        except (Conflict, Unsure):
+        except (Conflict, Unsure) as problem:
+            self._note_refusal(problem)
             with contextlib.suppress(ScheddError):
                 return self._own_term(*await self._read_lease())
-        except ScheddError:
+        except ScheddError as problem:
+            self._note_refusal(problem)
             await self._pause(self._spread(0.2))
         return None
 
@@ -218,7 +231,14 @@ class Leader:
         self._sent = {each: at_s for each, at_s in self._sent.items() if at_s > forgotten_s} | {nonce: sent_s}
         record = LeaseRecord(self.holder, nonce, self._replica, self._version, self._timings.lease_s, self._since)
         revision = await self._control.put(LEADER_KEY, encode_lease(record), expect=expect)
+        self._refused = None
         return renewed(revision, sent_s, self._timings)
+
+    def _note_refusal(self, problem: ScheddError) -> None:
+        """A conflict is an answer of a storage that is well; no answer, or a refusal, may be a full disk."""
+        if not isinstance(problem, Conflict):
+            since_s = self._clock.boottime_s() if self._refused is None else self._refused[0]
+            self._refused = (since_s, problem.message)
 
     def _own_term(self, revision: int, record: LeaseRecord | None) -> Term | None:
         """The term by a record that was read back, if it is a write of ours: its nonce tells when that was sent."""
@@ -324,10 +344,12 @@ class Leader:
         expect = tenure.term.revision
         try:
             tenure.extend(await self._put_lease(expect))
-        except (Conflict, Unsure):
+        except (Conflict, Unsure) as problem:
+            self._note_refusal(problem)
             if tenure.term.revision == expect:  # else one that was sent before it has been answered since
                 await self._adopt_or_retire(tenure)
         except ScheddError as problem:  # refused for now: the deadline stands, the next round tries again
+            self._note_refusal(problem)
             log.warning("renewal refused", extra={"event": "renewal_refused", "error": problem.message})
 
     async def _adopt_or_retire(self, tenure: Tenure) -> None:

@@ -57,6 +57,13 @@ class Mirror:
                 self._watch.restart(self.applied)
         return newest
 
+    async def reread(self, revision: int) -> None:
+        """Apply everything written after `revision` again. Raises Unsure, Unavailable."""
+        self.applied = revision
+        await self._catch_up()
+        if self._watch is not None:
+            self._watch.restart(self.applied)
+
     async def _catch_up(self) -> None:
         await self._read_to(await self.bucket.last_revision())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 
 from msgspec import Struct, structs
 
@@ -75,6 +76,7 @@ class Records:
         self.bucket = bucket
         self._telemetry = telemetry
         self._claim_floor_s = claim_floor_s
+        self.claim_floor = timedelta(seconds=claim_floor_s)
 
     async def get_many(self, ids: Sequence[str]) -> list[Stored | None]:
         """Leader reads; None where there is no readable record. Raises Unsure, Unavailable."""

@@ -1,48 +1,66 @@
-"""Streams and buckets that somebody deleted under running replicas: made anew, and filled from memory where we can.
+"""Streams and buckets that lost something under running replicas: all of it (somebody deleted them), their end, or part
+of it (a damaged disk). They are made anew or raised above all their sequences, and filled from memory where we can.
 
 Every replica looks, for without the control bucket nobody leads. Definitions are what people put in and nobody else
-has: every replica knows them all, so whoever notices that their bucket is gone puts them back, each only if nothing is
-there. To remove everything, delete the schedules, or stop schedd first: a bucket that vanishes is taken for an
-accident. The rest is derived, or history: what each loss costs is told in README, "If you lose something".
+has: every replica knows them all, so whoever notices that they are gone puts them back, each only if nobody was faster.
+To remove everything, delete the schedules, or stop schedd first: a bucket that vanishes is taken for an accident. The
+rest is derived, or history: what each loss costs is told in README, "If you lose something".
+
+A server that was restarted may have lost something whatever its sequences say, so definitions and the index of
+executions are compared with it then, once, before anything else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from scheduler.core.errors import Conflict, ScheddError
+from scheduler.core.errors import ScheddError
 from scheduler.core.reconciling import Repair
 from scheduler.ports.clock import Clock
-from scheduler.ports.stores import Bucket, Write
+from scheduler.ports.stores import StreamSeen
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.calendars import CalendarCache
+from scheduler.services.executions import ExecutionIndex
+from scheduler.services.lost_definitions import Definitions, Rewrite, rewrite
 from scheduler.services.schedules import ScheduleCache
+from scheduler.wire.ids import is_schedule_id
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
-BATCH = 500
-_SCHEDULES, _CALENDARS = "-schedules", "-calendars"  # how the names of their streams end
+TICK_S = 1.0  # how soon after a reconnect it looks
+CONFIRM_S = 1.0  # a follower that was just elected may be a moment behind itself
+SPARE = 1000  # sequences that others may have seen and we have not
+_SCHEDULES, _CALENDARS, _EXECUTIONS = "-schedules", "-calendars", "-executions"  # how the names of their streams end
 
 
 class Restoring:
-    """`births` tells when each stream was made (None: it is not there), `ensure` makes what is missing."""
+    """`births` tells how each stream is (None: it is not there), `ensure` makes what is missing, `raise_above` gives a
+    stream higher sequences, `reconnects` counts how often NATS was lost and came back."""
 
     def __init__(
         self,
         *,
-        births: Callable[[], Awaitable[Mapping[str, str | None]]],
+        births: Callable[[], Awaitable[Mapping[str, StreamSeen | None]]],
         ensure: Callable[[], Awaitable[Sequence[str]]],
+        raise_above: Callable[[str, int], Awaitable[int]],
+        reconnects: Callable[[], int],
         schedules: ScheduleCache,
         calendars: CalendarCache,
+        index: ExecutionIndex,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._births, self._ensure = births, ensure
-        self._schedules, self._calendars = schedules, calendars
+        self._raise_above, self._reconnects = raise_above, reconnects
+        self._schedules, self._calendars, self._index = schedules, calendars, index
         self._clock, self._telemetry = clock, telemetry
-        self._born: dict[str, str] = {}
-        self._owed: dict[str, dict[str, bytes]] = {}  # definitions to put back, by stream and key
+        self._seen: dict[str, StreamSeen] = {}
+        self._owed: dict[str, list[Rewrite]] = {}  # definitions to put back, by stream
+        self._low: dict[str, int] = {}  # streams that lost their end, and what they are to be raised above
+        self._proven = reconnects()
+        self._turn = asyncio.Lock()  # the leader's reconciler looks, too
 
     async def run(self) -> None:
         while True:
@@ -50,55 +68,128 @@ class Restoring:
                 await self.look()
             except ScheddError as problem:
                 log.warning("streams unknown", extra={"event": "restore_waits", "error": problem.message})
-            await self._clock.sleep(EVERY_S)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        for _ in range(round(EVERY_S / TICK_S)):
+            await self._clock.sleep(TICK_S)
+            if self._reconnects() != self._proven:
+                return
 
     async def look(self) -> None:
         """Raises Unsure, Unavailable; then the next look goes on."""
-        births = await self._births()
-        gone = [name for name, born in births.items() if born is None]
-        for name, born in births.items():
-            if born is None or self._born.get(name, born) != born:
-                log.error("a stream was lost with what was in it", extra={"event": "stream_lost", "stream": name})
-                self._telemetry.repaired(kind=Repair.CONSUMERS.value)
+        async with self._turn:
+            await self._look()
+
+    async def _look(self) -> None:
+        streams = await self._births()
+        for name, seen in streams.items():
+            before = self._seen.get(name)
+            if seen is None or (before is not None and before.born != seen.born):
+                self._tell(name, "a stream was lost with what was in it", event="stream_lost")
+                self._low.pop(name, None)
                 self._remember(name)
-        if gone:
+        if None in streams.values():
             await self._ensure()
-            births = await self._births()
-        self._born |= {name: born for name, born in births.items() if born is not None}
-        for name in list(self._owed):
-            await self._put_back(name)
+            streams = await self._births()
+        await self._note_cut(streams)
+        await self._prove(streams)
+        if self._low or self._owed:
+            for name in list(self._low):
+                await self._lift(name)
+            for name in list(self._owed):
+                await self._put_back(name)
+            streams = await self._births()
+        self._seen |= {name: seen for name, seen in streams.items() if seen is not None}
 
     async def restored(self) -> Sequence[str]:
         """As `ensure`; what is lost by now is noticed first, and what can be is put back."""
         await self.look()
         return await self._ensure()
 
+    # --- what is lost
+
+    def _tell(self, stream: str, message: str, **more: object) -> None:
+        log.error("%s", message, extra={"stream": stream, **more})
+        self._telemetry.repaired(kind=Repair.CONSUMERS.value)
+
     def _remember(self, stream: str) -> None:
         """What is known now: soon the caches follow the empty bucket."""
+        definitions = self._definitions(stream)
+        if definitions is not None:
+            live = ((key, known.raw) for key, known in definitions.known().items() if not known.deleted)
+            self._owed[stream] = [Rewrite(key, raw, 0) for key, raw in live]
+
+    async def _note_cut(self, streams: Mapping[str, StreamSeen | None]) -> None:
+        """Streams whose sequences went back."""
+        suspects = [name for name, seen in streams.items() if seen is not None and self._is_below(name, seen)]
+        if not suspects:
+            return
+        await self._clock.sleep(CONFIRM_S)
+        again = await self._births()
+        for name in suspects:
+            seen = again.get(name)
+            if seen is not None and self._is_below(name, seen):
+                self._is_cut(name, self._seen[name].last, seen.last)
+
+    def _is_below(self, name: str, seen: StreamSeen) -> bool:
+        before = self._seen.get(name)
+        return before is not None and before.born == seen.born and seen.last < before.last
+
+    def _is_cut(self, name: str, was: int, now: int) -> None:
+        if name not in self._low:
+            message = "a stream lost its end: its NATS server found a damaged block and gave up what lay behind it"
+            self._tell(name, message, event="stream_cut", was=was, now=now)
+        self._low[name] = max(was + SPARE, self._low.get(name, 0))
+
+    async def _prove(self, streams: Mapping[str, StreamSeen | None]) -> None:
+        """Compare with memory what may have been lost unseen: after a reconnect, and where sequences went back."""
+        reconnects = self._reconnects()
+        is_due = reconnects != self._proven
+        for name, seen in streams.items():
+            if seen is None or not (is_due or name in self._low):
+                continue
+            definitions = self._definitions(name)
+            if definitions is not None:
+                await self._compare(definitions, seen)
+            elif name.endswith(_EXECUTIONS) and (name in self._low or await self._index.is_behind_itself()):
+                self._is_cut(name, self._index.mirror.applied, seen.last)
+        self._proven = reconnects
+
+    async def _compare(self, definitions: Definitions, seen: StreamSeen) -> None:
+        rewrites = await definitions.lost()
+        if not rewrites:
+            return
+        self._owed[definitions.stream] = rewrites
+        extra = {"event": "definitions_lost", "stream": definitions.stream, "count": len(rewrites)}
+        log.error("definitions were lost, or cannot be heard of", extra=extra)
+        self._is_cut(definitions.stream, max(seen.last, definitions.mirror.applied), seen.last)
+
+    def _definitions(self, stream: str) -> Definitions | None:
         if stream.endswith(_SCHEDULES):
-            self._owed[stream] = {known.id: known.raw for known in self._schedules if not known.deleted}
-        elif stream.endswith(_CALENDARS):
-            self._owed[stream] = {known.name: known.raw for known in self._calendars if not known.deleted}
+            cache = self._schedules
+            return Definitions(stream, cache.mirror, lambda: {each.id: each for each in cache}, is_schedule_id)
+        if stream.endswith(_CALENDARS):
+            calendars = self._calendars
+            return Definitions(stream, calendars.mirror, lambda: {each.name: each for each in calendars})
+        return None
+
+    # --- what is done about it
+
+    async def _lift(self, name: str) -> None:
+        count = await self._raise_above(name, self._low[name])
+        if count:
+            log.warning("sequences raised", extra={"event": "sequences_raised", "stream": name, "count": count})
+        if name.endswith(_EXECUTIONS):
+            await self._index.reread()
+        del self._low[name]
 
     async def _put_back(self, stream: str) -> None:
         """Each definition that nobody has put meanwhile."""
-        owed = self._owed[stream]
-        bucket = self._bucket_of(stream)
-        count = len(owed)
-        for keys in _batches(list(owed)):
-            results = await bucket.put_many([Write(key, owed[key], expect=0) for key in keys])
-            for key, result in zip(keys, results, strict=True):
-                if isinstance(result, ScheddError) and not isinstance(result, Conflict):
-                    raise result
-                del owed[key]
+        definitions = self._definitions(stream)
+        assert definitions is not None
+        count = await rewrite(definitions.mirror.bucket, self._owed[stream])
         del self._owed[stream]
         if count:
             extra = {"event": "definitions_put_back", "stream": stream, "count": count}
             log.warning("definitions were put back from memory", extra=extra)
-
-    def _bucket_of(self, stream: str) -> Bucket:
-        return self._schedules.mirror.bucket if stream.endswith(_SCHEDULES) else self._calendars.mirror.bucket
-
-
-def _batches(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))

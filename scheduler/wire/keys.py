@@ -7,6 +7,8 @@ import re
 from scheduler.core.errors import InvalidArgument
 
 _PLAIN = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*", re.ASCII)  # nearly every key, and quick to tell
+CUT_KEY = "_cut"
+"""No id of ours: deletions of it raise the sequences of a bucket that has lost its end."""
 KEY_MAX = 1024  # bytes; the server ends connections that send control lines above 4096 by default
 
 

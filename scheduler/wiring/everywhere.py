@@ -209,8 +209,11 @@ class Everywhere:
         return Restoring(
             births=self.adapters.births,
             ensure=self.adapters.ensure,
+            raise_above=self.adapters.raise_above,
+            reconnects=self.adapters.reconnects,
             schedules=self.schedules,
             calendars=self.calendars,
+            index=self.index,
             clock=self.clock,
             telemetry=self.telemetry,
         )

@@ -23,6 +23,8 @@ EDITS = "tests/faults/test_edits.py"
 STEPS = "tests/faults/test_dispatch_steps.py"
 OVERLAP = "tests/faults/test_overlap.py"
 LOST = "tests/faults/test_lost_streams.py"
+CORRUPTION = "tests/faults/test_corruption.py"
+HERDS = "tests/faults/test_herds.py"
 UNDER_FIRE = "tests/faults/test_sdk_under_fire.py"
 TEN_THOUSAND = "tests/faults/test_sdk_ten_thousand.py"
 BAD_VALUES = "tests/acceptance/test_bad_values.py"
@@ -90,15 +92,15 @@ FAULTS = (
     ),
     Fault(
         id="F5",
-        broken="kill -9 of the only nats-server, back after 2 to 12 s; killed again and again; stopped",
+        broken="kill -9 of the only nats-server, back after 2 to 60 s; killed again and again; stopped",
         expected="late by the outage and once, although the server's own deduplication is gone",
         tests=(
             f"{NATS}::test_nats_killed_and_restarted_loses_and_doubles_nothing",
             f"{NATS}::test_a_flapping_server_is_survived",
             f"{NATS}::test_a_paused_server_is_survived",
+            "tests/faults/test_long_outage.py::test_a_minute_without_nats_is_late_once_and_audited",
             f"{UNDER_FIRE}::test_each_attempt_runs_once_whatever_dies",
         ),
-        missing="an outage of a minute (what is late by an outage of replicas has its own test, of 90 s)",
     ),
     Fault(
         id="F6",
@@ -170,16 +172,30 @@ FAULTS = (
     ),
     Fault(
         id="F12",
-        broken="the account's storage is used up by somebody else, and freed again",
-        expected="writes are refused and no acknowledgement lies; afterwards what got stuck is fired, late and once",
-        tests=(f"{QUEUES}::test_the_disk_limit_is_reached_and_lifted",),
-        missing="ENOSPC of a real file system, and readiness while it lasts",
+        broken="the account's storage, or the disk of the NATS node itself, is used up by somebody else, then freed",
+        expected="writes are refused, no acknowledgement lies, no replica is ready; afterwards (for a full disk: NATS"
+        " restarted) what got stuck is fired, late and once",
+        tests=(
+            f"{QUEUES}::test_the_disk_limit_is_reached_and_lifted",
+            "tests/faults/test_full_disk.py::test_a_full_disk_is_told_and_survived",
+            "tests/unit/services/test_leader_ends.py::test_storage_that_takes_no_write_is_told",
+        ),
     ),
     Fault(
         id="F13",
-        broken="a flipped bit in a block file of one NATS node",
-        expected="three nodes: told; one node: what is lost is known, and arms are planned anew",
-        missing="everything (a stream that is lost as a whole is planned anew: tests/faults/test_lost_streams.py)",
+        broken="a flipped bit in a block file of one NATS node; a block cut short or deleted; a damaged index",
+        expected="three nodes: nothing lost; one node: definitions and arms are made up for, lost tasks end as lost,"
+        " lost records are told by audit, and it is told",
+        tests=(
+            f"{CORRUPTION}::test_a_damaged_block_of_the_only_node_costs_nothing",
+            f"{CORRUPTION}::test_tasks_in_a_damaged_block_end_as_lost",
+            f"{CORRUPTION}::test_records_in_a_damaged_block_are_told_by_audit",
+            f"{CORRUPTION}::test_a_damaged_index_costs_nothing",
+            f"{CORRUPTION}::test_a_flipped_bit_behind_a_clean_stop",
+            f"{CORRUPTION}::test_a_damaged_block_of_one_node_of_three_costs_nothing",
+            "tests/unit/services/test_restoring.py::test_a_bucket_that_lost_its_end",
+            "tests/unit/services/test_restoring.py::test_a_gap_in_the_middle",
+        ),
     ),
     Fault(
         id="F14",
@@ -217,13 +233,14 @@ FAULTS = (
         broken="thousands due at one instant; payloads of the largest size together; a bucket of 100,000 keys",
         expected="nothing lost, lag bounded, requests beyond the limit refused at once",
         tests=(
-            "tests/acceptance/test_schedules.py::test_many_due_at_one_instant",
+            f"{HERDS}::test_a_herd_at_one_second",
+            f"{HERDS}::test_a_thousand_every_second_for_a_minute",
+            f"{HERDS}::test_definitions_applied_at_once",
+            f"{HERDS}::test_requests_beyond_the_limit_are_refused_at_once",
             "tests/acceptance/test_schedules.py::test_large_payloads_due_together",
             "tests/integration/test_watch.py::test_a_hundred_thousand_keys",
             "tests/integration/test_api.py::test_beyond_its_limit_a_replica_says_so",
         ),
-        missing="10,000 at one second and 1,000 a second through the whole product, and a rise of memory held to a"
-        " limit",
     ),
     Fault(
         id="F17",

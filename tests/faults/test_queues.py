@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scheduler.client import Client
 from scheduler.core.errors import Conflict, ScheddError
 from tests.acceptance.harness import TERMINAL, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
+from tests.acceptance.processes import Replica
 from tests.nats_servers import Cluster, Server
 
 pytestmark = pytest.mark.timeout(240)
@@ -80,13 +82,23 @@ async def test_the_disk_limit_is_reached_and_lifted(tmp_path: Path) -> None:
                     refused += 1
             with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the client makes of a refusal
                 await site.js.publish("foreign", bytes(500_000))
-            await asyncio.sleep(6)
+            with pytest.raises(Exception):  # noqa: B017, PT011 - and schedd's own writes are refused like any other
+                await site.put("refused", {"manual": True, "queue": "q", "type": "t", "payload": "x" * 60_000})
+            await eventually(lambda: _all_say(replicas, 503), within_s=30, what="/readyz to say 503")
+            reply = await site.request("schedule.put", {"id": "new", "schedule": MANUAL})
+            assert reply.get("code") == "unavailable", reply
+            assert reply["message"]
             await site.js.delete_stream("FOREIGN")
-            await asyncio.sleep(12)
+            await eventually(lambda: _all_say(replicas, 200), within_s=30, what="/readyz to say 200")
+            await asyncio.sleep(10)
             await site.verify(expected_of(puts), [worker], late_max_s=60, within_s=60)
             assert all(replica.exit_code is None for replica in replicas)
     finally:
         await server.kill()
+
+
+async def _all_say(replicas: Sequence[Replica], status: int) -> bool:
+    return {(await each.http("/readyz"))[0] for each in replicas} == {status}
 
 
 @pytest.mark.slow

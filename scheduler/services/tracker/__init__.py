@@ -81,7 +81,9 @@ class Tracker:
             folder=self.folder,
             slots=slots,
             workers=self.workers,
-            vanished=Vanished(queues=queues, signals=signals, clock=clock, grace_s=vanished_grace_s),
+            vanished=Vanished(
+                queues=queues, signals=signals, clock=clock, grace_s=vanished_grace_s, floor=records.claim_floor
+            ),
             clock=clock,
             telemetry=telemetry,
         )

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from msgspec import Struct
@@ -37,6 +38,7 @@ READS_AT_ONCE = 64
 WITNESSES_MAX = 20_000
 TELLING_S = 30.0  # after the grace: how long a backlog of signals may hold up what comes next instead of skipping it
 ANY_DRIVE = 10**9
+FLOOR = timedelta(minutes=30)  # F, how long a claim outlives its task
 OPEN_IN_QUEUE = (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
@@ -54,8 +56,11 @@ class Vanished:
     is noted; once everything up to that one has been folded (by whichever replica), nothing about the task is left.
     """
 
-    def __init__(self, *, queues: TaskQueues, signals: Signals, clock: Clock, grace_s: float) -> None:
+    def __init__(
+        self, *, queues: TaskQueues, signals: Signals, clock: Clock, grace_s: float, floor: timedelta = FLOOR
+    ) -> None:
         self._queues, self._signals, self._clock, self._grace_s = queues, signals, clock, grace_s
+        self._floor = floor
         self._witnesses: OrderedDict[int, _Witness] = OrderedDict()  # by task sequence
 
     async def among(self, executions: Sequence[Execution]) -> list[Execution]:
@@ -71,9 +76,19 @@ class Vanished:
         progress = await self._signals.progress()
         return [each for each in waiting if self._is_silent(each, progress)]
 
-    async def begins_at(self) -> int:
-        """See `ports.queues.TaskQueues.begins_at`."""
-        return await self._queues.begins_at()
+    async def lost(self, executions: Sequence[Execution]) -> set[str]:
+        """Of the vanished, those whose task the server lost, so that nobody need have worked on it.
+
+        The stream was made anew since; or the claim is gone with the task, and nothing removes a claim for F.
+        Raises Unsure, Unavailable.
+        """
+        if not executions:
+            return set()
+        begins_at, now = await self._queues.begins_at(), self._clock.now()
+        lost = {each.id for each in executions if _seq(each) < begins_at}
+        young = [each for each in executions if each.queued_at is not None and now - each.queued_at < self._floor / 2]
+        claims = await gathered([self._queues.claimed_seq(each.id, each.drive) for each in young])
+        return lost | {each.id for each, claim in zip(young, claims, strict=True) if claim is None}
 
     def is_witnessed(self, task_seq: int | None) -> bool:
         """Whether the task was seen to be gone, and nothing has been decided since."""
@@ -166,11 +181,12 @@ class Inspector:
         vanished = {each.id for each in await self.vanished.among(executions)}  # before the reports: they decide
         reports = await self._reports_of(executions)
         alive = await self._alive(executions, reports, vanished)
-        begins_at = await self.vanished.begins_at() if vanished else 0
+        gone = [each for each in executions if each.id in vanished and each.id not in alive]
+        going, lost = {each.id for each in gone}, await self.vanished.lost(gone)
         changes: list[Change] = []
         for execution in executions:
-            is_vanished = execution.id in vanished and execution.id not in alive
-            decide = self._decide(tuple(reports[execution.id]), is_vanished=is_vanished, begins_at=begins_at)
+            is_vanished, is_lost = execution.id in going, execution.id in lost
+            decide = self._decide(tuple(reports[execution.id]), is_vanished=is_vanished, is_lost=is_lost)
             changes.append(Change(execution.id, decide, execution.drive))
         return self._count(await self._folder.fold(changes), vanished)
 
@@ -202,15 +218,14 @@ class Inspector:
         }
 
     def _decide(
-        self, reports: tuple[Report, ...], *, is_vanished: bool, begins_at: int
+        self, reports: tuple[Report, ...], *, is_vanished: bool, is_lost: bool
     ) -> Callable[[Execution], tuple[Event, ...]]:
         now = self._clock.now()
 
         def decide(execution: Execution) -> tuple[Event, ...]:
             events = events_of_reports(execution, reports)
             if is_vanished and not is_terminal(execution):
-                with_stream = _seq(execution) < begins_at
-                return (*events, *events_of_vanished(execution, reports, now, with_stream=with_stream))
+                return (*events, *events_of_vanished(execution, reports, now, with_stream=is_lost))
             return events
 
         return decide

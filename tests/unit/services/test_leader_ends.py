@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.core.errors import Internal, Unavailable
 from scheduler.core.leadership import LEASE_MAX_S
+from scheduler.memory.buckets import MemoryBucket
 from scheduler.services.hearing import deaf_after_s
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.names import LEADER_KEY
@@ -54,6 +55,24 @@ async def test_a_deposed_leader_overwrites_nobody() -> None:
         await world.clock.advance(10)
         assert await world.holder() == "b"
         assert len(b.tenures) == 1
+
+
+async def _full(*_: object, **__: object) -> int:
+    raise Unavailable("no space left on device")
+
+
+async def test_storage_that_takes_no_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the leader says so after some seconds, the others once they tried; with room again nobody does."""
+    world = World()
+    async with standing(world, "a", "b") as [a, b]:
+        assert (a.leader.problem, b.leader.problem) == (None, None)
+        with monkeypatch.context() as full:
+            full.setattr(MemoryBucket, "put", _full)
+            await world.clock.advance(TAKEN_OVER_S + 10)
+            assert "NATS stores nothing" in (a.leader.problem or "")
+            assert "no space left" in (b.leader.problem or "")
+        await world.clock.advance(TAKEN_OVER_S)
+        assert (a.leader.problem, b.leader.problem) == (None, None)
 
 
 @pytest.mark.parametrize("skew_s", [31.0, -31.0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
 
 import pytest
 
@@ -12,13 +14,24 @@ from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
+from scheduler.ports.stores import StreamSeen
 from scheduler.services.calendars import CalendarCache
+from scheduler.services.executions import ExecutionIndex
 from scheduler.services.restoring import Restoring
 from scheduler.services.schedules import ScheduleCache
+from scheduler.wire.keys import CUT_KEY
 from scheduler.wire.schedule import ScheduleLimits
 
 SCHEDULES, CALENDARS, TASKS = "KV_schedd-schedules", "KV_schedd-calendars", "SCHEDD_TASKS"
+EXECUTIONS = "KV_schedd-executions"
 HELLO = json.dumps({"every": "1m", "queue": "q", "type": "t"}).encode()
+RECORD = {
+    "id": "s.20260101T000000000Z", "schedule": "s", "generation": 1, "epoch": 1, "kind": "auto", "max_tries": 1,
+    "nominal_at": "2026-01-01T00:00:00.000Z", "fire_at": "2026-01-01T00:00:00.000Z", "queue": "q", "type": "t",
+    "payload": None, "headers": {}, "attempt": 0, "drive": 1, "attempts_before": 0, "history": [],
+}  # fmt: skip
+
+T = TypeVar("T")
 
 
 class World:
@@ -29,14 +42,37 @@ class World:
         self.telemetry = RecordingTelemetry()
         calendars = CalendarCache(MemoryBucket(server, "schedd-calendars"), self.clock)
         self.cache = ScheduleCache(self.schedules.replica(), self.clock, ScheduleLimits(), calendars)
-        self.born: dict[str, str | None] = dict.fromkeys((SCHEDULES, CALENDARS, TASKS), "monday")
-        self.restoring = Restoring(
-            births=self.births, ensure=self.ensure, schedules=self.cache, calendars=calendars,
-            clock=self.clock, telemetry=self.telemetry,
-        )  # fmt: skip
+        self.born: dict[str, str | None] = dict.fromkeys((SCHEDULES, CALENDARS, TASKS, EXECUTIONS), "monday")
+        self.executions = MemoryBucket(server, "schedd-executions")
+        self.index = ExecutionIndex(self.executions.replica(), self.clock, self.telemetry)
+        self.calendars = calendars
+        self.reconnects = 0
+        self.raised: list[tuple[str, int]] = []
+        self.restoring = self.restore()
 
-    async def births(self) -> dict[str, str | None]:
-        return dict(self.born)
+    def restore(self) -> Restoring:
+        return Restoring(
+            births=self.births,
+            ensure=self.ensure,
+            raise_above=self.raise_above,
+            reconnects=lambda: self.reconnects,
+            schedules=self.cache,
+            calendars=self.calendars,
+            index=self.index,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+
+    async def births(self) -> dict[str, StreamSeen | None]:
+        last = {SCHEDULES: await self.schedules.last_revision(), EXECUTIONS: await self.executions.last_revision()}
+        return {name: born and StreamSeen(born, last.get(name, 0)) for name, born in self.born.items()}
+
+    async def raise_above(self, stream: str, above: int) -> int:
+        bucket = {SCHEDULES: self.schedules, EXECUTIONS: self.executions}[stream]
+        self.raised.append((stream, above))
+        while await bucket.last_revision() <= above:
+            await bucket.delete(CUT_KEY)
+        return 1
 
     async def ensure(self) -> list[str]:
         gone = [name for name, born in self.born.items() if born is None]
@@ -103,11 +139,7 @@ async def test_it_goes_on_after_a_failure(world: World) -> None:
 async def test_a_start_puts_nothing_back(world: World) -> None:
     """What it has never seen before it takes as it is: an empty bucket at the start is empty."""
     world.lose(made_by_another=True)
-    fresh = Restoring(
-        births=world.births, ensure=world.ensure, schedules=world.cache, calendars=world.restoring._calendars,
-        clock=world.clock, telemetry=world.telemetry,
-    )  # fmt: skip
-    await fresh.look()
+    await world.restore().look()
     assert await world.live() == {}
 
 
@@ -116,3 +148,97 @@ async def test_other_streams_are_made_anew(world: World) -> None:
     world.born[TASKS] = None
     await world.restoring.restored()
     assert world.born[TASKS] == "tuesday"
+
+
+async def timely(world: World, answer: Awaitable[T]) -> T:
+    """The answer of what may wait a moment, in virtual time."""
+    task = asyncio.ensure_future(answer)
+    await world.clock.advance(2)
+    return await asyncio.wait_for(task, 5)
+
+
+async def look(world: World) -> None:
+    await timely(world, world.restoring.look())
+
+
+def cut(bucket: MemoryBucket, last: int) -> None:
+    """What a server does that finds a damaged block: everything behind it is gone, and its sequences come again."""
+    for seq in [each for each in bucket.stream.messages if each > last]:
+        bucket.stream.delete(seq)
+    bucket.stream.last_seq = last
+
+
+async def test_a_bucket_that_lost_its_end(world: World) -> None:
+    """Definitions behind the damage come back, edits and deletions among them, and above all sequences that were."""
+    was = dict(world.schedules.stream.messages), {key: dict(x) for key, x in world.schedules.stream._by_subject.items()}
+    await world.clock.advance(1)
+    await world.schedules.delete("a")
+    world.schedules.put_raw("b.c", b'{"every": "5m", "queue": "q", "type": "t"}')
+    world.schedules.put_raw("new", HELLO)
+    await timely(world, world.cache.fresh())
+    await look(world)
+    before, last = await world.live(), await world.schedules.last_revision()
+    assert set(before) == {"b.c", "typo", "new"}
+    world.schedules.stream.messages = dict(was[0])
+    world.schedules.stream._by_subject = dict(was[1])
+    world.schedules.stream.last_seq = 5
+    await look(world)
+    assert await world.live() == before
+    assert world.raised == [(SCHEDULES, last + 1000)]
+    assert min([entry.revision for entry in await world.schedules.changes_since(5)]) > last
+    await timely(world, world.cache.fresh())
+    assert world.cache.live_ids() == sorted(before)
+    revision = await world.schedules.last_revision()
+    await look(world)
+    assert await world.schedules.last_revision() == revision, "once is enough"
+
+
+async def test_what_was_put_with_a_sequence_that_was_given_before(world: World) -> None:
+    """After a reconnect: a write that no mirror can hear of, since its sequence is known, is written once more."""
+    last = await world.schedules.last_revision()
+    await world.clock.advance(1)
+    cut(world.schedules, last - 2)
+    world.schedules.put_raw("typo", HELLO)  # somebody repairs it right then
+    world.schedules.put_raw("other", HELLO)
+    assert await world.schedules.last_revision() == last
+    assert await timely(world, world.cache.fresh()) == last
+    assert world.cache.get("other") is None
+    await look(world)
+    assert world.cache.get("other") is None, "sequences alone do not tell"
+    world.reconnects += 1
+    await look(world)
+    await timely(world, world.cache.fresh())
+    assert (await world.live())["typo"] == HELLO
+    assert world.cache.get("other") is not None
+    assert world.cache.get("typo").in_force is not None  # type: ignore[union-attr]
+
+
+async def test_a_gap_in_the_middle(world: World) -> None:
+    """After a reconnect a key that is gone without a marker is put back; one that was deleted is not."""
+    before = await world.live()
+    world.schedules.stream.delete(2)
+    world.reconnects += 1
+    await look(world)
+    assert await world.live() == before
+    world.reconnects += 1
+    revision = await world.schedules.last_revision()
+    await look(world)
+    assert await world.schedules.last_revision() == revision
+
+
+async def test_executions_that_went_back_are_read_again(world: World) -> None:
+    """The index forgets what the bucket lost, and what went back to an earlier state is open again."""
+    for state in ("queued", "succeeded"):
+        body = {**RECORD, "state": state}
+        world.executions.put_raw(str(RECORD["id"]), json.dumps(body).encode())
+    await world.index.start()
+    assert world.index.open_count == 0
+    world.executions.stream.messages = {}
+    world.executions.stream._by_subject = {}
+    world.executions.stream.last_seq = 0
+    world.executions.put_raw(str(RECORD["id"]), json.dumps({**RECORD, "state": "queued"}).encode())
+    world.reconnects += 1
+    await look(world)
+    assert world.index.open_count == 1
+    assert await world.executions.last_revision() > 1000
+    await world.index.stop()

@@ -30,6 +30,7 @@ from scheduler.memory.streams import MemoryStream, Message
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
+from scheduler.ports.stores import StreamSeen
 from scheduler.services.together import kept_running
 from scheduler.wire.events import decode_event
 from scheduler.wire.ids import is_schedule_id
@@ -234,6 +235,8 @@ class Replica:
             events=_Events(MemoryEvents(server), self.network),
             ensure=_nothing_missing,
             births=_no_streams,
+            raise_above=_nothing_raised,
+            reconnects=lambda: 0,
             server_version="2.15.1",
             **{word: around(bucket.replica()) for word, bucket in self.site.buckets.items()},
         )
@@ -300,5 +303,9 @@ async def _nothing_missing() -> list[str]:
     return []
 
 
-async def _no_streams() -> dict[str, str | None]:
+async def _no_streams() -> dict[str, StreamSeen | None]:
     return {}
+
+
+async def _nothing_raised(stream: str, above: int) -> int:
+    return 0

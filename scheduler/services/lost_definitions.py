@@ -1,0 +1,99 @@
+"""What a bucket of definitions has lost, or what of it cannot be heard of any more; every replica has them in memory.
+
+A damaged block costs one NATS node everything behind the damage. At the end of a bucket that gives sequences back: keys
+are as they were some writes ago, and what is written next has sequences that every mirror believes to know already. In
+the middle it leaves a gap, and the server says nothing of either. So memory and bucket are compared, key by key: the
+newer by the server's time is right, and is written anew, above all sequences that ever were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from scheduler.core.errors import Conflict, ScheddError
+from scheduler.ports.stores import Bucket, Entry, Write
+from scheduler.services.mirror import Mirror
+
+BATCH = 500
+
+
+class KnownValue(Protocol):
+    """What memory has of one key."""
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def raw(self) -> bytes: ...
+    @property
+    def deleted(self) -> bool: ...
+
+
+class Rewrite(Struct, frozen=True):
+    """Write this value (None: delete the key) unless somebody did meanwhile."""
+
+    key: str
+    value: bytes | None
+    expect: int
+
+
+class Definitions(Struct, frozen=True):
+    """One bucket of definitions, its mirror, and what the mirror made of it. `is_ours`: whether a key can be one."""
+
+    stream: str
+    mirror: Mirror
+    known: Callable[[], Mapping[str, KnownValue]]
+    is_ours: Callable[[str], bool] = lambda key: True
+
+    async def lost(self) -> list[Rewrite]:
+        """Raises Unsure, Unavailable."""
+        applied = self.mirror.applied
+        stored = {entry.key: entry for entry in await self.mirror.bucket.changes_since(0)}
+        return differences(self.known(), stored, applied, self.is_ours)
+
+
+def differences(
+    known: Mapping[str, KnownValue], stored: Mapping[str, Entry], applied: int, is_ours: Callable[[str], bool]
+) -> list[Rewrite]:
+    """Of what the mirror believes to know, up to revision `applied`: what the bucket has otherwise."""
+    found: list[Rewrite] = []
+    for key, value in known.items():
+        if key not in stored and not value.deleted and value.revision <= applied:
+            found.append(Rewrite(key, value.raw, 0))
+    for key, entry in stored.items():
+        mine = known.get(key)
+        if not is_ours(key) or entry.revision > applied or (mine is None and entry.deleted):
+            continue
+        if mine is None or mine.at < entry.at:
+            found.append(Rewrite(key, None if entry.deleted else entry.value, entry.revision))
+        elif mine.revision != entry.revision:
+            found.append(Rewrite(key, None if mine.deleted else mine.raw, entry.revision))
+    return found
+
+
+async def rewrite(bucket: Bucket, all_of_them: Iterable[Rewrite]) -> int:
+    """How many were written; those that somebody was faster with are left alone. Raises Unsure, Unavailable."""
+    rewrites, count = list(all_of_them), 0
+    for start in range(0, len(rewrites), BATCH):
+        some = rewrites[start : start + BATCH]
+        writes = [Write(each.key, each.value, expect=each.expect) for each in some if each.value is not None]
+        for result in await bucket.put_many(writes):
+            if isinstance(result, ScheddError) and not isinstance(result, Conflict):
+                raise result
+            count += not isinstance(result, ScheddError)
+        for each in some:
+            count += each.value is None and await _is_deleted(bucket, each)
+    return count
+
+
+async def _is_deleted(bucket: Bucket, each: Rewrite) -> bool:
+    try:
+        await bucket.delete(each.key, expect=each.expect)
+    except Conflict:
+        return False
+    return True
