@@ -41,6 +41,7 @@ TERMINAL: frozenset[State] = frozenset(
     }
 )
 OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.LOST)
+BRIEF_MAX = 160  # characters of an error in a note
 TAKEN_UP = "taken up again"  # the note of whoever goes on with what another one claimed
 NEVER_QUEUED = (State.SKIPPED, State.MISSED, State.PAUSED, State.SUPERSEDED, State.EXPIRED)
 
@@ -215,7 +216,16 @@ def _retry(execution: Execution, event: Retry) -> Execution | None:
         return None
     attempt = execution.attempt + 1 if event.attempt is None else event.attempt
     error = event.error or execution.error
-    return _move(execution, State.RETRYING, event.at, note=event.note, attempt=attempt, error=error)
+    note = ": ".join(filter(None, (f"attempt {attempt}", _brief(event.error), event.note)))
+    return _move(execution, State.RETRYING, event.at, note=note, attempt=attempt, error=error)
+
+
+def _brief(error: Failure | None) -> str | None:
+    """The error in one line; all of it is in the record until the next one takes its place."""
+    if error is None:
+        return None
+    text = " ".join(f"{error.type}: {error.message}"[: 2 * BRIEF_MAX].split())
+    return text if len(text) <= BRIEF_MAX else f"{text[: BRIEF_MAX - 1]}…"
 
 
 def _finish(execution: Execution, event: Finish) -> Execution | None:

@@ -28,6 +28,7 @@ CONTENDED_EXPIRES_S = 1.0
 """With fewer places than queues: how long an idle queue may hold a place that another waits for."""
 GRACE_S = 1.0
 RETRY_S = 1.0
+SOON_S = (0.05, 0.1, 0.2, 0.4)  # the first pauses: a queue may be there a moment after its first worker
 REBIND_S = 60.0  # how old our knowledge of the ack wait may be; a third of it, where that is less
 REBIND_LEAST_S = 1.0
 LOOK_S = 0.25  # how soon a reconnect is noticed
@@ -61,6 +62,7 @@ class QueuePuller:
         self._request = ""
         self._reserved = 0
         self._ended = asyncio.Event()
+        self._failures = 0
         self._trouble = ""
         self._told = ""
         self._doubt = asyncio.Event()  # a task came again: the ack wait may be shorter than we know
@@ -77,11 +79,16 @@ class QueuePuller:
                     await self._pull_until_trouble()
                 except ScheddError as problem:
                     self._tell_trouble(problem.message)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._pause_s())
         finally:
             keeping.cancel()
             self._slots.release(self._reserved)
             self._reserved = 0
+
+    def _pause_s(self) -> float:
+        """Until the next try."""
+        self._failures += 1
+        return SOON_S[self._failures - 1] if self._failures <= len(SOON_S) else RETRY_S
 
     async def drain(self) -> None:
         """Take no more; what is on its way still arrives (and is handed back by whoever carries it out)."""
@@ -198,8 +205,8 @@ class QueuePuller:
                 left_behind.add_done_callback(lambda _: self._slots.release())
 
     def _tell_trouble(self, text: str) -> None:
-        """Once per kind of trouble, not each second."""
-        if text != self._told:
+        """Once per kind of trouble, not each second; and not what is over in a moment."""
+        if self._failures >= len(SOON_S) and text != self._told:
             self._told = text
             log.warning(
                 "queue %s cannot be pulled, trying each second: %s", self._queue, text,
@@ -207,6 +214,7 @@ class QueuePuller:
             )  # fmt: skip
 
     def _tell_well(self) -> None:
+        self._failures = 0
         if self._told:
             self._told = ""
             log.info("queue %s is there", self._queue, extra={"event": "worker.bound", "queue": self._queue})

@@ -425,6 +425,31 @@ async def test_a_worker_waits_for_its_queue(stage: Stage) -> None:
         await stage.final(early, queue="LATER", within_s=4)
 
 
+async def test_a_queue_that_comes_at_once_is_no_warning(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker whose first start makes its queue begins as soon as it is there; one that stays away is told of."""
+    worker = Worker("SOON", nats=stage.url)
+
+    @worker.task("t")
+    async def run(payload: Any) -> None: ...
+
+    def warnings() -> list[str]:
+        return [each.getMessage() for each in caplog.records if getattr(each, "event", "") == "worker.waiting"]
+
+    early = await stage.put("t", queue="SOON")
+    async with stage.serving(worker):
+        await asyncio.sleep(0.1)
+        await stage.add_queue("SOON")
+        await stage.final(early, queue="SOON", within_s=1)
+        assert warnings() == []
+    away = Worker("NEVER", nats=stage.url)
+    away.task("t")(run)
+    async with stage.serving(away):
+        async with asyncio.timeout(5):
+            while not warnings():
+                await asyncio.sleep(0.05)
+    assert len(warnings()) == 1
+
+
 async def test_stop_lets_runs_end(stage: Stage, worker: Worker) -> None:
     """stop() waits for what runs; what is queued then stays queued, without an attempt."""
     running = asyncio.Event()

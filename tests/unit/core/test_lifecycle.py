@@ -130,6 +130,21 @@ def test_retry_counts_once() -> None:
     assert advance(second, Retry(at(6), 1)) is None
 
 
+@pytest.mark.parametrize(
+    ("retry", "note"),
+    [
+        (Retry(at(3), 1, Failure("OSError", "busy,\n try later")), "attempt 1: OSError: busy, try later"),
+        (Retry(at(3), 1, Failure("E", "x" * 500)), f"attempt 1: E: {'x' * 156}…"),
+        (Retry(at(3), 1, Failure("E", "x"), "shortened"), "attempt 1: E: x: shortened"),
+        (Retry(at(3), 2, note="delivery 2 was handed back"), "attempt 2: delivery 2 was handed back"),
+        (Retry(at(3)), "attempt 2"),
+    ],
+)
+def test_a_retry_says_why(retry: Retry, note: str) -> None:
+    """Which attempt failed and of what, in one short line of the history: the next error replaces the one on record."""
+    assert after(claimed(), QUEUED, STARTED, retry).history[-1].note == note
+
+
 def test_finish_may_bury_an_attempt_that_asked_for_another() -> None:
     """Who finds no try left files the final end of the attempt whose retry is on record."""
     retrying = after(claimed(), QUEUED, STARTED, Retry(at(3), 1, Failure("E", "x")))
