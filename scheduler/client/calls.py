@@ -67,7 +67,7 @@ class Calls:
                 return await self._once(endpoint, body, max(0.05, min(patience.try_s, deadline - clock())))
             except Unavailable as problem:
                 repeat_s = max(NOBODY_S, patience.repeat_s) if isinstance(problem, Nobody) else patience.repeat_s
-                if clock() + pause_s >= min(start + repeat_s, deadline):
+                if self._connection.is_closed or clock() + pause_s >= min(start + repeat_s, deadline):
                     raise
             await asyncio.sleep(pause_s)
         raise AssertionError("the pauses never end")

@@ -78,7 +78,8 @@ class Client:
         """The record of an execution once it is over; at once for one that is over already.
 
         One that is still to come is waited for. `timeout` in seconds; then StillRunning, which is a TimeoutError.
-        Raises NotFound for one that should be on record and is not, InvalidArgument for what can be no id.
+        Raises NotFound for one that should be on record and is not, InvalidArgument for what can be no id, Unavailable
+        when the connection is closed.
         """
         timeout_s = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         return await following.wait(self.connection, self.calls, execution_id, timeout_s)

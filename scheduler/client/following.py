@@ -1,7 +1,7 @@
 """What takes as long as an execution does: waiting for its end, and following its log to its last line.
 
 Both go on through reconnects and changes of replicas. While the daemon cannot be asked they keep asking: `wait` until
-its own time-out, `follow` for `PATIENCE_S`.
+its own time-out, `follow` for `PATIENCE_S`; neither once the connection is closed for good.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ async def wait(connection: NatsClient, calls: Calls, execution_id: str, timeout_
                     if key.nominal_at < SystemClock().now() - TO_COME:
                         raise
                 except Unavailable:
+                    if connection.is_closed:
+                        raise
                     await asyncio.sleep(AGAIN_S)
                     continue
                 if seen is not None and seen.state in TERMINAL:
@@ -90,7 +92,7 @@ async def follow(
                     over, looked_s = await _is_over(calls, execution_id), clock()
                 answered_s = clock()
             except Unavailable:
-                if clock() - answered_s > PATIENCE_S:
+                if connection.is_closed or clock() - answered_s > PATIENCE_S:
                     raise
                 await asyncio.sleep(AGAIN_S)
                 continue

@@ -67,6 +67,11 @@ async def _listen(watch: Watch, function: Callable[[Event], Any], opened: asynci
             opened.exception()  # whoever asks for `ready` gets it; nobody has to
         text = "listener %s hears nothing any more: %s"
         log.error(text, _name(function), problem.message, extra={"event": "client.listener_ended"})
+    except Exception as problem:
+        if not opened.done():
+            opened.set_exception(problem)
+            opened.exception()
+        log.exception("listener %s hears nothing any more", _name(function), extra={"event": "client.listener_ended"})
 
 
 async def _call(function: Callable[[Event], Any], event: Event) -> None:

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
 from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral
 from scheduler.jetstream.delivery import read_reply
+from scheduler.jetstream.errors import from_exception
 from scheduler.jetstream.pulling import Puller
 from scheduler.jetstream.requests import Requests
 from scheduler.ports.feeds import Page, Told
@@ -110,7 +111,10 @@ class NatsEventFeed:
         self._pending = int(created.get("num_pending", 0))
         self._count, self._at = 0, (after, subjects)
         puller = Puller(self._requests.client, self._stream, self._consumer, hands_back=False)
-        await puller.open()
+        try:
+            await puller.open()
+        except Exception as problem:
+            raise from_exception(problem, self._stream) from None
         self._puller = puller
         return puller
 
