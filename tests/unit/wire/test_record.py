@@ -146,7 +146,7 @@ def test_a_record_in_full() -> None:
             {"at": "2026-11-21T08:00:00.000Z", "state": "claimed", "note": None},
             {"at": "2026-11-21T08:00:01.000Z", "state": "queued", "note": None},
             {"at": "2026-11-21T08:00:02.000Z", "state": "running", "note": "attempt 1"},
-            {"at": "2026-11-21T08:00:03.000Z", "state": "retrying", "note": "again"},
+            {"at": "2026-11-21T08:00:03.000Z", "state": "retrying", "note": "attempt 1: ValueError: boom: again"},
             {"at": "2026-11-21T08:00:04.250Z", "state": "running", "note": "attempt 2"},
             {"at": "2026-11-21T08:00:05.500Z", "state": "succeeded", "note": None},
         ],
