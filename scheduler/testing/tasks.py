@@ -88,10 +88,8 @@ async def run_task(
     Args:
         worker: with its functions and middleware; it is not connected to anything.
         type: of the task.
-        payload: encoded as a schedule's is, and decoded as the function's annotation says; `bytes` are the body as it
-            is; left out: an empty body.
-        queue: default: the function's, else the worker's first.
-        attempt: which try it is, from 1.
+        payload: encoded as a schedule's is, decoded as the function's annotation says; `bytes` are the body itself.
+        queue: default: the function's, else the worker's first. `attempt`: which try it is, from 1.
         max_tries: of the schedule; the smaller one of it and the function's holds. `timeout` the same.
         schedule: id of the schedule; the execution id follows from it and `nominal_at`.
         kind: auto, manual or backfill.
@@ -119,19 +117,24 @@ async def run_task(
         previous_at=_aware(previous_at, "previous_at"),
         next_at=_aware(next_at, "next_at"),
         deadline=_aware(deadline, "deadline"),
-        timeout_s=None if timeout is None else span_s(timeout, field="timeout"),
-        max_tries=max_tries,
+        timeout_s=_seconds(timeout, "timeout"),
+        max_tries=_tries(attempt, max_tries),
         headers=dict(headers or {}),
         body=_body(payload),
     )
+    bench = _Bench(worker, handler, task, attempt, _seconds(cancel_after, "cancel_after"))
+    return await (asyncio.to_thread(run_in_virtual_time, bench.run) if virtual_time else bench.run())
+
+
+def _tries(attempt: int, max_tries: int) -> int:
+    """`max_tries`, in which the attempt is one."""
     if not 1 <= attempt <= max_tries:
         raise InvalidArgument(f"attempt: {attempt} of {max_tries} tries cannot be", field="attempt")
-    bench = _Bench(
-        worker, handler, task, attempt, None if cancel_after is None else span_s(cancel_after, field="cancel_after")
-    )
-    if virtual_time:
-        return await asyncio.to_thread(run_in_virtual_time, bench.run)
-    return await bench.run()
+    return max_tries
+
+
+def _seconds(span: Span | None, field: str) -> float | None:
+    return None if span is None else span_s(span, field=field)
 
 
 def _handler(worker: Worker, type_: str, queue: str | None) -> Handler:
