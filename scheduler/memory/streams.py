@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -344,6 +345,7 @@ def _seq_of(token: str) -> int:
     return int(token.rpartition(".")[2])
 
 
+@lru_cache(maxsize=65_536)  # every consumer looks at every message of its stream, and more than once
 def matches(subject: str, pattern: str) -> bool:
     """Whether a subject is named by a pattern with `*` and a final `>`."""
     tokens, wanted = subject.split("."), pattern.split(".")

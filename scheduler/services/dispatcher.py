@@ -220,7 +220,7 @@ class Dispatcher:
         if not late:
             return set()
         with_record = await self._records.exist([*late])
-        for each in with_record:
+        for each in filter(with_record.__contains__, late):  # in their order, not in that of a set
             in_force = late[each].in_force
             sorted_out.fires[each] = Candidate(late[each].execution, in_force.definition.schedule, in_force.trigger)
         noted = await self._late_ones.note([each for each in late.values() if each.execution.id not in with_record])

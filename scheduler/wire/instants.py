@@ -7,6 +7,7 @@ UTC `datetime` cut to milliseconds and every span a `timedelta`.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -32,6 +33,7 @@ DURATION_MAX = timedelta(days=3650)
 _MILLISECOND = timedelta(milliseconds=1)
 _DURATION_MAX_MS = DURATION_MAX // _MILLISECOND
 _SHOWN_MAX = 60
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _RFC3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.(?P<fraction>\d{1,30}))?(?P<zone>[Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -55,6 +57,9 @@ def format_optional(at: datetime | None) -> str | None:
 
 def parse_instant(text: str, *, field: str | None = None) -> datetime:
     """An RFC 3339 instant with an offset, cut to milliseconds. Raises InvalidArgument that names `field`."""
+    if isinstance(text, str) and _OURS.fullmatch(text):  # as `format_instant` writes it
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         message = f"{_shown(text)} is not an instant: write RFC 3339 with an offset, as in 2026-11-21T08:00:00Z"

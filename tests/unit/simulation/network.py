@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from scheduler.core.errors import Unavailable, Unsure
+from scheduler.memory.clock import wake
 from scheduler.ports.stores import Entry, Watch
 from tests.unit.simulation.virtual_time import SimulatedClock
 
@@ -65,6 +66,7 @@ class Network:
 
     def __init__(self, clock: SimulatedClock, rng: random.Random, trouble: Trouble) -> None:
         self._clock, self._rng, self._trouble = clock, rng, trouble
+        self._loop = asyncio.get_running_loop()
         self._waiting: dict[asyncio.Future[None], None] = {}
         self._is_dead = False
         self._thawed: asyncio.Future[None] | None = None
@@ -86,7 +88,7 @@ class Network:
 
     def freeze(self) -> None:
         if self._thawed is None:
-            self._thawed = asyncio.get_running_loop().create_future()
+            self._thawed = self._loop.create_future()
 
     def thaw(self) -> None:
         thawed, self._thawed = self._thawed, None
@@ -98,10 +100,9 @@ class Network:
     async def pause(self, seconds: float) -> None:
         """Wait, and longer while frozen. Raises CancelledError in a replica that was killed."""
         self.check()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         self._waiting[future] = None
-        timer = loop.call_later(max(0.0, seconds), lambda: future.done() or future.set_result(None))
+        timer = self._loop.call_later(max(0.0, seconds), wake, future)
         try:
             await future
             while self._thawed is not None:
@@ -164,7 +165,7 @@ class Network:
         if name in WRITES and fault == "unanswered":
             await send()
         if name in WRITES and fault == "late":
-            asyncio.get_running_loop().call_later(self._rng.uniform(0.1, 8.0), _start, send)
+            self._loop.call_later(self._rng.uniform(0.1, 8.0), _start, send)
         raise Unsure("no answer in time")
 
     def deliver(self, receive: Callable[[Sequence[Entry]], None]) -> Callable[[Sequence[Entry]], None]:
@@ -177,9 +178,8 @@ class Network:
                 receive(entries)
 
         def send(entries: Sequence[Entry]) -> None:
-            loop = asyncio.get_running_loop()
-            self._delivered_at = max(self._delivered_at + IN_ORDER_S, loop.time() + self.latency_s())
-            loop.call_at(self._delivered_at, arrive, entries)
+            self._delivered_at = max(self._delivered_at + IN_ORDER_S, self._loop.time() + self.latency_s())
+            self._loop.call_at(self._delivered_at, arrive, entries)
 
         return send
 
@@ -206,7 +206,8 @@ class _Port:
         found = getattr(self._port, name)
         if not inspect.iscoroutinefunction(found):
             return found
-        return functools.partial(self._network.call, name, found)
+        called = self.__dict__[name] = functools.partial(self._network.call, name, found)
+        return called
 
     def watch(self, revision: int, deliver: Callable[[Sequence[Entry]], None]) -> Watch:
         watch: Watch = self._port.watch(revision, self._network.deliver(deliver))
