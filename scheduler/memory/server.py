@@ -79,6 +79,23 @@ class MemoryServer:
         self._lands_after_s = after_s
         self._faults.extend(["late"] * count)
 
+    def stop(self) -> None:
+        """SIGKILL of the server: nothing is answered, nothing fires, until `start`."""
+        self.down = self.timeline.holds_fires = True
+        for consumer in self._durables():
+            consumer.cut_off()
+
+    def start(self) -> int:
+        """With all that was stored, and nothing that was not: what is overdue fires, what was not answered comes again
+        as if for the first time. How many came again."""
+        self.down = False
+        self.timeline.fire_held()
+        return sum(consumer.redeliver_all() for consumer in self._durables())
+
+    def _durables(self) -> list[MemoryConsumer]:
+        streams = (self.timeline, self.tasks, self.reports, self.advisories)
+        return [consumer for stream in streams for consumer in stream.consumers.values()]
+
     # --- writing and reading
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from scheduler.core.errors import Conflict, InvalidArgument
+from scheduler.core.errors import Conflict, InvalidArgument, Unavailable
 from scheduler.memory.clock import VirtualClock, wake
 from scheduler.wire.instants import cut
 
@@ -60,8 +60,11 @@ class MemoryStream:
         self.messages: dict[int, Message] = {}
         self.last_seq = 0
         self.begins_at = 0
+        self.holds_fires = False
+        """While true nothing fires: what comes due stays armed, until it is armed anew or `fire_held` is called."""
         self.consumers: dict[str, MemoryConsumer] = {}
         self._by_subject: dict[str, dict[int, None]] = {}
+        self._held: list[int] = []
 
     # --- writing
 
@@ -94,10 +97,27 @@ class MemoryStream:
 
     def _fire(self, seq: int) -> None:
         message = self.messages.get(seq)
-        if message is not None:
-            self.delete(seq)
-            self._store(Write(message.target, message.data))
-            self._notify()
+        if message is None:
+            return
+        if self.holds_fires:
+            self._held.append(seq)
+            return
+        self.delete(seq)
+        self._store(Write(message.target, message.data))
+        self._notify()
+
+    @property
+    def held(self) -> int:
+        """How much came due and did not fire."""
+        return sum(seq in self.messages for seq in self._held)
+
+    def fire_held(self) -> int:
+        """Fire what came due meanwhile, as a server does that starts; how many those were."""
+        self.holds_fires = False
+        held, self._held = [seq for seq in self._held if seq in self.messages], []
+        for seq in held:
+            self._fire(seq)
+        return len(held)
 
     def delete(self, seq: int) -> bool:
         message = self.messages.pop(seq, None)
@@ -278,6 +298,23 @@ class MemoryConsumer:
         self._deliveries[seq] = count
         self._hold(seq, self.limits.ack_wait_of(count))
         return [Delivery(message, count, f"{self.name}.{count}.{seq}")]
+
+    # --- the server goes away, and comes back
+
+    def cut_off(self) -> None:
+        """Whoever waits for messages learns that nothing comes. Raises Unavailable there."""
+        for woken in self._waiting:
+            if not woken.done():
+                woken.set_exception(Unavailable("the server went away"))
+
+    def redeliver_all(self) -> int:
+        """What was not answered comes again as if for the first time: deliveries were counted in memory only."""
+        again = list(self._pending)
+        self._pending.clear()
+        self._deliveries = dict.fromkeys(self._deliveries, 0)
+        self._again |= dict.fromkeys(again)
+        self.wake()
+        return len(again)
 
     # --- answering
 

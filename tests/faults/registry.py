@@ -34,6 +34,7 @@ WORKER_FAULTS = "tests/integration/test_worker_faults.py"
 CONNECTION = "tests/integration/test_connection.py"
 TIMELINE = "tests/contracts/test_timeline.py"
 SIMULATION = "tests/unit/simulation/test_simulation.py"
+SEEDS = "tests/unit/simulation/test_seeds.py"
 
 
 class Fault(Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ FAULTS = (
             f"{STEPS}::test_a_kill_at_each_step_comes_to_exactly_one_task",
             f"{STEPS}::test_a_stall_at_each_step_changes_nothing",
             "tests/faults/test_events.py::test_an_end_is_told_though_its_replica_was_killed_over_it",
-            f"{SIMULATION}::test_trapped_history",
+            f"{SEEDS}::test_histories",
         ),
     ),
     Fault(

@@ -19,6 +19,7 @@ from scheduler.core.overlap import Terms
 from scheduler.memory.clock import START
 from scheduler.wire.instants import format_instant
 from tests.unit.simulation.site import Replica, Site
+from tests.unit.simulation.upheaval import Upheaval
 from tests.unit.simulation.workers import TYPE, PlainWorkers, SdkWorkers, Workers
 
 ACTIVE_S = 40.0
@@ -300,12 +301,15 @@ class Nemesis:
 class History:
     """A run of the world, up to the quiet at its end."""
 
-    def __init__(self, site: Site, *, evil: float, regret: bool = False, traps: bool = False) -> None:
+    def __init__(
+        self, site: Site, *, evil: float, regret: bool = False, traps: bool = False, upheaval: bool = False
+    ) -> None:
         self.site = site
         self.regret = Regret(site) if regret else None
         self.evil = evil
         self.client = Client(site, site.rng.randint(3, 8))
         self.nemesis = Nemesis(site, site.rng.choice([1, 2, 3, 3]), evil, traps=traps)
+        self.upheaval = Upheaval(site, self.nemesis.labels) if upheaval else None
         self.workers: list[Workers] = [PlainWorkers(site, "plain"), SdkWorkers(site, "sdk")]
         self.closed_at: datetime | None = None
         self.stopped: list[str] = []
@@ -315,7 +319,8 @@ class History:
 
     async def run(self) -> None:
         nemesis = asyncio.ensure_future(self.nemesis.run())
-        people = [asyncio.ensure_future(each.run()) for each in (self.client, self.regret) if each is not None]
+        others = (self.client, self.regret, self.upheaval)
+        people = [asyncio.ensure_future(each.run()) for each in others if each is not None]
         for each in self.workers:
             each.reliable = not self.evil
             each.begin()
@@ -325,9 +330,15 @@ class History:
             for each_of_them in people:
                 await _cancelled(each_of_them)
             await _cancelled(nemesis)
+        await self.end()
+
+    async def end(self) -> None:
+        """Peace, until all has come to its end; then what became of it is asked for, and everybody stops."""
         self.closed_at = self.site.now()
         chains = self.chains()
         self.client.close(besides=chains)
+        if self.upheaval is not None:
+            await self.upheaval.end()
         await self.nemesis.end()
         for each in self.workers:
             each.reliable = True

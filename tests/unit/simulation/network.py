@@ -17,9 +17,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from scheduler.core.errors import Unavailable, Unsure
+from scheduler.core.errors import Conflict, Fenced, Unavailable, Unsure
 from scheduler.memory.clock import wake
+from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry, Watch
+from scheduler.ports.timeline import Due
 from tests.unit.simulation.virtual_time import SimulatedClock
 
 LATENCY_S = (0.0005, 0.02)
@@ -52,13 +54,16 @@ class Trouble(Struct):
     `trap`: whoever makes this call next stops right before it takes effect, and is `trapped`.
     """
 
+    clock: SimulatedClock
     share: float = 0.0
     happened: dict[str, int] = {}
+    told: list[tuple[datetime, str]] = []
     trap: str | None = None
     trapped: Network | None = None
 
     def note(self, kind: str) -> None:
         self.happened[kind] = self.happened.get(kind, 0) + 1
+        self.told.append((self.clock.now(), kind))
 
 
 class Network:
@@ -71,6 +76,7 @@ class Network:
         self._is_dead = False
         self._thawed: asyncio.Future[None] | None = None
         self._delivered_at = 0.0
+        self.clock: Clock = _Clock(clock, self)
         self.watches: list[Watch] = []
 
     # --- what happens to the replica
@@ -127,6 +133,7 @@ class Network:
 
     async def call(self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         self._step_on(name)
+        sent_s = self.clock.boottime_s()
         await self.pause(self.latency_s())
         answer, problem = None, None
         try:
@@ -136,10 +143,22 @@ class Network:
                 answer = await self._one(name, functools.partial(method, *args, **kwargs))
         except Exception as caught:
             problem = caught
+        self._note(answer, problem)
+        server_at = self._clock.now()
         await self.pause(self.latency_s())
+        if name == "last_revision":
+            self.clock.observe_server(server_at, sent_s, self.clock.boottime_s())
         if problem is not None:
             raise problem
         return answer
+
+    def _note(self, answer: Any, problem: Exception | None) -> None:
+        """What the server refused, and what it delivered once more."""
+        for each in [problem, *answer] if isinstance(answer, list) else [problem]:
+            if isinstance(each, Conflict):
+                self._trouble.note("fenced" if isinstance(each, Fenced) else "conflict")
+            elif isinstance(each, Due) and each.delivered > 1:
+                self._trouble.note("redelivered")
 
     async def _in_parts(self, name: str, method: Callable[..., Awaitable[Any]], items: Sequence[Any]) -> list[Any]:
         """Each item by itself, with its own fault, and pauses in between."""
@@ -187,9 +206,6 @@ class Network:
 
     def around(self, port: Any) -> Any:
         return _Port(port, self)
-
-    def clock(self) -> Any:
-        return _Clock(self._clock, self)
 
 
 def _start(send: Callable[[], Awaitable[Any]]) -> None:

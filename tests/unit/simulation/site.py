@@ -40,6 +40,7 @@ from scheduler.wire.schedule import parse_schedule
 from scheduler.wire.tasks import WITHHELD, parse_claim_subject
 from scheduler.wire.timeline import decode_armed, decode_epoch, decode_watermark
 from scheduler.wiring import Wiring
+from tests.unit.simulation.clocks import OwnClock, Wall
 from tests.unit.simulation.network import Network, Trouble
 from tests.unit.simulation.virtual_time import SimulatedClock
 
@@ -76,8 +77,9 @@ class Mark(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """A range of verdicts."""
+    """A range of verdicts, told at `at`."""
 
+    at: datetime
     id: str
     first: datetime
     last: datetime
@@ -89,7 +91,9 @@ class Told(Struct, frozen=True):
 class Journal:
     """All that the server ever stored, as far as the checks ask for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored_twice: Callable[[], None]) -> None:
+        self.stored_twice = stored_twice
+        """Called for an event that came again and was not kept out: no stream of the simulation drops a Nats-Msg-Id."""
         self.versions: dict[str, list[Version]] = {}
         self.marks: list[Mark] = []
         self.records: dict[str, list[tuple[datetime, Execution]]] = {}
@@ -122,9 +126,11 @@ class Journal:
         if event.kind == "verdicts" and event.schedule_id is not None:
             data = event.data
             first, last = parse_instant(data["from"]), parse_instant(data["to"])
-            told = Told(event.id, first, last, data["count"], data["verdict"], data["reason"])
+            told = Told(message.at, event.id, first, last, data["count"], data["verdict"], data["reason"])
             ranges = self.ranges.setdefault(event.schedule_id, [])
-            if told.id not in {each.id for each in ranges}:
+            if told.id in {each.id for each in ranges}:
+                self.stored_twice()
+            else:
                 ranges.append(told)
 
     def told_of(self, schedule_id: str, nominal: datetime) -> list[Told]:
@@ -156,14 +162,14 @@ class Site:
     def __init__(self, clock: SimulatedClock, seed: int) -> None:
         self.clock, self.seed = clock, seed
         self.rng = random.Random(seed)
-        self.trouble = Trouble()
+        self.trouble = Trouble(clock)
         self.server = MemoryServer(clock)
         names = self.names = self.server.names
         self.buckets = {
             word: MemoryBucket(self.server, names.bucket(word))
             for word in ("schedules", "executions", "status", "control", "workers", "calendars")
         }
-        self.journal = Journal()
+        self.journal = Journal(lambda: self.trouble.note("stored twice"))
         for word, note in (("schedules", self.journal.note_schedule), ("executions", self.journal.note_record)):
             prefix = f"$KV.{names.bucket(word)}."
             _tap(self.buckets[word].stream, lambda m, n=note, p=prefix: n(m.subject.removeprefix(p), m))
@@ -171,6 +177,8 @@ class Site:
         _tap(self.server.timeline, self._note_mark)
         _tap(self.server.events, self.journal.note_event)
         self.replicas: list[Replica] = []
+        self.walls: dict[str, Wall] | None = None
+        """The wall clocks of machines, by label; None: all show the server's time."""
 
     def _note_task(self, message: Message) -> None:
         if message.subject.startswith(f"{self.names.namespace}.claim.") and message.data != WITHHELD:
@@ -181,7 +189,10 @@ class Site:
             body = decode_watermark(message.data)
             self.journal.marks.append(Mark(message.at, body.until, body.applied))
         elif message.subject == self.names.epoch:
-            self.journal.epochs.append((message.seq, decode_epoch(message.data).lease_rev))
+            body_of_epoch = decode_epoch(message.data)
+            self.journal.epochs.append((message.seq, body_of_epoch.lease_rev))
+            if any(each.is_sure_to_lead(besides=body_of_epoch.holder) for each in self.alive):
+                self.trouble.note("two leaders")
         elif message.target:
             self.journal.arms.append((message.seq, decode_armed(message.data).epoch))
 
@@ -215,7 +226,9 @@ class Replica:
     def __init__(self, site: Site, label: str) -> None:
         self.site, self.label = site, label
         self.network = Network(site.clock, random.Random(site.rng.random()), site.trouble)
-        self.clock = self.network.clock()
+        if site.walls is not None:
+            self.network.clock = OwnClock(site.clock, site.walls.setdefault(label, Wall()), self.network)
+        self.clock = self.network.clock
         self.telemetry = RecordingTelemetry()
         self.is_over = False
         self.wiring: Wiring | None = None
@@ -259,6 +272,11 @@ class Replica:
                 await self.clock.sleep(0.5)
             else:
                 return wiring
+
+    def is_sure_to_lead(self, *, besides: str) -> bool:
+        """Whether it thinks that it is in office: an ex-leader that is frozen or cut off does."""
+        leader = None if self.wiring is None else vars(self.wiring).get("leader")  # looking does not make one
+        return leader is not None and leader.tenure is not None and leader.holder != besides
 
     async def kill(self) -> None:
         """SIGKILL."""

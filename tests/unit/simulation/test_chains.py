@@ -18,8 +18,8 @@ from scheduler.core.model.execution import Execution, Kind, State
 from scheduler.core.model.status import Chain
 from scheduler.wire.instants import format_instant
 from scheduler.wire.status import decode_status
+from tests.unit.simulation.playing import seeded
 from tests.unit.simulation.site import Replica, Site
-from tests.unit.simulation.test_simulation import _seeded
 from tests.unit.simulation.virtual_time import SimulatedClock, VirtualLoop
 from tests.unit.simulation.workers import TYPE, PlainWorkers
 
@@ -92,7 +92,7 @@ class Stage:
 def play(seed: int, scene: Callable[[Stage], Any]) -> Any:
     """A scene in virtual time, on a network that is never slow; errors that were logged fail it."""
     at_once = mock.patch("tests.unit.simulation.network.SLOW_SHARE", 0.0)
-    with _seeded(seed) as errors, at_once, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with seeded(seed) as errors, at_once, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualLoop)
 

@@ -165,6 +165,10 @@ class SimulatedClock(VirtualClock):
             self._read = now_s, START + timedelta(milliseconds=round(now_s * 1000))
         return self._read[1]
 
+    def passed_s(self) -> float:
+        """Since the beginning, uncut."""
+        return self._loop.time()
+
     def boottime_s(self) -> float:
         return 1000.0 + self._loop.time()
 
