@@ -76,6 +76,9 @@ class Network:
         self._is_dead = False
         self._thawed: asyncio.Future[None] | None = None
         self._delivered_at = 0.0
+        self._apart: object = None
+        self.received = 0
+        """Answers and deliveries that came, those of the lease left out, which has a connection of its own."""
         self.clock: Clock = _Clock(clock, self)
         self.watches: list[Watch] = []
 
@@ -146,6 +149,8 @@ class Network:
         self._note(answer, problem)
         server_at = self._clock.now()
         await self.pause(self.latency_s())
+        if not isinstance(problem, Unsure) and method.__self__ is not self._apart:  # type: ignore[attr-defined]
+            self.received += 1
         if name == "last_revision":
             self.clock.observe_server(server_at, sent_s, self.clock.boottime_s())
         if problem is not None:
@@ -194,6 +199,7 @@ class Network:
             if self._thawed is not None:
                 self._thawed.add_done_callback(lambda _: arrive(entries))
             elif not self._is_dead:
+                self.received += 1
                 receive(entries)
 
         def send(entries: Sequence[Entry]) -> None:
@@ -205,6 +211,11 @@ class Network:
     # --- ports
 
     def around(self, port: Any) -> Any:
+        return _Port(port, self)
+
+    def apart(self, port: Any) -> Any:
+        """Over a connection of its own: what comes over it does not count as received."""
+        self._apart = port
         return _Port(port, self)
 
 

@@ -17,7 +17,8 @@ from tests.unit.simulation.history import History
 from tests.unit.simulation.site import Site
 from tests.unit.simulation.virtual_time import SimulatedClock, VirtualLoop
 
-TOO_FAR_OFF = "clock too far off to lead"  # what a replica logs whose clock was stepped, and rightly so
+TOO_FAR_OFF = "cannot lead: the wall clock is more than 30 s off the server's"
+"""What a replica logs whose clock was stepped, and rightly so."""
 EVILS = (0.0, 0.3, 1.0, 1.0, 2.0)
 KINDS: Mapping[str, Mapping[str, bool]] = {
     "plain": {},

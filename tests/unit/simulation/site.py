@@ -250,6 +250,8 @@ class Replica:
             births=_no_streams,
             raise_above=_nothing_raised,
             reconnects=lambda: 0,
+            lease=self.network.apart(self.site.buckets["control"].replica()),
+            received=lambda: self.network.received,
             server_version="2.15.1",
             **{word: around(bucket.replica()) for word, bucket in self.site.buckets.items()},
         )
