@@ -176,3 +176,47 @@ async def test_max_ack_pending(server: MemoryServer, clock: VirtualClock) -> Non
 def test_patterns(subject: str, pattern: str, expected: bool) -> None:
     """Patterns match as NATS matches them."""
     assert matches(subject, pattern) is expected
+
+
+async def test_restarted(clock: VirtualClock, server: MemoryServer) -> None:
+    """A server that is gone answers nobody and fires nothing; back again it does both, and counts deliveries anew."""
+    timeline = MemoryTimeline(server)
+    office = await office_of(timeline)
+    arms = [Occurrence("a", START + timedelta(seconds=each), START + timedelta(seconds=each), 1) for each in (1, 3)]
+    await timeline.commit(office, arms=arms, disarms=[], watermark=Watermark(START))
+    await clock.advance(2)
+    (first,) = await timeline.pull_due(10, 0.0)
+    waiting = asyncio.ensure_future(timeline.pull_due(10, 60.0))
+    await clock.settle()
+    server.stop()
+    await clock.advance(2)
+    with pytest.raises(Unavailable):
+        await waiting
+    assert server.timeline.held == 1
+    assert server.start() == 1
+    again = await timeline.pull_due(10, 0.0)
+    assert isinstance(first, Due)
+    assert [(each.nominal_at, each.delivered) for each in again if isinstance(each, Due)] == [
+        (arms[0].nominal_at, 1),
+        (arms[1].nominal_at, 1),
+    ]
+
+
+async def test_stuck_fires(clock: VirtualClock, server: MemoryServer) -> None:
+    """What came due while the timers were lost stays armed for good; armed anew it fires."""
+    timeline = MemoryTimeline(server)
+    office = await office_of(timeline)
+    at = START + timedelta(seconds=1)
+    arm = Occurrence("a", at, at, 1)
+    office = await timeline.commit(office, arms=[arm], disarms=[], watermark=Watermark(START))
+    server.timeline.holds_fires = True
+    await clock.advance(2)
+    server.timeline.holds_fires = False
+    await clock.advance(60)
+    assert await timeline.pull_due(10, 0.0) == []
+    assert await timeline.armed("a") == [at]
+    await timeline.commit(office, arms=[arm], disarms=[], watermark=Watermark(START))
+    await clock.advance(1)
+    (due,) = await timeline.pull_due(10, 0.0)
+    assert isinstance(due, Due)
+    assert server.timeline.held == 0
