@@ -8,6 +8,7 @@ ours: the term is over. Ours and moved: the batch landed. Ours and unmoved: once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -95,16 +96,26 @@ class Committer:
 
     async def _has_landed(self, tenure: Tenure, problem: ScheddError) -> bool:
         log.info("a planning batch was refused", extra={"event": "batch_refused", "error": problem.message})
-        mark, epoch = await self._read(tenure)
+        reading = asyncio.ensure_future(self._read(tenure))
+        try:
+            mark, epoch = await asyncio.shield(reading)
+        except asyncio.CancelledError:  # who tells that our time is over was faster: whose fence it was is still asked
+            with contextlib.suppress(ScheddError, Deposed):
+                self._count(tenure, problem, (await within(LAST_WORDS_S, self._clock, reading))[1])
+            raise
+        self._count(tenure, problem, epoch)
         if epoch is None or epoch.seq != tenure.office.epoch:
-            if isinstance(problem, Fenced):
-                self._telemetry.fenced()  # counted though our time may be over as well: it is the fence that held
             raise Deposed(f"the storage refused epoch {tenure.office.epoch}: {problem.message}")
         if mark is None or mark.watermark is None or mark.seq == tenure.office.watermark_seq:
             await self._clock.sleep(AGAIN_PAUSE_S)
             return False
         tenure.office = Office(epoch.seq, mark.seq, mark.watermark)
         return True
+
+    def _count(self, tenure: Tenure, problem: ScheddError, epoch: Stored | None) -> None:
+        """Counted though our time may be over as well: it is the fence that held."""
+        if isinstance(problem, Fenced) and (epoch is None or epoch.seq != tenure.office.epoch):
+            self._telemetry.fenced()
 
     async def _read(self, tenure: Tenure) -> tuple[Stored | None, Stored | None]:
         """Watermark, then epoch: in this order, see above. Short outages are waited out."""

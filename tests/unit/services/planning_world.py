@@ -26,7 +26,7 @@ from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
-from scheduler.ports.timeline import Office, Watermark
+from scheduler.ports.timeline import Office, Stored, Watermark
 from scheduler.services.announcing import Announcer
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.leader import Deposed, Tenure
@@ -184,6 +184,12 @@ class _Timeline(MemoryTimeline):
         super().__init__(server)
         self._replica = replica
 
+    async def watermark(self) -> Stored | None:
+        if self._replica.slow_reading_s:
+            self._replica.reading = True
+            await self._replica.world.clock.sleep(self._replica.slow_reading_s)
+        return await super().watermark()
+
     async def commit(self, *args: Any, **kwargs: Any) -> Office:
         if self._replica.timeline_problem is not None:
             raise self._replica.timeline_problem
@@ -238,6 +244,9 @@ class PlanningReplica:
         self.slow_commit_s = 0.0
         self.committing = False
         """How long a batch is on its way, and whether a slow one was."""
+        self.slow_reading_s = 0.0
+        self.reading = False
+        """How long the reading of a watermark is, and whether a slow one was."""
         self.tenure: Tenure | None = None
         self.task: asyncio.Task[None] | None = None
 

@@ -56,6 +56,24 @@ async def test_a_refusal_that_is_on_its_way_when_the_term_ends_is_counted() -> N
             await new.plans()
 
 
+async def test_a_refusal_that_is_being_looked_into_when_the_term_ends_is_counted() -> None:
+    """Refused, and while it is read whose epoch is in force, the lease tells that the term is over: counted once."""
+    world = World()
+    world.put("s", every="1s")
+    async with PlanningReplica(world) as old:
+        await old.plans()
+        async with PlanningReplica(world) as new:
+            old.slow_reading_s = 0.3
+            while not old.reading:
+                await world.clock.advance(0.05)
+            assert old.task is not None
+            old.task.cancel()
+            await world.clock.advance(1)
+            assert old.task.done()
+            assert old.telemetry.count("fenced") == 1
+            await new.plans()
+
+
 @pytest.mark.parametrize("fault", ["lose_ack_next", "lose_next", "refuse_in_flight_next", "land_late"])
 async def test_a_batch_that_finds_no_answer(fault: str) -> None:
     """Landed, lost, refused for now or landing late: the batch is stored once, and planning goes on."""
