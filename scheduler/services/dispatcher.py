@@ -40,7 +40,7 @@ from scheduler.wire.ids import execution_id
 log = logging.getLogger(__name__)
 BATCHES_MAX = 4
 PULL_EXPIRES_S = 2.0
-WORKING_EVERY_S = 2.0  # in-progress, well inside the consumer's ack_wait of 5 s
+WORKING_SHARE = 0.3  # of the consumer's ack wait: in-progress is told well inside it, twice
 RETRY_DELAY_S = 1.0
 BROKEN_DELAY_S = 30.0
 EARLY_WAIT_MAX_S = 30.0  # a clock that is wrong now may be right by then
@@ -69,6 +69,7 @@ class Dispatcher:
         clock: Clock,
         telemetry: Telemetry,
         batch: int = 256,
+        ack_wait_s: float = 5.0,
         checkpoints: Checkpoints | None = None,
         chains: Chains | None = None,
     ) -> None:
@@ -76,7 +77,7 @@ class Dispatcher:
         self._timeline, self._schedules, self._records = timeline, schedules, records
         self._launcher, self._late_ones, self._settlement = launcher, late_ones, settlement
         self._clock, self._telemetry = clock, telemetry
-        self._batch = batch
+        self._batch, self._working_every_s = batch, ack_wait_s * WORKING_SHARE
         self._checkpoints = checkpoints or NoCheckpoints()
 
     async def run(self) -> None:
@@ -119,7 +120,7 @@ class Dispatcher:
 
     async def _keep_alive(self, tokens: Sequence[str]) -> None:
         while True:
-            await self._clock.sleep(WORKING_EVERY_S)
+            await self._clock.sleep(self._working_every_s)
             with contextlib.suppress(ScheddError):  # the next time may still be in time
                 await self._timeline.working(tokens)
 

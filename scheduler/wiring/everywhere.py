@@ -162,6 +162,7 @@ class Everywhere:
             clock=self.clock,
             telemetry=self.telemetry,
             batch=self.settings.batch,
+            ack_wait_s=self.settings.due_ack_wait_s,
             checkpoints=self.checkpoints,
             chains=self.chains,
         )

@@ -15,7 +15,7 @@ from tests.faults.storm.load import seconds_into
 
 WIDTH, LEFT, RIGHT = 1100, 96, 1080
 GREEN, RED, GREY, INK, FAINT, RULE = "#2e9d4f", "#d0342c", "#c3c7cc", "#202124", "#5f6368", "#e3e5e8"
-REPLICA_COLOURS = ("#3b6fb5", "#c77700", "#4d8f8b", "#8a5fb0", "#7a6a53")
+REPLICA_COLOURS = ("#3b6fb5", "#c77700", "#4d8f8b", "#8a5fb0", "#7a6a53", "#b04a6a", "#5f6368", "#9aa32f")
 CURVES: tuple[tuple[str, str, Callable[[Lateness], float]], ...] = (
     ("max", "#c77700", lambda each: each.max_s),
     ("p99", "#7b3fa0", lambda each: each.p99_s),

@@ -104,7 +104,7 @@ class Proxy:
             finally:
                 back.close()
                 self._writers.discard(back)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # at the end: only a callback waits for this task, and complains
             return
         finally:
             writer.close()

@@ -127,13 +127,14 @@ class Clients:
         return [each for each in self.operations if each.schedule == schedule]
 
     async def _put(self, kind: str, id_: str, definition: Mapping[str, Any], *, due: datetime | None = None) -> None:
-        sent = utc_now()
+        sent, outcome = utc_now(), Outcome.UNKNOWN
         try:
             await self._site.js.publish(f"$KV.schedd-schedules.{id_}", json.dumps(definition).encode())
             outcome = Outcome.DONE
         except (NatsError, TimeoutError, OSError):
-            outcome = Outcome.UNKNOWN
-        self._keep(kind, id_, sent, outcome, due=due)
+            return
+        finally:  # a client that is sent home in the middle of it has asked all the same
+            self._keep(kind, id_, sent, outcome, due=due)
 
     async def _ask(
         self,
@@ -145,7 +146,7 @@ class Clients:
         **told: Any,
     ) -> dict[str, Any] | None:
         """A request to schedd; what it answered, if it did what was asked."""
-        sent = utc_now()
+        sent, outcome = utc_now(), Outcome.UNKNOWN
         reply: dict[str, Any] = {}
         try:
             text = json.dumps({"id": id_, **(body or {})}).encode()
@@ -153,9 +154,10 @@ class Clients:
             reply = json.loads(answer.data)
             outcome = _outcome(reply, of_cancel=endpoint == "execution.cancel")
         except (NatsError, TimeoutError, OSError):
-            outcome = Outcome.UNKNOWN
-        told["execution"] = execution or reply.get("execution_id")
-        self._keep(endpoint, id_ if execution is None else "parked", sent, outcome, **told)
+            return None
+        finally:
+            told["execution"] = execution or reply.get("execution_id")
+            self._keep(endpoint, id_ if execution is None else "parked", sent, outcome, **told)
         return reply if outcome is Outcome.DONE else None
 
     def _keep(self, kind: str, id_: str, sent: datetime, outcome: Outcome, **told: Any) -> None:

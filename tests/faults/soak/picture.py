@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import cycle
 
 from tests.faults.drawing import (
     REPLICA_COLOURS,
@@ -132,7 +133,7 @@ def _band(title: str, unit: str, series: Series, rests: Sequence[Rest], across: 
     highest = max((value for points in series.values() for _, value in points), default=1.0) or 1.0
     up = Up(top, BAND_HEIGHT, 0.0, highest * 1.05)
     parts = [heading(top - 8, f"{title}, {unit}" if unit else title)]
-    colours = dict(zip(series, REPLICA_COLOURS, strict=False))
+    colours = dict(zip(series, cycle(REPLICA_COLOURS), strict=False))
     parts += legend(470, top - 8, colours.items())
     for rest in rests:
         left, right = across.x(rest.began), across.x(rest.ended)

@@ -519,9 +519,9 @@ async def test_a_slow_batch_is_kept() -> None:
         await world.clock.sleep(2.5 * world.server.due.limits.ack_wait_s)
 
     async with Dispatching(world, checkpoints=At("launch.paired", slow)) as replica, replica.running():
-        await world.clock.advance(1.9)
+        await world.clock.advance(1.4)
         world.server.down = True
-        await world.clock.advance(0.3)  # the first sign of life, at 2 s
+        await world.clock.advance(0.3)  # the first sign of life, at 1.5 s
         world.server.down = False
         async with Dispatching(world) as other, other.running():
             await world.clock.advance(12)
