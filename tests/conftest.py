@@ -11,10 +11,12 @@ import inspect
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+
+from tests import deeds
 
 _SETTLE_TURNS = 20  # turns of the loop that a task just cancelled may still take to end
 _SETTLE_S = 2.0  # how long a process just killed may still take to end
@@ -53,6 +55,17 @@ def _running() -> dict[int, str]:
             if ours and state != "Z" and int(place.name) != os.getpid():
                 found[int(place.name)] = place.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """What the test did to processes and servers is told at its end, within what is kept of its output."""
+    deeds.forget()
+    try:
+        yield
+    finally:
+        if told := deeds.told():
+            print(told)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

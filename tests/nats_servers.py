@@ -31,6 +31,7 @@ from scheduler.core.errors import ScheddError
 from scheduler.embedded import _dies_with_parent, find_binary
 from scheduler.jetstream.connection import ConnectionSettings, connect
 from scheduler.jetstream.requests import Requests
+from tests import deeds
 
 READY_S = 30.0
 _POLL_S = 0.02
@@ -176,6 +177,8 @@ class Server:
         until_s = time.monotonic() + _PAUSED_S
         while not _is_stopped(self._process.pid) and time.monotonic() < until_s:
             time.sleep(0.001)
+        if self.is_stopped:
+            deeds.note("SIGSTOP to a nats-server")
 
     @property
     def is_stopped(self) -> bool:
@@ -189,6 +192,7 @@ class Server:
     async def _end(self, number: signal.Signals, *, within_s: float = 20) -> None:
         process, self._process = self._process, None
         if process is not None:
+            deeds.note(f"{number.name} to a nats-server")
             process.send_signal(signal.SIGCONT)
             process.send_signal(number)
             await asyncio.to_thread(process.wait, within_s)
@@ -246,7 +250,8 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(server.kill() for server in self.servers.values()))
+        with deeds.quietly():
+            await asyncio.gather(*(server.kill() for server in self.servers.values()))
         self._folder.cleanup()
 
     async def kill(self, name: str) -> None:

@@ -25,6 +25,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KeyValue
 
+from tests import deeds
 from tests.acceptance.evidence import Delivery, Expected, Findings, check
 from tests.acceptance.plain_worker import sign_in_by
 from tests.acceptance.processes import PlainWorker, Process, Replica, SdkWorker
@@ -71,7 +72,8 @@ class Site:
 
     async def __aexit__(self, kind: object, problem: object, _: object) -> None:
         try:
-            await asyncio.gather(*(process.kill() for process in self.processes))
+            with deeds.quietly():
+                await asyncio.gather(*(process.kill() for process in self.processes))
         finally:
             await self.client.close()
         if problem is not None:

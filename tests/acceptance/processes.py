@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.embedded import _dies_with_parent
+from tests import deeds
 from tests.acceptance.evidence import Delivery
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +31,13 @@ def clean_environment() -> dict[str, str]:
 class Process:
     """A Python process with its output in a file. `inside`: what its command begins with."""
 
+    kind = "process"
+
     def __init__(
         self, name: str, folder: Path, arguments: list[str], env: Mapping[str, str], inside: Sequence[str] = ()
     ) -> None:
         self.name = name
+        self._told_to_stop = False
         self.log_place = folder / f"{name}.log"
         with self.log_place.open("ab") as log:
             self._process = subprocess.Popen(
@@ -61,6 +65,9 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         """KILL, TERM, STOP, CONT ...; to a process that has ended: nothing."""
+        self._told_to_stop |= number is signal.SIGSTOP
+        if self.exit_code is None and number is not signal.SIGCONT:
+            deeds.note(f"{number.name} to a {self.kind}")
         self._process.send_signal(number)
 
     async def ended(self, within_s: float = 20) -> int:
@@ -76,6 +83,8 @@ class Process:
             while not self.is_stopped:
                 assert self.exit_code is None, f"{self.name} ended with {self.exit_code}:\n{self.log[-3000:]}"
                 await asyncio.sleep(POLL_S)
+        if not self._told_to_stop:
+            deeds.note(f"a {self.kind} stopped at a step of its own")
 
     @property
     def is_stopped(self) -> bool:
@@ -103,6 +112,8 @@ class Process:
 
 class Replica(Process):
     """`python -m scheduler`, set up by its environment."""
+
+    kind = "replica"
 
     def __init__(self, name: str, folder: Path, env: Mapping[str, str], inside: Sequence[str] = ()) -> None:
         settings = {"SCHEDD_REPLICA": name, "SCHEDD_MONITOR": "127.0.0.1:0", "SCHEDD_ADMIN": "off"}
@@ -158,6 +169,8 @@ class Replica(Process):
 class PlainWorker(Process):
     """A worker process that knows nothing of schedd; what it got is in its evidence file."""
 
+    kind = "worker"
+
     def __init__(
         self, name: str, folder: Path, url: str, queue: str, how: str = "ack", env: Mapping[str, str] | None = None
     ) -> None:
@@ -175,6 +188,8 @@ class PlainWorker(Process):
 
 class SdkWorker(Process):
     """A worker of the SDK: a program that calls `worker.run()`. `EVIDENCE` names a file that it may append to."""
+
+    kind = "worker of the SDK"
 
     def __init__(self, name: str, folder: Path, url: str, program: str, env: Mapping[str, str] | None = None) -> None:
         self.evidence_place = folder / f"{name}.evidence"

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from tests import deeds
+
 CHUNK = 65_536
 CHUNKS_MAX = 1000  # on their way at once, in each direction of a connection
 PACKET = 1448  # bytes of a stream in one packet of an Ethernet
@@ -66,7 +68,8 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        with deeds.quietly():
+            self.cut()
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
@@ -78,6 +81,8 @@ class Proxy:
 
     def silence(self) -> None:
         """From now on everything waits, as behind a dead switch; connections stay."""
+        if self.is_used:
+            deeds.note("a link silenced")
         self._open.clear()
 
     def heal(self) -> None:
@@ -86,6 +91,8 @@ class Proxy:
 
     def cut(self) -> None:
         """Break every connection."""
+        if self.is_used:
+            deeds.note("a link cut")
         for writer in self._writers:
             writer.transport.abort()
 

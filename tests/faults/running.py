@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from tests.faults.catalogue import ROOT, Listed
 
-FIGURE = re.compile(r"^(.*\d+ expected, \d+ delivered.*|\d+ writes answered.*)$", re.MULTILINE)
-"""What the checker prints about a run."""
+FIGURE = re.compile(r"^(.*\d+ expected, \d+ delivered.*|\d+ writes answered.*|happened: .*)$", re.MULTILINE)
+"""What the checker prints about a run, and what was done in it (`tests/deeds.py`)."""
 WORST = ("failed", "passed", "skipped", "not run")
 
 
@@ -88,10 +88,14 @@ def page_of(found: Sequence[Listed], outcome: Outcome, *, command: str, seed: in
         "|---|---|---|---|---|---|",
         *(_row(each, outcome) for each in found),
     ]
-    figures = [f"- `{case.node}`: {told}" for case in outcome.cases for told in case.figures]
+    figures = [f"- `{case.node}`: {'; '.join(case.figures)}" for case in outcome.cases if case.figures]
     missing = [f"- {each.fault.id} {each.state}: {each.fault.missing}" for each in found if each.fault.missing]
     failed = [f"- `{case.node}`" for case in outcome.cases if case.result == "failed"]
-    for title, told in (("Failed", failed), ("Figures", figures), ("What no test does", missing)):
+    for title, told in (
+        ("Failed", failed),
+        ("What happened, and what the checker counted", figures),
+        ("What no test does", missing),
+    ):
         lines += ["", f"## {title}", "", *told] if told else []
     return "\n".join(lines) + "\n"
 
@@ -106,9 +110,10 @@ def result_of(each: Listed, outcome: Outcome) -> str:
 
 def _row(each: Listed, outcome: Outcome) -> str:
     cases = [case for test in each.tests for case in outcome.of(test.node)]
-    passed = sum(case.result == "passed" for case in cases)
+    passed, skipped = (sum(case.result == word for case in cases) for word in ("passed", "skipped"))
     result = result_of(each, outcome)
     told = f"{result}, partly held" if result == "passed" and each.fault.missing else result
     took_s = sum(case.took_s for case in cases)
     fault = each.fault
-    return f"| {fault.id} | {fault.broken} | {fault.expected} | {told} | {passed} of {len(cases)} | {took_s:.0f} |"
+    counts = f"{passed} of {len(cases)}" + (f", {skipped} skipped" if skipped else "")
+    return f"| {fault.id} | {fault.broken} | {fault.expected} | {told} | {counts} | {took_s:.0f} |"

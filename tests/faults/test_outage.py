@@ -18,7 +18,6 @@ from tests.acceptance.evidence import Delivery, grid, id_of
 from tests.acceptance.harness import TERMINAL, Site, eventually, utc_now
 from tests.acceptance.processes import PlainWorker
 
-OUTAGE_S = 90
 AFTER = timedelta(seconds=10)  # catch_up.after, the default
 EVERY = timedelta(seconds=5)
 QUICK = {"every": "5s", "queue": "quick", "type": "t"}
@@ -28,8 +27,8 @@ SCHEDULES: Mapping[str, dict[str, Any]] = {
     "none": {**QUICK, "catch_up": {"mode": "none"}},
     "earliest": {**QUICK, "catch_up": {"mode": "earliest"}},
     "all": {**QUICK, "catch_up": {"mode": "all"}, "overlap": "buffer_all"},
-    "capped": {**QUICK, "catch_up": {"mode": "all", "max": 5}, "overlap": "allow"},
-    "windowed": {**QUICK, "catch_up": {"mode": "all", "window": "40s"}, "overlap": "allow"},
+    "capped": {**QUICK, "catch_up": {"mode": "all", "max": 3}, "overlap": "allow"},
+    "windowed": {**QUICK, "catch_up": {"mode": "all", "window": "30s"}, "overlap": "allow"},
     "jittered": {**QUICK, "catch_up": {"mode": "all"}, "overlap": "allow", "jitter": "3s"},
     "buffer-one": {**SLOW, "overlap": "buffer_one", "catch_up": {"mode": "all"}},
     "cancel-other": {**SLOW, "overlap": "cancel_other"},
@@ -50,15 +49,16 @@ class Seen(Struct, frozen=True):
 
 
 @pytest.mark.timeout(280)
-async def test_every_nominal_time_of_an_outage_has_its_verdict(site: Site) -> None:
-    """12 schedules through 90 s without a replica: audit adds up to what had to be, and no verdict is unexplained."""
+@pytest.mark.parametrize("outage_s", [45, pytest.param(90, marks=pytest.mark.slow)])
+async def test_every_nominal_time_of_an_outage_has_its_verdict(site: Site, outage_s: int) -> None:
+    """12 schedules without a replica for so long: audit adds up to what had to be, and no verdict is unexplained."""
     replicas = await site.replicas("a", "b", SCHEDD_HORIZON="12s")
     workers = [site.worker("quick"), site.worker("slow", "7")]
     began = {name: (await site.put(name, definition)).at for name, definition in SCHEDULES.items()}
     await asyncio.sleep(20)
     down = utc_now()
     await asyncio.gather(*(replica.kill() for replica in replicas))
-    await asyncio.sleep(OUTAGE_S)
+    await asyncio.sleep(outage_s)
     up = utc_now()
     await site.replicas("c", "d", SCHEDD_HORIZON="12s")
     await asyncio.sleep(25)
@@ -137,7 +137,7 @@ def _check_modes(audits: Mapping[str, Mapping[str, Any]], seen: Seen) -> None:
     assert "fired" not in first[2:]
     assert set(verdicts["all"]) == {"fired"}
     assert set(verdicts["jittered"]) == {"fired"}
-    assert verdicts["capped"].count("fired") in (4, 5)  # of the five one may have been due just before the outage
+    assert verdicts["capped"].count("fired") in (2, 3)  # of the three one may have been due just before the outage
     assert verdicts["capped"][-1] == "missed"
     assert "cap" in reasons["capped"]
     assert verdicts["windowed"][0] == "missed"

@@ -22,6 +22,7 @@ XML = """<testsuites><testsuite>
 <testcase classname="tests.faults.test_replicas" name="test_stop_of_all_and_start_of_one_goes_on[1]" time="2.5">
 <system-out>TEST_SEED=1
 400 expected, 400 delivered, 0 redelivered; worst 0.010 s late
+happened: 2x SIGKILL to a replica
 </system-out></testcase>
 <testcase classname="tests.faults.test_replicas" name="test_b" time="1"><failure message="no">no</failure></testcase>
 <testcase classname="tests.faults.test_replicas" name="test_c" time="0"><skipped message="no spin"/></testcase>
@@ -118,7 +119,7 @@ def test_results_are_read() -> None:
     """From the file that pytest writes: parameters apart, with what the checker has printed."""
     good, bad, skipped = cases_of(XML)
     told = "400 expected, 400 delivered, 0 redelivered; worst 0.010 s late"
-    assert good == Case(f"{HELD.tests[0]}[1]", "passed", 2.5, (told,))
+    assert good == Case(f"{HELD.tests[0]}[1]", "passed", 2.5, (told, "happened: 2x SIGKILL to a replica"))
     assert (bad.result, skipped.result) == ("failed", "skipped")
     assert Outcome(1, (good, bad)).of(HELD.tests[0]) == [good]
     assert Outcome(0, (good,)).is_good
@@ -135,7 +136,7 @@ def test_the_page() -> None:
     assert "| F1 | b | e | passed | 1 of 1 | 2 |" in page
     assert "| F2 | b | e | passed, partly held | 1 of 1 | 2 |" in page
     assert "| F3 | b | e | missing | 0 of 0 | 0 |" in page
-    assert "400 expected, 400 delivered" in page
+    assert "400 expected, 400 delivered, 0 redelivered; worst 0.010 s late; happened: 2x SIGKILL to a replica" in page
     assert f"- `{REPLICAS}::test_b`" in page
     assert "- F3 missing: everything" in page
 
