@@ -10,6 +10,7 @@ from itertools import pairwise
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tests.acceptance import harness
 from tests.acceptance.evidence import SKIPPED, Delivery, Findings, check
 from tests.faults.soak.history import Operation, Outcome, Plan, Soak, Strike
 from tests.faults.soak.levels import Level, levels_of, unseen
@@ -20,6 +21,11 @@ NATS_FAULTS = {"kill_nats", "restart_nats", "kill_most_of_nats"}
 SURE_AFTER_S = 300.0
 """In so long every fault has its turn, and something was redelivered."""
 FOREVER_S = 1e9
+EXECUTIONS = f"KV_{harness.EXECUTIONS}"
+ORPHAN = {"state": "superseded", "reason": "deleted"}
+RECORD_BYTES = 1024.0
+ALWAYS = {"schedd.epoch", "schedd.watermark"}
+"""Subjects of the timeline that hold one message each, for ever."""
 CLIENT_KINDS = (
     "edit", "once", "schedule.pause", "schedule.resume", "schedule.delete", "schedule.put", "schedule.trigger",
     "execution.cancel",
@@ -69,7 +75,8 @@ def judge(history: Soak, deliveries: Sequence[Delivery]) -> Verdict:
     seen = History(
         began=window.began, ended=window.ended, expected=due.punctual, deliveries=mine, records={}, audits=[]
     )  # fmt: skip
-    levels = levels_of(history.samples, history.rests)
+    kept, left = left_behind(history)
+    levels = levels_of(history.samples, history.rests, {f"bytes.{EXECUTIONS}": RECORD_BYTES * len(kept)})
     torn = [f"{each.schedule}: {_told(each)}" for each in history.audits if each.unexplained or each.problem]
     verdicts: Counter[str] = Counter()
     for each in history.audits:
@@ -97,9 +104,26 @@ def judge(history: Soak, deliveries: Sequence[Delivery]) -> Verdict:
             *([f"audits with something unexplained: {len(torn)}"] if torn else []),
             *_epochs(history.terms),
             *(f"{each.who} {each.name}: {each.base:.1f} before, {each.end:.1f} after" for each in _lasting(levels)),
+            *(f"left in {stream}: {len(names)}, {names[0]} for one" for stream, names in left.items() if names),
             *_worthless(history, findings),
         ],
     )
+
+
+def left_behind(history: Soak) -> tuple[list[str], dict[str, list[str]]]:
+    """Records that are kept for good reason, and what else is left that should be gone, by stream.
+
+    What came due for a schedule that was deleted meanwhile is superseded, and kept for the default of seven days: how
+    long its schedule would have kept it, nobody knows any more.
+    """
+    kept: list[str] = []
+    left: dict[str, list[str]] = {}
+    for stream, subjects in history.leftovers.items():
+        names = [each.removeprefix(f"$KV.{harness.EXECUTIONS}.") for each in subjects if each not in ALWAYS]
+        orphans = [each for each in names if history.records.get(each, {}) == ORPHAN]
+        kept += orphans
+        left[stream] = [each for each in names if each not in orphans]
+    return kept, left
 
 
 def excused(deliveries: Sequence[Delivery], strikes: Sequence[Strike]) -> list[Delivery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -51,14 +51,14 @@ class Level(Struct, frozen=True):
         return self.limit is None or self.end <= self.limit
 
 
-def levels_of(samples: Sequence[Sample], rests: Sequence[Rest]) -> list[Level]:
-    """Every level that was seen in both rests, the median of each."""
+def levels_of(samples: Sequence[Sample], rests: Sequence[Rest], more: Mapping[str, float] | None = None) -> list[Level]:
+    """Every level that was seen in both rests, the median of each. `more`: what else is allowed, by name."""
     base, end = (_medians(samples, rest.began, rest.ended) for rest in (rests[0], rests[-1]))
     found = []
     for who, name in sorted(base.keys() & end.keys()):
         allowed = allowance(name, is_server="consumers" in _names_of(end, who))
         before = base[who, name]
-        limit = None if allowed is None else before * (1 + allowed.share) + allowed.more
+        limit = None if allowed is None else before * (1 + allowed.share) + allowed.more + (more or {}).get(name, 0.0)
         found.append(Level(who, name, before, end[who, name], limit))
     return found
 

@@ -112,6 +112,19 @@ def test_a_record_of_its_own_is_a_phantom_and_a_verdict_is_none() -> None:
     assert "phantom: 1" in judge(clean, deliveries()).broken
 
 
+def test_what_is_left_behind_is_named_unless_nobody_knows_how_long_to_keep_it() -> None:
+    """Records of what was superseded since its schedule was deleted stay for seven days; nothing else may."""
+    orphan, stray = id_of("moody-0", at(21)), id_of("tick-000", at(21))
+    told = {"KV_schedd-executions": [f"$KV.schedd-executions.{orphan}"], "SCHEDD_TIMELINE": ["schedd.epoch"]}
+    clean = history(leftovers=told, samples=grown("n1", **{"bytes.KV_schedd-executions": 9900.0}))
+    clean.records[orphan] = {"state": "superseded", "reason": "deleted"}
+    assert judge(clean, deliveries()).broken == []
+    clean.leftovers["KV_schedd-executions"].append(f"$KV.schedd-executions.{stray}")
+    assert judge(clean, deliveries()).broken == [f"left in KV_schedd-executions: 1, {stray} for one"]
+    clean = history(leftovers={"SCHEDD_TASKS": ["schedd.task.herd.x"]})
+    assert judge(clean, deliveries()).broken == ["left in SCHEDD_TASKS: 1, schedd.task.herd.x for one"]
+
+
 def test_a_skip_needs_a_verdict() -> None:
     """Of one that may skip, what was not delivered has to be on record as skipped."""
     id_, clean = id_of("busy-0", at(30)), history()
