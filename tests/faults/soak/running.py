@@ -152,11 +152,11 @@ class _Run:
         await self._work_off()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
-                await watcher.read()
+                await watcher.read_once_more()
                 while unsettled := watcher.unsettled():
                     self.tell(f"{len(unsettled)} records have not ended yet: {unsettled[:3]}")
                     await asyncio.sleep(5)
-                    await watcher.read()
+                    await watcher.read_once_more()
         await watcher.finish()
         await clients.finish()
 

@@ -41,7 +41,7 @@ class Watcher:
 
     async def finish(self) -> None:
         """What is left, once everything has settled."""
-        await self.read()
+        await self.read_once_more()
         for _ in range(5):
             await self._audit_parts(behind=timedelta(seconds=5))
             if all(at >= self._window.ended for at in self._audited.values()):
@@ -53,6 +53,18 @@ class Watcher:
         for id_, record in (await states(self._site)).items():
             if self.records.get(id_, {}).get("state") not in TERMINAL:
                 self.records[id_] = record
+
+    async def read_once_more(self) -> None:
+        """As `read`, and again where it fails: NATS may have been mended a moment ago."""
+        for left in (4, 3, 2, 1, 0):
+            try:
+                await self.read()
+            except (NatsError, TimeoutError, OSError, KeyError):
+                if not left:
+                    raise
+                await asyncio.sleep(2)
+            else:
+                return
 
     def unsettled(self) -> list[str]:
         return [id_ for id_, record in self.records.items() if record["state"] not in TERMINAL]

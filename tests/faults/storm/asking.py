@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from tests.acceptance.harness import EXECUTIONS, Site
@@ -17,6 +20,7 @@ from tests.faults.storm.figures import Audit
 from tests.faults.storm.load import Load
 
 BATCH = 1000
+FETCH_S, READ_S = 2.0, 120.0
 AUDITS_AT_ONCE = 2
 ANSWER_S = 60
 TRIES = 3
@@ -39,10 +43,13 @@ async def states(site: Site) -> dict[str, dict[str, object]]:
     reading = await site.js.pull_subscribe(f"{subject}>", stream=f"KV_{EXECUTIONS}", config=config)
     found: dict[str, dict[str, object]] = {}
     try:
-        left = (await reading.consumer_info()).num_pending
-        while left > 0:
-            messages = await reading.fetch(min(left, BATCH), timeout=20)
-            left -= len(messages)
+        until_s = time.monotonic() + READ_S
+        while left := (await reading.consumer_info()).num_pending:
+            messages = []
+            with contextlib.suppress(NatsTimeout):  # what expires while we read is counted and never comes
+                messages = await reading.fetch(min(left, BATCH), timeout=FETCH_S)
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"reading records takes longer than {READ_S:g} s")
             for message in messages:
                 key = message.subject.removeprefix(subject)
                 if message.data and not key.startswith("_"):
