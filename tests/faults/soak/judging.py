@@ -21,6 +21,7 @@ NATS_FAULTS = {"kill_nats", "restart_nats", "kill_most_of_nats"}
 SURE_AFTER_S = 300.0
 """In so long every fault has its turn, and something was redelivered."""
 FOREVER_S = 1e9
+KINDS_OF_FAULTS = 12
 EXECUTIONS = f"KV_{harness.EXECUTIONS}"
 ORPHAN = {"state": "superseded", "reason": "deleted"}
 RECORD_BYTES = 1024.0
@@ -194,6 +195,6 @@ def _undisturbed(history: Soak, findings: Findings) -> list[str]:
     planned = {each.name for each in history.strikes}
     happened = {each.name for each in history.strikes if each.happened}
     found = [f"{name} never happened" for name in sorted(planned - happened)]
-    found += [] if len(planned) >= 12 else [f"only {len(planned)} kinds of faults had their turn"]
+    found += [] if len(planned) >= KINDS_OF_FAULTS else [f"only {len(planned)} kinds of faults had their turn"]
     found += [] if findings.redelivered else ["nothing was ever redelivered"]
     return found

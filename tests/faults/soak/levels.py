@@ -33,6 +33,7 @@ JUDGED = {
     "subscriptions": Allowance(0.0, 8, "the inboxes of requests and watches in flight"),
     "consumers": CONSUMERS,
 }
+SHARED = ("consumers", "connections", "subscriptions")
 KEPT_BY_AGE = ("SCHEDD_REPORTS", "SCHEDD_EVENTS", "SCHEDD_ADVISORIES", "SCHEDD_LOGS")
 """Streams that hold what happened for days, and no longer: they do not return within a run, and are shown."""
 
@@ -53,10 +54,12 @@ class Level(Struct, frozen=True):
 
 def levels_of(samples: Sequence[Sample], rests: Sequence[Rest], more: Mapping[str, float] | None = None) -> list[Level]:
     """Every level that was seen in both rests, the median of each. `more`: what else is allowed, by name."""
-    base, end = (_medians(samples, rest.began, rest.ended) for rest in (rests[0], rests[-1]))
+    servers = {each.who for each in samples if "consumers" in each.levels}
+    shared = together(samples)
+    base, end = (_medians(shared, rest.began, rest.ended) for rest in (rests[0], rests[-1]))
     found = []
     for who, name in sorted(base.keys() & end.keys()):
-        allowed = allowance(name, is_server="consumers" in _names_of(end, who))
+        allowed = allowance(name, is_server=who in servers)
         before = base[who, name]
         limit = None if allowed is None else before * (1 + allowed.share) + allowed.more + (more or {}).get(name, 0.0)
         found.append(Level(who, name, before, end[who, name], limit))
@@ -80,6 +83,23 @@ def unseen(samples: Iterable[Sample], rests: Sequence[Rest]) -> list[str]:
     return sorted(who for who in everybody if any(who not in found for found in seen))
 
 
+def together(samples: Iterable[Sample]) -> list[Sample]:
+    """What the nodes of a cluster share among them (who watches is on any of them) is one level of all of them."""
+    found = []
+    by_time: dict[datetime, list[Sample]] = defaultdict(list)
+    for each in samples:
+        own = {name: value for name, value in each.levels.items() if name not in SHARED}
+        found.append(Sample(each.at, each.who, each.pid, own))
+        if "consumers" in each.levels:
+            by_time[each.at].append(each)
+    nodes = max((len(each) for each in by_time.values()), default=0)
+    for at, each_node in by_time.items():
+        if len(each_node) == nodes:  # at other times one of them is down
+            sums = {name: sum(each.levels[name] for each in each_node) for name in SHARED}
+            found.append(Sample(at, "nats", 0, sums))
+    return found
+
+
 def _medians(samples: Iterable[Sample], began: datetime, ended: datetime) -> dict[tuple[str, str], float]:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for each in samples:
@@ -87,7 +107,3 @@ def _medians(samples: Iterable[Sample], began: datetime, ended: datetime) -> dic
             for name, value in each.levels.items():
                 values[each.who, name].append(value)
     return {key: median(found) for key, found in values.items()}
-
-
-def _names_of(levels: Iterable[tuple[str, str]], who: str) -> set[str]:
-    return {name for other, name in levels if other == who}

@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.faults.soak.history import Window
 
-RETENTION_S = 90
+RETENTION_S = 150
+"""Long enough for audits of what is a minute old, and gone within a rest."""
 SHORT: Mapping[str, str] = {
     "SCHEDD_HORIZON": "30s",
     "SCHEDD_ACK_WAIT": "3s",

@@ -73,10 +73,11 @@ class Nemesis:
         """Each fault once, in any order, and as much quiet as makes a quarter of the time: see `quiet`."""
         faults: list[Fault] = [
             self.kill_replica, self.kill_every_replica, self.restart_replica, self.stop_replica, self.stop_survivor,
-            self.kill_nats, self.restart_nats, self.stop_nats, self.cut_link, self.silence_link, self.kill_worker,
-            self.stop_worker,
+            self.kill_nats, self.restart_nats, self.stop_nats, self.kill_worker, self.stop_worker,
         ]  # fmt: skip
-        faults += [self.kill_most_of_nats] if len(self._servers) > 1 else []
+        # the nodes of a cluster tell clients of each other: whoever is cut off from one is soon beside the proxy
+        links: list[Fault] = [self.cut_link, self.silence_link]
+        faults += [self.kill_most_of_nats] if len(self._servers) > 1 else links
         quiet = round(len(faults) * QUIET_SHARE / (1 - QUIET_SHARE))
         deck = [*faults, *[self.quiet] * quiet]
         self._dice.shuffle(deck)

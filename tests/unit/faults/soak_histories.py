@@ -15,7 +15,14 @@ BEGAN = datetime(2026, 11, 21, 12, 0, 0, 900_000, tzinfo=UTC)
 WINDOW = Window(BEGAN, BEGAN + timedelta(seconds=60))
 PLAN = Plan(nodes=1, rate=20, length_s=60, seed=7, late_max_s=10)
 LEVELS = {"rss_mb": 50.0, "files": 8.0}
-SERVER = {"rss_mb": 60.0, "files": 20.0, "consumers": 19.0, "connections": 7.0, "bytes.KV_schedd-executions": 1000.0}
+SERVER = {
+    "rss_mb": 60.0,
+    "files": 20.0,
+    "consumers": 19.0,
+    "connections": 7.0,
+    "subscriptions": 300.0,
+    "bytes.KV_schedd-executions": 1000.0,
+}
 
 
 def at(seconds: float) -> datetime:

@@ -86,7 +86,7 @@ def test_each_fault_of_a_delivery_is_found(found: list[Delivery], told: str) -> 
         ({"survivor_exits": ["1"]}, "the run proves nothing: the survivor ended with 1"),
         ({"samples": grown("far", rss_mb=90.0)}, "far rss_mb: 50.0 before, 90.0 after"),
         ({"samples": grown("far", files=15.0)}, "far files: 8.0 before, 15.0 after"),
-        ({"samples": grown("n1", consumers=21.0)}, "n1 consumers: 19.0 before, 21.0 after"),
+        ({"samples": grown("n1", consumers=21.0)}, "nats consumers: 19.0 before, 21.0 after"),
         (
             {"samples": grown("n1", **{"bytes.KV_schedd-executions": 90_000.0})},
             "n1 bytes.KV_schedd-executions: 1000.0 before, 90000.0 after",
@@ -166,8 +166,8 @@ def test_levels_are_medians_of_the_rests() -> None:
     clean = history()
     peak = replace(clean.samples[-1], levels={**SERVER, "consumers": 99.0})
     levels = {(each.who, each.name): each for each in levels_of([*clean.samples[:-1], peak], clean.rests)}
-    assert levels["n1", "consumers"].end == 19
-    assert levels["n1", "consumers"].limit == 20
+    assert levels["nats", "consumers"].end == 19
+    assert levels["nats", "consumers"].limit == 20
     assert levels["far", "rss_mb"].limit == pytest.approx(67)
     assert allowance("bytes.SCHEDD_EVENTS", is_server=True) is None
     assert allowance("messages.KV_schedd-status", is_server=True) is None
