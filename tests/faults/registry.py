@@ -380,5 +380,7 @@ FAULTS = (
             "tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back",
             f"{SIMULATION}::test_histories",
         ),
+        missing="stored bytes on three nodes: after kills of nodes the replicas of a bucket hold different numbers of"
+        " messages, and why is not known yet (everything else of it holds there: --nodes 3)",
     ),
 )
