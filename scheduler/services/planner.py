@@ -14,6 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from scheduler.core.arming import due_for_planning, late_from, next_to_plan, plan_all
 from scheduler.core.catch_up import AFTER_MIN, Span
 from scheduler.core.chain import is_chained
@@ -50,6 +52,7 @@ SPAN_MIN, SPAN_MAX = timedelta(milliseconds=50), timedelta(seconds=10)
 STEP_MAX = timedelta(seconds=2)
 TURNS_BACK = timedelta(minutes=1)  # before the last leader stopped: states that changed by themselves since are noted
 RECOVER_PAUSE_S = 0.2
+RESOUND = timedelta(seconds=2)  # before the last sound round
 YIELD_EVERY = 1000  # schedules dealt with before other tasks get a turn
 
 
@@ -76,8 +79,11 @@ class Planner:
         horizon: timedelta,
         not_before: Callable[[], Awaitable[datetime]] = _never_before,
         checkpoints: Checkpoints | None = None,
+        reconnects: Callable[[], int] = lambda: 0,
     ) -> None:
         self._timeline, self._schedules = timeline, schedules
+        self._reconnects, self._proven = reconnects, reconnects()
+        self._sound_at = clock.now()
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
@@ -111,6 +117,7 @@ class Planner:
     async def run(self, tenure: Tenure) -> None:
         """Plan until the term ends (Deposed) or the task is cancelled. Short outages of NATS are waited out."""
         self._tenure = tenure
+        self._doubt()
         self._reach = self._mark.until
         self._editor.begin(self._mark.applied)
         self._told = 0
@@ -132,16 +139,33 @@ class Planner:
         """
         try:
             self._not_before = await self._read_not_before()
+            self._doubt()
             await self._enter_all()
             while True:
                 self._schedules.mirror.changed.clear()
                 self._office_holder.check()
+                if self._doubt():
+                    await self._enter_all()
                 await self._round()
+                self._sound_at = self._clock.now()
                 await self._wait()
         except Unavailable as problem:
             log.warning("planning has to wait", extra={"event": "planning_waits", "error": problem.message})
             self._office_holder.check()
             await self._clock.sleep(RECOVER_PAUSE_S)
+
+    def _doubt(self) -> bool:
+        """NATS was away: a damaged block may have cost arms below W, and nobody says so. What was armed since the last
+        sound round is armed once more: what stands is replaced by itself, what has fired has a record."""
+        reconnects = self._reconnects()
+        if reconnects == self._proven or self._tenure is None:
+            return False
+        office = self._tenure.office
+        until = min(office.watermark.until, self._sound_at - RESOUND)
+        self._tenure.office = structs.replace(office, watermark=structs.replace(office.watermark, until=until))
+        self._proven = reconnects
+        log.info("planning anew what a lost disk may have cost", extra={"event": "planning_again", "from": until})
+        return True
 
     async def _round(self) -> None:
         """Edits first, then repairs, then slices up to the horizon."""

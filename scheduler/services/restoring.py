@@ -182,6 +182,7 @@ class Restoring:
             log.warning("sequences raised", extra={"event": "sequences_raised", "stream": name, "count": count})
         if name.endswith(_EXECUTIONS):
             await self._index.reread()
+        await self._ensure()
         del self._low[name]
 
     async def _put_back(self, stream: str) -> None:

@@ -122,6 +122,7 @@ class Leading(Everywhere):
             horizon=timedelta(seconds=self.settings.horizon_s),
             not_before=self.watermark_copy.since,
             checkpoints=self.checkpoints,
+            reconnects=self.adapters.reconnects,
         )
 
     @cached_property

@@ -223,6 +223,7 @@ class PlanningReplica:
         calendars = None if world.calendars is None else CalendarCache(around(world.calendars), self.process.clock)
         self.schedules = ScheduleCache(around(self.bucket), self.process.clock, ScheduleLimits(), calendars)
         self.queues = _Queues(world.server, self)
+        self.reconnects = 0
         self.timeline = _Timeline(world.server, self)
         self.planner = Planner(
             timeline=around(self.timeline),
@@ -234,6 +235,7 @@ class PlanningReplica:
             telemetry=self.telemetry,
             horizon=horizon,
             not_before=self._not_before,
+            reconnects=lambda: self.reconnects,
         )
         self.since = not_before
         self.timeline_problem: ScheddError | None = None

@@ -269,3 +269,24 @@ async def test_whoever_asked_for_a_rearm_may_give_up() -> None:
         await world.clock.advance(5)
         assert leader.task is not None
         assert not leader.task.done()
+
+
+async def test_arms_that_a_damaged_disk_has_cost_are_armed_again() -> None:
+    """Below W, in the middle, unnoticed by the server: after a reconnect all that is owed stands again."""
+    world = World()
+    for number in range(5):
+        world.put(f"s{number}", every="1s")
+    async with PlanningReplica(world) as replica:
+        await replica.plans()
+        whole = {key: list(nominals) for key, nominals in world.armed().items()}
+        arms = [seq for seq, each in world.server.timeline.messages.items() if ".arm.s" in each.subject]
+        for seq in arms[len(arms) // 3 : len(arms) // 2]:
+            world.server.timeline.delete(seq)
+        assert world.armed() != whole
+        await world.clock.advance(1)
+        assert any(set(whole[key][2:]) - set(world.armed()[key]) for key in whole), "and nobody notices"
+        replica.reconnects += 1
+        await world.clock.advance(3)
+        after = world.clock.now() + SECOND
+        for key, nominals in whole.items():
+            assert {at for at in nominals if at > after} <= set(world.armed()[key]), key
