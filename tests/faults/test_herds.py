@@ -56,16 +56,16 @@ async def test_a_herd_at_one_second(site: Site, count: int) -> None:
     memory that the herd took comes back."""
     replicas = await site.replicas("a", "b", "c")
     workers = [site.worker("default", name=f"w{number}") for number in range(2)]
-    lead_s = 8 + count / 400
+    lead_s = 8 + count / 80
     at = utc_now().replace(microsecond=0) + lead_s // 1 * SECOND
-    value = {"at": at.isoformat(), "queue": "default", "type": "herd"}
+    value = {"at": at.isoformat(), "queue": "default", "type": "herd", "catch_up": {"after": "10m"}}
     await put_all(site, {f"herd-{number}": value for number in range(count)})
-    await armed(site, count, within_s=30 + count / 200)
+    await armed(site, count, within_s=30 + count / 60)
     before = [replica.memory_mb for replica in replicas]
     assert utc_now() < at, "all of them were armed in time"
     await asyncio.sleep((at - utc_now()).total_seconds())
     expected = Expected({id_of(f"herd-{number}", at): at for number in range(count)})
-    limit_s = 5 + count / 400
+    limit_s = 5 + count / 200  # 200 a second, on two cores that others use too
     await site.verify(expected, workers, late_max_s=limit_s, within_s=30 + count / 100)
     records = await site.records()
     lateness = [record["lateness_s"] for record in records.values()]
