@@ -52,7 +52,7 @@ SPAN_MIN, SPAN_MAX = timedelta(milliseconds=50), timedelta(seconds=10)
 STEP_MAX = timedelta(seconds=2)
 TURNS_BACK = timedelta(minutes=1)  # before the last leader stopped: states that changed by themselves since are noted
 RECOVER_PAUSE_S = 0.2
-RESOUND = timedelta(seconds=2)  # before the last sound round
+AGAIN_BEFORE, AGAIN_MAX = timedelta(seconds=2), timedelta(minutes=10)  # F, the least age of a record, is 30 minutes
 YIELD_EVERY = 1000  # schedules dealt with before other tasks get a turn
 
 
@@ -83,7 +83,6 @@ class Planner:
     ) -> None:
         self._timeline, self._schedules = timeline, schedules
         self._reconnects, self._proven = reconnects, reconnects()
-        self._sound_at = clock.now()
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
@@ -147,7 +146,6 @@ class Planner:
                 if self._doubt():
                     await self._enter_all()
                 await self._round()
-                self._sound_at = self._clock.now()
                 await self._wait()
         except Unavailable as problem:
             log.warning("planning has to wait", extra={"event": "planning_waits", "error": problem.message})
@@ -155,13 +153,15 @@ class Planner:
             await self._clock.sleep(RECOVER_PAUSE_S)
 
     def _doubt(self) -> bool:
-        """NATS was away: a damaged block may have cost arms below W, and nobody says so. What was armed since the last
-        sound round is armed once more: what stands is replaced by itself, what has fired has a record."""
+        """NATS was away: a damaged block may have cost arms below W, and nobody says so. What was due since the timeline
+        was last planned is armed once more: what stands is replaced by itself, what has fired has a record (never so
+        far back that a record, and the claim beside it, may have gone)."""
         reconnects = self._reconnects()
         if reconnects == self._proven or self._tenure is None:
             return False
         office = self._tenure.office
-        until = min(office.watermark.until, self._sound_at - RESOUND)
+        planned_at = office.watermark.until - self._horizon - AGAIN_BEFORE
+        until = min(office.watermark.until, max(planned_at, self._clock.now() - AGAIN_MAX))
         self._tenure.office = structs.replace(office, watermark=structs.replace(office.watermark, until=until))
         self._proven = reconnects
         log.info("planning anew what a lost disk may have cost", extra={"event": "planning_again", "from": until})
