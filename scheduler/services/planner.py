@@ -153,9 +153,9 @@ class Planner:
             await self._clock.sleep(RECOVER_PAUSE_S)
 
     def _doubt(self) -> bool:
-        """NATS was away: a damaged block may have cost arms below W, and nobody says so. What was due since the timeline
-        was last planned is armed once more: what stands is replaced by itself, what has fired has a record (never so
-        far back that a record, and the claim beside it, may have gone)."""
+        """NATS was away: a damaged block may have cost arms below W, and nobody says so. What is due since the last
+        planning is armed once more: what stands is replaced by itself, what has fired has a record (never so far back
+        that a record, and the claim beside it, may have gone)."""
         reconnects = self._reconnects()
         if reconnects == self._proven or self._tenure is None:
             return False
