@@ -78,6 +78,7 @@ ATTEMPTS = (
         "7.9",
         "A task is gone and its signal waits, or got lost: waited for, then inferred; never before.",
         f"{RECONCILE}::test_an_ack_that_nobody_told",
+        f"{SERVICES}/test_inspector.py::test_a_task_that_vanished",
         f"{RECONCILE}::test_a_signal_is_never_inferred_away",
     ),
     Interleaving(
