@@ -314,7 +314,7 @@ async def test_a_record_that_is_gone(stage: Stage) -> None:
     chain = stage.chain()
     assert chain is not None
     assert timedelta(seconds=58) < chain.counts_from - before < timedelta(seconds=80)  # it began before that
-    assert stage.counted("repaired", kind="chains")
+    await stage.until(lambda: stage.counted("repaired", kind="chains"))  # right after what it repairs
 
 
 @scene
