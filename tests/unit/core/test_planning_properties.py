@@ -163,7 +163,7 @@ def test_jitter_never_reaches_the_next_nominal_time(subject: tuple[Schedule, lis
         assert following is None or each.fire_at < following + schedule.start_delay
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)  # half a second each: rules are compiled anew
 @given(subjects(), st.integers(0, 10**10))
 def test_whoever_plans_plans_the_same(subject: tuple[Schedule, list[datetime]], seed: int) -> None:
     """The same ids and the same fire times, whatever was asked before and with nothing kept in memory."""

@@ -188,7 +188,8 @@ class Regret:
         replica = self.rng.choice(self.site.alive) if self.site.alive else None
         if replica is None or replica.wiring is None:
             return None
-        answer = await replica.wiring.api.answer(f"execution.{verb}", body)
+        answering = asyncio.ensure_future(replica.wiring.api.answer(f"execution.{verb}", body))
+        answer = await asyncio.shield(answering)  # who asked may go; who was asked goes on (seed 407)
         return dict(msgspec.json.decode(answer.body))
 
 

@@ -56,6 +56,7 @@ SETTINGS: dict[str, Any] = {
     "monitor": None,
     "admin": None,
 }
+FACTS = frozenset({"applied", "verdicts"})  # events that are told until somebody has heard it, under one id
 
 
 class Version(Struct, frozen=True):
@@ -94,6 +95,7 @@ class Journal:
     def __init__(self, stored_twice: Callable[[], None]) -> None:
         self.stored_twice = stored_twice
         """Called for an event that came again and was not kept out: no stream of the simulation drops a Nats-Msg-Id."""
+        self._facts: set[str] = set()
         self.versions: dict[str, list[Version]] = {}
         self.marks: list[Mark] = []
         self.records: dict[str, list[tuple[datetime, Execution]]] = {}
@@ -123,14 +125,16 @@ class Journal:
 
     def note_event(self, message: Message) -> None:
         event = decode_event(message.data)
+        if event.kind in FACTS:
+            if event.id in self._facts:
+                self.stored_twice()
+            self._facts.add(event.id)
         if event.kind == "verdicts" and event.schedule_id is not None:
             data = event.data
             first, last = parse_instant(data["from"]), parse_instant(data["to"])
             told = Told(message.at, event.id, first, last, data["count"], data["verdict"], data["reason"])
             ranges = self.ranges.setdefault(event.schedule_id, [])
-            if told.id in {each.id for each in ranges}:
-                self.stored_twice()
-            else:
+            if told.id not in {each.id for each in ranges}:
                 ranges.append(told)
 
     def told_of(self, schedule_id: str, nominal: datetime) -> list[Told]:
