@@ -380,7 +380,8 @@ FAULTS = (
             "tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back",
             f"{SIMULATION}::test_histories",
         ),
-        missing="stored bytes on three nodes: after kills of nodes the replicas of a bucket hold different numbers of"
-        " messages, and why is not known yet (everything else of it holds there: --nodes 3)",
+        missing="stored bytes after many kills of NATS: what expired or was removed right before a kill is there again"
+        " afterwards, without its time to live, and nobody removes it (24 minutes, 40 kills: 1.4 MB of records, 300"
+        " marks of the deleted); all else of it holds, on three nodes too",
     ),
 )
