@@ -63,13 +63,19 @@ class Housekeeper:
         """Forget what a leader has applied and had twice the time to remove, whoever that was."""
         while True:
             with contextlib.suppress(ScheddError):
-                self._forget_spent(await self._copy.applied())
+                await self._forget_spent(await self._copy.applied())
             await self._clock.sleep(FOLLOW_EVERY_S)
 
-    def _forget_spent(self, applied: int) -> None:
+    async def _forget_spent(self, applied: int) -> None:
+        """Only what is gone from the bucket: where no leader stayed long enough to remove it, whoever leads next has to
+        know of it still."""
         oldest = self._clock.now() - 2 * self._age
-        for known in [each for each in self._schedules.markers() if each.revision <= applied and each.at < oldest]:
-            self._schedules.forget(known.id, known.revision)
+        spent = [each for each in self._schedules.markers() if each.revision <= applied and each.at < oldest]
+        spent = spent[:MARKERS_MAX]
+        stored = await self._bucket.get_many([each.id for each in spent]) if spent else []
+        for known, entry in zip(spent, stored, strict=True):
+            if entry is None:
+                self._schedules.forget(known.id, known.revision)
 
     async def _remove_markers(self, tenure: Tenure) -> None:
         """Markers at or below R are on the timeline already; after an hour no reader relies on them."""

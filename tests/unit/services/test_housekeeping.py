@@ -293,6 +293,24 @@ async def test_followers_forget_what_the_leader_removed() -> None:
     await follower.schedules.stop()
 
 
+async def test_what_no_leader_removed_is_known_to_the_next() -> None:
+    """Hours without a leader that stayed: a follower that leads at last removes the marker all the same."""
+    world = World()
+    world.schedules.put_raw("a", b'{"every": "1s", "queue": "q", "type": "t"}')
+    await world.schedules.delete("a")
+    house = House(world)
+    async with house.lead(Watermark(START, world.schedules.stream.last_seq, 0)):
+        await world.clock.advance(11)  # the copy says what is applied; the marker is too young to go
+    await house.schedules.start()
+    following = asyncio.create_task(house.keeper.follow())
+    await world.clock.advance(3 * 3600)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert markers(world) == {"a"}
+    assert {known.id for known in house.schedules.markers()} == {"a"}
+    await house.schedules.stop()
+
+
 async def test_nothing_is_removed_once_the_term_is_over() -> None:
     """A term that ends in the middle of a round removes nothing more, and is told."""
     world = World()
