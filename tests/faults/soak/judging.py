@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.acceptance import harness
-from tests.acceptance.evidence import SKIPPED, Delivery, Findings, check
+from tests.acceptance.evidence import SKIPPED, Delivery, Findings, check, schedule_of
 from tests.faults.soak.history import Operation, Outcome, Plan, Soak, Strike
 from tests.faults.soak.levels import Level, levels_of, unseen
 from tests.faults.soak.owed import Owed, nominal_of, owed
@@ -71,6 +71,7 @@ def judge(history: Soak, deliveries: Sequence[Delivery]) -> Verdict:
     mine = excused([each for each in deliveries if nominal_of(each.id) > window.began], history.strikes)
     due = owed(history, mine)
     findings = check(due.punctual, _of(mine, due, parked=False), _records(history, due), late_max_s=plan.late_max_s)
+    findings = replace(findings, unexplained=[each for each in findings.unexplained if not _explained(history, each)])
     parked = check(due.parked, _of(mine, due, parked=True), late_max_s=FOREVER_S)
     late = lateness_of(due.punctual, mine)
     seen = History(
@@ -143,6 +144,16 @@ def excused(deliveries: Sequence[Delivery], strikes: Sequence[Strike]) -> list[D
 
 def _of(deliveries: Sequence[Delivery], due: Owed, *, parked: bool) -> list[Delivery]:
     return [each for each in deliveries if each.id.startswith("parked.") == parked]
+
+
+def _explained(history: Soak, id_: str) -> bool:
+    """A pause is told as one range, not as a record of each instant: then the audit of that time has to add up."""
+    at = nominal_of(id_)
+    return any(
+        each.since <= at < each.until and not each.unexplained and not each.problem and each.verdicts.get("paused")
+        for each in history.audits
+        if each.schedule == schedule_of(id_)
+    )
 
 
 def _records(history: Soak, due: Owed) -> dict[str, dict[str, object]]:

@@ -132,6 +132,8 @@ def test_a_skip_needs_a_verdict() -> None:
     assert judge(clean, without(deliveries(), id_)).broken == []
     del clean.records[id_]
     assert judge(clean, without(deliveries(), id_)).broken == ["unexplained: 1"]
+    clean.audits.append(Audited("busy-0", at(1), at(60), 59, {"fired": 57, "paused": 2}, 0))
+    assert judge(clean, without(deliveries(), id_)).broken == [], "a pause is one range, which audit knows"
 
 
 def test_a_server_that_was_killed_may_forget_what_it_delivered() -> None:
