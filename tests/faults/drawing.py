@@ -23,7 +23,7 @@ CURVES: tuple[tuple[str, str, Callable[[Lateness], float]], ...] = (
 )
 STRIP_HEIGHT, ROW_HEIGHT = 22, 18
 FONTS = "DejaVu Sans, Verdana, sans-serif"
-TITLE_LENGTH = 150
+TITLE_LENGTH = 125
 TIME_STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400)
 
 

@@ -66,7 +66,7 @@ def titles_of(verdict: Verdict) -> tuple[str, str]:
     owed = (
         f"{verdict.findings.expected} owed, {len(verdict.findings.lost)} lost, {len(verdict.findings.doubled)} doubled"
     )
-    title = f"Soak: {plan.length_s / 60:g} minutes, {plan.rate} fires/s, {nodes}, {faults}: {told}"
+    title = f"Soak: {plan.length_s / 60:.3g} minutes, {plan.rate} fires/s, {nodes}, {faults}: {told}"
     return title, f"{verdict.began:%Y-%m-%d %H:%M:%S} UTC, seed {plan.seed}: {owed}"
 
 

@@ -28,7 +28,7 @@ def report(verdict: Verdict, *, command: str, where: Sequence[str], picture: str
     told = f"**BROKEN: {'; '.join(verdict.broken)}**" if verdict.broken else "**Everything held and came back.**"
     nodes = f"{plan.nodes} NATS node{'s' * (plan.nodes > 1)}"
     lines = [
-        f"# Soak: {plan.length_s / 60:g} minutes, {plan.rate} fires a second, {nodes}{', no faults' * plan.calm}",
+        f"# Soak: {plan.length_s / 60:.3g} minutes, {plan.rate} fires a second, {nodes}{', no faults' * plan.calm}",
         "",
         f"{told} {verdict.began:%Y-%m-%d %H:%M} UTC, seed {plan.seed}.",
         "",
