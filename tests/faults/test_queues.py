@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.errors import APIError
 
 from scheduler.client import Client
 from scheduler.core.errors import Conflict, ScheddError
@@ -48,7 +49,11 @@ async def test_a_full_stream_refuses_and_evicts_nothing(site: Site, stream: str)
         return await size_of(site, stream) == before
 
     await eventually(is_full, within_s=20)
+    subject = "schedd.task.herd.too-much" if stream == TASKS else "$KV.schedd-executions.too-much"
+    with pytest.raises(APIError, match="maximum bytes exceeded"):
+        await site.js.publish(subject, bytes(30_000))
     claims = await site.stored_count(TASKS, "schedd.claim.>")
+    assert claims > 20
     await asyncio.sleep(3)
     assert await site.stored_count(TASKS, "schedd.claim.>") >= claims
     assert (await site.request("status.get"))["leader"] is not None
