@@ -17,7 +17,7 @@ from tests.unit.simulation.playing import KINDS, play, told
 SEEDS = {"plain": 600, "retries": 450, "traps": 450, "upheavals": 500}
 AT_A_TIME = 25
 CHUNKS = [(kind, first) for kind, count in SEEDS.items() for first in range(0, count, AT_A_TIME)]
-LOOKED_AT = CHUNKS[::8]  # by the test of what happened, which so can be run alone, too
+LOOKED_AT = CHUNKS[::4]  # by the test of what happened, which so can be run alone, too
 TROUBLES = (
     # replicas
     "kill", "stop", "freeze", "trapped at commit", "trapped at publish", "trapped at put_many",
