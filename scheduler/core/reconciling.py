@@ -45,6 +45,7 @@ class Repair(StrEnum):
     CHAINS = "chains"
     WORKERS = "workers"
     CONSUMERS = "consumers"
+    EVENTS = "events"
 
 
 REPAIR_KINDS: tuple[str, ...] = tuple(Repair)

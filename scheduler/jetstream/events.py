@@ -74,12 +74,14 @@ class NatsEvents:
             self._dropped(UNSENT)
         self._buffer.clear()
 
-    async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
+    async def publish(
+        self, kind: str, schedule_id: str | None, data: dict[str, object], *, event_id: str | None = None
+    ) -> None:
         if len(self._buffer) >= self._buffer_max:
             self._dropped(FULL)
             return
         try:
-            message = self._message(kind, schedule_id, data)
+            message = self._message(kind, schedule_id, data, event_id)
         except InvalidArgument:
             self._dropped(UNREADABLE)
             return

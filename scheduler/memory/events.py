@@ -43,9 +43,11 @@ class MemoryEvents:
         for write in writes:
             self._server.write(self._server.events, [write])
 
-    async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
+    async def publish(
+        self, kind: str, schedule_id: str | None, data: dict[str, object], *, event_id: str | None = None
+    ) -> None:
         names, at = self._server.names, self._server.clock.now()
-        event_id = f"{id(self):x}-{next(self._numbers)}"
+        event_id = event_id or f"{id(self):x}-{next(self._numbers)}"
         try:
             body = encode_event(names, event_id=event_id, kind=kind, schedule_id=schedule_id, at=at, data=data)
         except InvalidArgument:

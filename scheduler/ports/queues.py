@@ -248,8 +248,13 @@ class Events(Protocol):
         InvalidArgument for what is no JSON or too large; nothing is stored then.
         """
 
-    async def publish(self, kind: str, schedule_id: str | None, data: dict[str, object]) -> None:
-        """Publish one event soon, never in the way; raises nothing, failures are counted."""
+    async def publish(
+        self, kind: str, schedule_id: str | None, data: dict[str, object], *, event_id: str | None = None
+    ) -> None:
+        """Publish one event soon, never in the way; raises nothing, failures are counted.
+
+        It dies with the process. What somebody else may have to repeat needs an `event_id` that says what it is about.
+        """
 
     async def complete_since(self) -> datetime:
         """Since when nothing that was stored has been removed again, by age or by hand. Raises Unsure, Unavailable."""

@@ -112,7 +112,7 @@ class Alerting:
     async def _read(self, tenure: Tenure) -> None:
         """From the stored place on, until something fails; then all of this begins anew. Raises ScheddError."""
         place = PlaceKeeper(self._control, ALERTS_KEY, self._clock)
-        seq = await place.open(self._feed)
+        seq = await place.open(self._feed.newest)
         await self._load()
         while True:
             page = await self._feed.read(seq, SOURCES, most=BATCH, wait_s=WAIT_S)

@@ -1,7 +1,8 @@
-"""Events of the leader: that it leads, and what each write it applies did: applied, invalid, deleted, paused, resumed.
+"""Events of the leader: that it leads, what each write it applies did (applied, invalid, deleted, paused, resumed), and
+what others died over before they could tell it: the end of an execution.
 
-The latter are evidence, by which an audit judges long after the definition is gone. They are stored, under ids that say
-what they are about, before the watermark says "applied": a successor repeats them rather than forgets one, and readers
+What a write did is evidence, by which an audit judges long after the definition is gone. It is stored, under an id that
+says what it is about, before the watermark says "applied": a successor repeats it rather than forgets one, and readers
 tell repeats by their ids. An edit may take occurrences off the timeline whose nominal time has come already; what
 becomes of those is told with it, as a range of verdicts.
 """
@@ -22,12 +23,14 @@ from scheduler.core.auditing import Change, VerdictRange
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.firing import lead_of
+from scheduler.core.model.execution import Execution
 from scheduler.core.model.status import ScheduleState
 from scheduler.core.zones import tzdata_version
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.timeline import Watermark
 from scheduler.services.calendars import KnownCalendar
 from scheduler.services.schedules import Known
+from scheduler.wire.alerts import FINISHED, finished_data, finished_id
 from scheduler.wire.evidence import CHANGES, DELETED, range_data, range_id, read_change
 from scheduler.wire.instants import format_instant
 from scheduler.wire.schedule_json import without_payload
@@ -46,7 +49,12 @@ class Announcer:
 
     async def leading(self, *, replica: str, holder: str, epoch: int) -> None:
         """Tell that a term has begun; whatever term came before is over by that."""
-        await self._events.publish("leader", None, {"replica": replica, "holder": holder, "epoch": epoch})
+        data: dict[str, object] = {"replica": replica, "holder": holder, "epoch": epoch}
+        await self._events.publish("leader", None, data, event_id=f"leader-{epoch}")
+
+    async def ended(self, executions: Sequence[Execution]) -> None:
+        """Tell these ends, under the ids that whoever wrote them used, too. Raises Unsure, Unavailable."""
+        await self.store([ended_fact(each) for each in executions])
 
     async def before(self, known: Known) -> InForce | None:
         """The last valid definition applied before this one and not deleted since. Raises Unsure, Unavailable."""
@@ -99,14 +107,22 @@ class Announcer:
                 await self.store([fact])
 
     async def invalid_key(self, key: str, revision: int) -> None:
-        """A key that can be no schedule id: it has no row, only this event, a log line and a count."""
-        await self._events.publish("invalid", None, {"key": key[:256], "revision": revision})
+        """A key that can be no schedule id: it has no row, only this event, a log line and a count.
+
+        Raises Unsure, Unavailable.
+        """
+        data: dict[str, object] = {"key": key[:256], "revision": revision}
+        await self.store([Fact(f"invalid-_-{revision}", "invalid", None, data)])
 
     async def calendar(self, known: KnownCalendar) -> None:
-        """A calendar was written or deleted, or cannot be read. Its users are told of one by one, beside it."""
+        """A calendar was written or deleted, or cannot be read. Its users are told of one by one, beside it.
+
+        Raises Unsure, Unavailable.
+        """
         kind = "deleted" if known.deleted else "applied" if known.error is None else "invalid"
         data = {"calendar": known.name[:256], "revision": known.revision, "effective_from": format_instant(known.at)}
-        await self._events.publish(kind, None, data if known.error is None else {**data, "error": known.error})
+        told = data if known.error is None else {**data, "error": known.error}
+        await self.store([Fact(f"{kind}-_-calendar-{known.revision}", kind, None, told)])
 
 
 def told_of(
@@ -170,6 +186,12 @@ def _never_armed(known: Known, before: InForce, after: datetime, until: datetime
 def _superseded(known: Known, nominals: Sequence[datetime], generation: int) -> Fact:
     told = _range_of(known, nominals, "superseded", known.absent_reason if known.in_force is None else "edited")
     return verdicts_fact(known.id, structs.replace(told, generation=generation))
+
+
+def ended_fact(execution: Execution) -> Fact:
+    """The end of an execution."""
+    event_id = finished_id(execution.id, execution.drive)
+    return Fact(event_id, FINISHED, execution.schedule, finished_data(execution))
 
 
 def verdicts_fact(schedule_id: str, told: VerdictRange) -> Fact:

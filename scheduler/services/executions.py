@@ -1,7 +1,7 @@
-"""An index of executions in memory: the recent ones, for lists, and the open ones, for the reconciler.
+"""An index of executions in memory: the recent ones, for lists; the open ones and the last ends, for the reconciler.
 
 It follows the executions bucket from a bounded point, so that a start costs the same however much history there is,
-and it keeps a summary of each record only: it sees every write, thousands a second. Both parts are bounded; what falls
+and it keeps a summary of each record only: it sees every write, thousands a second. All parts are bounded; what falls
 out is counted. What it says is a hint: whoever acts on it, or shows it, reads the record.
 
 Nothing that is due waits for it: a replica dispatches while its index is still being read, and only who asks it waits.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -32,6 +32,7 @@ from scheduler.wire.record import Summary, summary_of
 log = logging.getLogger(__name__)
 RECENT_MAX = 10_000
 OPEN_MAX = 200_000
+ENDS_MAX = 50_000  # 12 MB; of what is longer ago, the bucket is read
 START_WINDOW = 100_000  # writes before the newest that a start looks at
 CURRENT_S = 0.25  # how long a reader waits for a watch that is behind
 READ_S = 3.0  # and for the first reading, after a start
@@ -56,6 +57,15 @@ class Seen(Struct, frozen=True, gc=False):
         return self.summary.state
 
 
+class End(Struct, frozen=True, gc=False):
+    """A terminal write: of which execution, in which drive; its revision, and the server's time of it."""
+
+    id: str
+    drive: int
+    revision: int
+    at: datetime
+
+
 class ExecutionIndex:
     """`recent` by write order, bounded; `open` all executions seen that are not terminal."""
 
@@ -69,6 +79,7 @@ class ExecutionIndex:
         open_max: int = OPEN_MAX,
         start_window: int = START_WINDOW,
         backlog: Backlog | None = None,
+        ends_max: int = ENDS_MAX,
     ) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
         self._clock, self._telemetry = clock, telemetry
@@ -76,8 +87,12 @@ class ExecutionIndex:
         self._backlog = backlog
         self._is_read = asyncio.Event()
         self._begins_at: datetime | None = None  # the time of the first write that was looked at
+        self._ends_max = ends_max
         self._recent: OrderedDict[str, Seen] = OrderedDict()
         self._open: OrderedDict[str, Seen] = OrderedDict()
+        self._ends: deque[End] = deque()
+        self.ends_after = 0
+        """The revision behind which all ends are in memory."""
         self.is_whole = True
         """Whether `recent` has all there are."""
         self.on_seen: Callable[[Seen], None] = lambda seen: None  # told of every write; set where everything is wired
@@ -94,7 +109,8 @@ class ExecutionIndex:
         """Read the last writes, then keep up. Raises Unavailable."""
         newest = await self.mirror.bucket.last_revision()
         self.is_whole = newest <= self._start_window
-        await self.mirror.start(max(0, newest - self._start_window))
+        self.ends_after = max(0, newest - self._start_window)
+        await self.mirror.start(self.ends_after)
         self._is_read.set()
 
     async def is_behind_itself(self) -> bool:
@@ -113,8 +129,10 @@ class ExecutionIndex:
         newest = await self.mirror.bucket.last_revision()
         self._recent.clear()
         self._open.clear()
+        self._ends.clear()
+        self.ends_after = max(0, newest - self._start_window)
         self.is_whole = newest <= self._start_window
-        await self.mirror.reread(max(0, newest - self._start_window))
+        await self.mirror.reread(self.ends_after)
 
     async def stop(self) -> None:
         await self.mirror.stop()
@@ -183,6 +201,17 @@ class ExecutionIndex:
         """The ids of `open_before`."""
         return [seen.id for seen in self.open_before(older_than)]
 
+    async def ends_since(self, revision: int) -> tuple[list[End], int]:
+        """The terminal writes after a revision, oldest first, and up to which revision these are all.
+
+        A record that has been opened again since may be missing. Raises Unsure, Unavailable.
+        """
+        if revision >= self.ends_after:
+            return [each for each in self._ends if each.revision > revision], self.mirror.applied
+        newest = await self.mirror.bucket.last_revision()
+        entries = await self.mirror.bucket.changes_since(revision)
+        return [end for each in entries if (end := _end_of(each)) is not None], newest
+
     # --- fed by the mirror
 
     def _apply(self, entry: Entry) -> None:
@@ -215,6 +244,9 @@ class ExecutionIndex:
             self._telemetry.dropped(what="execution_index", reason="recent_full")
         if seen.state in TERMINAL:
             self._open.pop(seen.id, None)
+            self._ends.append(End(seen.id, seen.summary.drive, seen.revision, seen.at))
+            if len(self._ends) > self._ends_max:
+                self.ends_after = self._ends.popleft().revision
             return
         self._open[seen.id] = seen
         self._open.move_to_end(seen.id)
@@ -231,3 +263,10 @@ class ExecutionIndex:
             if seen is not None and seen.state not in TERMINAL and len(self._open) < self._open_max:
                 self.on_seen(seen)
                 self._open[seen.id] = seen
+
+
+def _end_of(entry: Entry) -> End | None:
+    summary = None if entry.deleted or entry.key.startswith(_NONCES) else summary_of(entry.value)
+    if summary is None or summary.id != entry.key or summary.state not in TERMINAL:
+        return None
+    return End(summary.id, summary.drive, entry.revision, entry.at)

@@ -1,10 +1,11 @@
-"""Where a reader of the events stream has got to, kept in the control bucket: a successor goes on from there."""
+"""Where a reader of a stream has got to, kept in the control bucket: a successor goes on from there."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from scheduler.core.errors import Conflict, Unavailable
 from scheduler.ports.clock import Clock
-from scheduler.ports.feeds import EventFeed
 from scheduler.ports.stores import Bucket
 from scheduler.wire.alerts import Place, decode_place, encode_place
 from scheduler.wire.instants import format_instant
@@ -20,14 +21,14 @@ class PlaceKeeper:
         self._seq = self._revision = 0
         self._written_s = clock.boottime_s()
 
-    async def open(self, feed: EventFeed) -> int:
-        """The stored place; without one, the newest event, and that is noted. Raises Unsure, Unavailable."""
+    async def open(self, newest: Callable[[], Awaitable[int]]) -> int:
+        """The stored place; without one, what is newest, and that is noted. Raises Unsure, Unavailable."""
         entry = await self._control.get(self._key)
         place = None if entry is None or entry.deleted else decode_place(entry.value)
         self._revision = 0 if entry is None else entry.revision
         if place is None:
             self._seq = -1
-            await self.move(await feed.newest(), at_once=True)
+            await self.move(await newest(), at_once=True)
         else:
             self._seq = place.seq
         return self._seq

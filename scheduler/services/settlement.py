@@ -26,7 +26,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.chains import Chains
 from scheduler.services.rows import Edit
 from scheduler.services.slots import SlotKeeper, outcome_of
-from scheduler.wire.alerts import finished_data
+from scheduler.wire.alerts import FINISHED, finished_data, finished_id
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY_S = 1.0
@@ -92,7 +92,8 @@ class Settlement:
             )
         await self.follow(ended)
         for execution in ended:
-            await self._events.publish("finished", execution.schedule, finished_data(execution))
+            data, event_id = finished_data(execution), finished_id(execution.id, execution.drive)
+            await self._events.publish(FINISHED, execution.schedule, data, event_id=event_id)
 
     async def follow(self, ended: Sequence[Execution]) -> None:
         """Chains go on from these ends; harmless for those that have. Raises nothing."""

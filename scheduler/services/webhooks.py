@@ -125,7 +125,7 @@ class _Delivery:
     async def _follow(self, tenure: Tenure) -> None:
         """From the stored place on, until something fails. Raises Deposed, ScheddError."""
         place = PlaceKeeper(self._shared.control, webhook_key(self._webhook.name), self._clock)
-        self._begin(await place.open(self._feed))
+        self._begin(await place.open(self._feed.newest))
         try:
             while True:
                 self._start()

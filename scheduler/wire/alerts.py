@@ -51,6 +51,11 @@ class _Finished(Struct):
 _ROW, _PLACE = msgspec.json.Decoder(_Row), msgspec.json.Decoder(Place)
 
 
+def finished_id(execution_id: str, drive: int) -> str:
+    """The id of the event that tells the end of an execution, in one of its drives: whoever tells it."""
+    return f"{FINISHED}-{execution_id}-{drive}"
+
+
 def finished_data(execution: Execution) -> dict[str, object]:
     """The data of an event `finished`."""
     return {

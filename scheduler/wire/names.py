@@ -200,6 +200,7 @@ SCHEMA_KEY = "schema"
 WATERMARK_KEY = "watermark"
 BACKFILL_KEYS = "backfill.*"
 ALERTS_KEY = "alerts"  # up to where events were read for alerts
+ENDS_KEY = "ends"  # up to which record of an end the event is there, too
 HEALTH_KEYS = "health.>"
 QUEUE_KEYS = "queue.*"
 

@@ -102,6 +102,7 @@ class Summary(Struct, frozen=True):
     queue: str
     state: State
     attempt: int = 0
+    drive: int = 0
     task_seq: int | None = None
     worker: str | None = None
     start_by: str | None = None

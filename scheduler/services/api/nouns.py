@@ -171,6 +171,7 @@ def _retries(backing: Backing) -> Retries:
         launcher=backing.launcher,
         clock=backing.clock,
         payload_bytes_max=backing.limits.payload_bytes_max,
+        events=backing.events,
         checkpoints=backing.checkpoints,
     )
 

@@ -3,9 +3,10 @@
 The steps are those of every dispatch, and a crash between any two is rolled forward by the reconciler:
 
     1  what is left of its last task is removed from the queue; the reports tell how far attempts have been counted.
-    2  record -> `claimed`, in its next drive, written over the record as it was read: of many who ask one wins, and the
+    2  the end that is taken back is told, in case that it was not.
+    3  record -> `claimed`, in its next drive, written over the record as it was read: of many who ask one wins, and the
        write, like that of any record that is not terminal, ends the time to live that was running.
-    3  slot, pair, queued: `services.launch`.
+    4  slot, pair, queued: `services.launch`.
 
 Exactly once per request: who says which drive he saw (`expected_drive`, as the client does) may ask as often as he
 likes, and is answered with the record once there is a later one. Without it a second request finds an execution that
@@ -13,6 +14,8 @@ has not ended, and is a Conflict; or one that has ended again, and is a retry of
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from msgspec import UNSET, Raw
 
@@ -24,7 +27,8 @@ from scheduler.core.redriving import overlap_of, redrive_of, refusal
 from scheduler.core.tracking import Report
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import Reports, TaskQueues
+from scheduler.ports.queues import Events, Reports, TaskQueues
+from scheduler.services.announcing import ended_fact
 from scheduler.services.api.endpoint import answers
 from scheduler.services.api.grouping import LaunchGroups
 from scheduler.services.api.triggering import checked_payload
@@ -40,6 +44,7 @@ from scheduler.wire.ids import parse_execution_id
 from scheduler.wire.record import encode_execution
 
 ROUNDS_MAX = 6
+UNTOLD_MAX = timedelta(seconds=100)  # less than the window of the server in which a repeat is stored once
 
 
 class Retries:
@@ -56,13 +61,14 @@ class Retries:
         launcher: Launcher,
         clock: Clock,
         payload_bytes_max: int,
+        events: Events,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._records, self._rows, self._schedules = records, rows, schedules
         self._reports, self._queues = reports, queues
         self._launcher, self._groups = launcher, LaunchGroups(launcher)
         self._clock, self._payload_bytes_max = clock, payload_bytes_max
-        self._checkpoints = checkpoints or NoCheckpoints()
+        self._events, self._checkpoints = events, checkpoints or NoCheckpoints()
 
     @answers("execution.retry", api.RetryExecution)
     async def retry(self, request: api.RetryExecution) -> Raw:
@@ -132,9 +138,16 @@ class Retries:
         reports: list[Report] = [report for each in messages if (report := read_report(each)) is not None]
         schedule = candidate_of(self._schedules, execution).schedule
         await self._queues.ensure(execution.queue)  # somebody may have deleted it since
+        await self._tell_end(execution)
         event = redrive_of(execution, reports, schedule, self._clock.now(), payload)
         (opened,) = await self._records.move_many([(stored, event)])
         return opened
+
+    async def _tell_end(self, execution: Execution) -> None:
+        """Whoever ended it may have died over telling it, and once the record goes on nobody else knows what to tell.
+        Soon after the end only: until then the reconciler has seen to it."""
+        if execution.finished_at is not None and self._clock.now() - execution.finished_at < UNTOLD_MAX:
+            await self._events.store([ended_fact(execution)])
 
     async def _launch(self, opened: Stored) -> Execution:
         """What does not work now is rolled forward by the reconciler: the record says what is to come."""

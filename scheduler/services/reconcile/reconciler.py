@@ -11,9 +11,12 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.reconciling import Ages, Repair
 from scheduler.ports.clock import Clock
+from scheduler.ports.feeds import EventFeed
 from scheduler.ports.queues import TaskQueues
+from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
+from scheduler.services.announcing import Announcer
 from scheduler.services.chains import Chains
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
@@ -24,6 +27,7 @@ from scheduler.services.reconcile.arms import ArmsRepair
 from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
+from scheduler.services.reconcile.events import EventsRepair
 from scheduler.services.reconcile.gone import GoneRepair
 from scheduler.services.reconcile.leftovers import LeftoversRepair
 from scheduler.services.reconcile.rows import RowsRepair
@@ -66,6 +70,9 @@ class Reconciler:
         rearm: Callable[[Sequence[Occurrence]], Awaitable[None]],
         ensure: Callable[[], Awaitable[Sequence[str]]],
         chains: Chains,
+        feed: EventFeed,
+        announcer: Announcer,
+        control: Bucket,
         clock: Clock,
         telemetry: Telemetry,
         every_s: float = 30.0,
@@ -74,6 +81,9 @@ class Reconciler:
     ) -> None:
         ages = Ages(timedelta(seconds=grace_s), timedelta(seconds=claim_floor_s))
         self._index, self._clock, self._telemetry, self._every_s = index, clock, telemetry, every_s
+        self._events = EventsRepair(
+            index=index, records=records, feed=feed, announcer=announcer, control=control, clock=clock, ages=ages
+        )
         slots = SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages)
         self.repairs: tuple[Repairer, ...] = (
             ConsumersRepair(
@@ -107,13 +117,17 @@ class Reconciler:
             ),
             WaitingRepair(index=index, slots=slots, keeper=tracker.slots, promoter=promoter, clock=clock, ages=ages),
             ArmsRepair(timeline=timeline, schedules=schedules, rearm=rearm, clock=clock, ages=ages),
+            self._events,
         )
 
     async def run(self, tenure: Tenure) -> None:
         """Rounds until cancelled, or until the term is over (Deposed)."""
-        while True:
-            await self.round(tenure)
-            await self._clock.sleep(self._every_s)
+        try:
+            while True:
+                await self.round(tenure)
+                await self._clock.sleep(self._every_s)
+        finally:
+            await self._events.close()
 
     async def round(self, tenure: Tenure) -> None:
         """Every repair once. Raises Deposed."""

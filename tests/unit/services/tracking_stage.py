@@ -24,6 +24,7 @@ from scheduler.core.triggers import compile_trigger
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
+from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
@@ -33,6 +34,7 @@ from scheduler.memory.streams import Delivery, Limits
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.announcing import Announcer
 from scheduler.services.api.retrying import Retries
 from scheduler.services.cancelling import Canceller
 from scheduler.services.chains import Chains
@@ -226,6 +228,7 @@ class Replica:
             launcher=self.launcher,
             clock=clock,
             payload_bytes_max=65_536,
+            events=events,
         )
         self.promoter = Promoter(self.records, self.schedules, self.launcher, self.telemetry)
         self.slots.promote = self.promoter.promote
@@ -261,6 +264,9 @@ class Replica:
             rearm=self._rearm,
             ensure=self._ensure,
             chains=self.chains,
+            feed=around(MemoryEventFeed(world.server)),
+            announcer=Announcer(events),
+            control=around(world.control.replica()),
             clock=clock,
             telemetry=self.telemetry,
         )

@@ -11,6 +11,7 @@ from scheduler.core.firing import fire_time
 from scheduler.core.lifecycle import FOLLOWERS, TERMINAL
 from scheduler.core.model.execution import HISTORY_MAX, Execution, Kind, State
 from scheduler.core.model.schedule import After
+from scheduler.wire.alerts import finished_id
 from scheduler.wire.ids import execution_id, parse_execution_id
 from tests.unit.simulation.history import History
 from tests.unit.simulation.site import Version
@@ -42,6 +43,7 @@ def violations(history: History) -> list[str]:
         _clicks,
         _chains,
         _retries,
+        _told,
     )
     for check in checks:
         found += list(check(history))
@@ -337,6 +339,16 @@ def _retries(history: History) -> Iterator[str]:
                 yield f"{key} was told to be retried after drive {drive}, and is in {found.drive}"
 
 
+def _told(history: History) -> Iterator[str]:
+    """One event for each end, whoever had to tell it, and however often: the same id, the same state; and no other."""
+    told = dict(history.site.journal.told_ends)
+    for each in history.site.journal.ends():
+        found = set(told.pop((each.id, each.drive), []))
+        if len(found) != 1 or found != {(finished_id(each.id, each.drive), each.state.value)}:
+            yield f"{each.id} ended {each.state} in drive {each.drive}, and was told as {sorted(found)}"
+    yield from (f"{key} was told as {told[key]}, and never ended" for key in told)
+
+
 def _delay_between(history: History, schedule_id: str, since: datetime, until: datetime) -> timedelta | None:
     """The shortest delay in force in between; None if it was not one chain all the time."""
     versions = history.site.journal.versions[schedule_id]
@@ -361,7 +373,7 @@ def _miscounted(history: History) -> list[str]:
     for told in (each for ranges in history.site.journal.ranges.values() for each in ranges):
         if told.verdict == State.MISSED.value:  # a one-shot may be put so late, and the first leader come so much later
             expected["missed"] += told.count
-    ended = Counter(each.state.value for each in _ends(history) if each.queue)
+    ended = Counter(each.state.value for each in history.site.journal.ends() if each.queue)
     calls = [call for replica in history.site.replicas for call in replica.telemetry.calls]
     counted = Counter(call.values["verdict"] for call in calls if call.name == "verdict")
     finished = Counter(call.values["state"] for call in calls if call.name == "finished")
@@ -369,13 +381,3 @@ def _miscounted(history: History) -> list[str]:
     found = [] if counted == expected else [f"verdicts counted {counted}, on record {expected}"]
     found += [] if finished == ended else [f"ends counted {finished}, on record {ended}"]
     return found + ([] if lateness == expected["fired"] else [f"lateness told {lateness} times of {expected['fired']}"])
-
-
-def _ends(history: History) -> Iterator[Execution]:
-    """Every end of every drive."""
-    for revisions in history.site.journal.records.values():
-        seen: set[int] = set()
-        for _, each in revisions:
-            if each.state in TERMINAL and each.drive not in seen:
-                seen.add(each.drive)
-                yield each

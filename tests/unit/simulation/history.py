@@ -405,6 +405,9 @@ class History:
         found += [f"the row of {key} holds {ids}" for key, ids in rows.items() if ids]
         found += [f"the row of {key} has late ones that nobody has decided" for key in self.late()]
         found += [f"the row of {key} is left, though it is gone" for key in rows if self._is_gone(key)]
+        told = self.site.journal.told_ends
+        found += [f"the end of {each.id} is not told" for each in self.site.journal.ends()
+                  if (each.id, each.drive) not in told]  # fmt: skip
         marks = self.site.journal.marks
         newest = self.site.buckets["schedules"].stream.last_seq
         if not marks or marks[-1].applied < newest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,12 +13,14 @@ from msgspec import Struct
 
 from scheduler.config import Settings
 from scheduler.core.errors import ScheddError
+from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import Execution
 from scheduler.core.model.schedule import Definition
 from scheduler.core.triggers import CompiledTrigger, compile_trigger
 from scheduler.memory.acting import MemoryActions
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.cancelling import MemoryCancels
+from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.logs import MemoryLogs
 from scheduler.memory.queues import MemoryTaskQueues
@@ -106,6 +108,8 @@ class Journal:
         """Sequence, and the lease's revision it was taken under."""
         self.arms: list[tuple[int, int]] = []
         """Sequence, and the epoch that stands in it."""
+        self.told_ends: dict[tuple[str, int], list[tuple[str, str]]] = {}
+        """What events tell of each execution and drive: their ids, and the state in them."""
 
     def note_schedule(self, key: str, message: Message) -> None:
         if not is_schedule_id(key):
@@ -136,10 +140,22 @@ class Journal:
             ranges = self.ranges.setdefault(event.schedule_id, [])
             if told.id not in {each.id for each in ranges}:
                 ranges.append(told)
+        if event.kind == "finished":
+            key = (event.data["execution_id"], event.data["drive"])
+            self.told_ends.setdefault(key, []).append((event.id, event.data["state"]))
 
     def told_of(self, schedule_id: str, nominal: datetime) -> list[Told]:
         """The ranges that a nominal time lies in."""
         return [each for each in self.ranges.get(schedule_id, []) if each.first <= nominal <= each.last]
+
+    def ends(self) -> Iterator[Execution]:
+        """Every end of every drive."""
+        for revisions in self.records.values():
+            seen: set[int] = set()
+            for _, each in revisions:
+                if each.state in TERMINAL and each.drive not in seen:
+                    seen.add(each.drive)
+                    yield each
 
     def version_at(self, schedule_id: str, at: datetime) -> Version | None:
         """The version in force at an instant."""
@@ -234,6 +250,7 @@ class Replica:
             self.network.clock = OwnClock(site.clock, site.walls.setdefault(label, Wall()), self.network)
         self.clock = self.network.clock
         self.telemetry = RecordingTelemetry()
+        self.events = _Events(MemoryEvents(site.server), self.network, random.Random(f"{site.seed} {label}"))
         self.is_over = False
         self.wiring: Wiring | None = None
         self._serving = asyncio.ensure_future(self._serve())
@@ -249,7 +266,8 @@ class Replica:
             logs=around(MemoryLogs(server)),
             actions=around(MemoryActions(server)),
             storage=around(MemoryStorage(server)),
-            events=_Events(MemoryEvents(server), self.network),
+            events=self.events,
+            feed=lambda: around(MemoryEventFeed(server)),
             ensure=_nothing_missing,
             births=_no_streams,
             raise_above=_nothing_raised,
@@ -297,6 +315,7 @@ class Replica:
         await self._end()
         if self.wiring is not None:
             await self.wiring.settlement.flush()
+        await self.events.close()
         self.network.kill()
 
     async def _end(self) -> None:
@@ -314,10 +333,28 @@ class Replica:
 
 
 class _Events:
-    """Evidence goes over the network like everything else; what is published soon is nobody's to wait for."""
+    """Evidence goes over the network like everything else; what is published soon is nobody's to wait for, and dies
+    with the process."""
 
-    def __init__(self, events: MemoryEvents, network: Network) -> None:
-        self.publish, self._around = events.publish, network.around(events)
+    def __init__(self, events: MemoryEvents, network: Network, rng: random.Random) -> None:
+        self._events, self._network, self._rng = events, network, rng
+        self._around = network.around(events)
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def publish(
+        self, kind: str, schedule_id: str | None, data: dict[str, object], *, event_id: str | None = None
+    ) -> None:
+        sending = asyncio.ensure_future(self._send(kind, schedule_id, data, event_id))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def _send(self, kind: str, schedule_id: str | None, data: dict[str, object], event_id: str | None) -> None:
+        await self._network.pause(self._rng.choice((0.001, 0.01, 1.0)))
+        await self._events.publish(kind, schedule_id, data, event_id=event_id)
+
+    async def close(self) -> None:
+        """Send what is left."""
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._around, name)
