@@ -155,7 +155,7 @@ FAULTS = (
         expected="the lease changes hands at most once in ten minutes; nothing lost or doubled",
         tests=(
             f"{SLOW}::test_half_a_second_of_latency_changes_no_leader",
-            f"{SLOW}::test_latency_and_lost_packets_change_no_leader",
+            f"{SLOW}::test_latency_and_lost_packets_change_hardly_a_leader",
             f"{SLOW}::test_ten_minutes_of_latency_and_lost_packets_change_hardly_a_leader",
             "tests/unit/services/test_leader.py::test_an_answer_that_takes_longer_than_a_retry_period_keeps_the_office",
             f"{SIMULATION}::test_history",
