@@ -129,7 +129,10 @@ PER_SCHEDULE_KB = 12.0
 """Of a replica, for a definition as stored, parsed and compiled (a cron with a time zone, a small payload)."""
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(50_000, marks=pytest.mark.slow)])
+LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(50_000, marks=LONG)])
 async def test_definitions_applied_at_once(site: Site, tmp_path: Path, count: int) -> None:
     """`schedctl apply` of a file of all of them: all are stored and active, replicas stay ready meanwhile, and a
     replica's memory grows by no more than the definitions need."""
