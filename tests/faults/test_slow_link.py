@@ -44,7 +44,7 @@ async def far_away(
     async with Proxy(site.url) as proxy:
         replicas = await site.replicas("a", "b", NATS_URL=proxy.url, SCHEDD_HORIZON="60s", **env)
         worker = site.worker("herd")
-        await site.leader()
+        await (await site.leader()).logged("leadership_gained")  # the office is taken after the lease
         before = terms(replicas)
         puts = await put_many(site, FEW)
         await asyncio.sleep(3)
