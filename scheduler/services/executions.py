@@ -130,9 +130,12 @@ class ExecutionIndex:
         self._recent.clear()
         self._open.clear()
         self._ends.clear()
+        self._begins_at = None
         self.ends_after = max(0, newest - self._start_window)
         self.is_whole = newest <= self._start_window
         await self.mirror.reread(self.ends_after)
+        if not self.is_whole:
+            await self._read_backlog()
 
     async def stop(self) -> None:
         await self.mirror.stop()
@@ -206,6 +209,7 @@ class ExecutionIndex:
 
         A record that has been opened again since may be missing. Raises Unsure, Unavailable.
         """
+        await self._until_read()
         if revision >= self.ends_after:
             return [each for each in self._ends if each.revision > revision], self.mirror.applied
         newest = await self.mirror.bucket.last_revision()

@@ -23,13 +23,13 @@ could be refused a slot, and write `skipped`, while the other gets it and queues
 - each of these is written over the record as it was read before the slot was asked for: one of two is turned away.
 
 A record past its deadline ends as `expired`, and one too old for a pair as `lost`, under the same rules and one more.
-Who was refused a slot knows that no task was sent, since the slot comes first; time that has passed tells nothing of
-the sort. So who ends the record of another for that reads it, then takes its claim without a task (`withhold`), then
-writes over what he read. Is there a claim with a task already, the record becomes `queued`, and from then on the
-deadline ends it as any other in its queue. Is there none, whatever anybody sends from now on is refused, however long
-he was stopped between his last look and his pair. Who notes after the reading that he goes on turns the end away, and
-is refused his pair: the next look ends it. Whoever dies with a withheld claim is followed by one who finds it withheld,
-and writes the same end.
+Who was refused a slot looks for the claim once more: the slot comes before the task, but an edit of the policy may have
+made a slot necessary after the task was sent. Time that has passed tells nothing of the sort. So who ends the record of
+another for that reads it, then takes its claim without a task (`withhold`), then writes over what he read. Is there a
+claim with a task already, the record becomes `queued`, and from then on the deadline ends it as any other in its queue.
+Is there none, whatever anybody sends from now on is refused, however long he was stopped between his last look and his
+pair. Who notes after the reading that he goes on turns the end away, and is refused his pair: the next look ends it.
+Whoever dies with a withheld claim is followed by one who finds it withheld, and writes the same end.
 
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
 overwritten: the result is a Conflict.

@@ -119,3 +119,17 @@ async def test_who_asks_while_it_is_read_waits_and_is_told(monkeypatch: pytest.M
         await stage.run(index.current(), within_s=executions.READ_S)
         assert index.get(known) is not None
     await stage.applied.stop()
+
+
+async def test_what_is_read_again_is_read_as_at_a_start() -> None:
+    """After the bucket lost its end, what has been open for long is known again, too."""
+    stage = Stage()
+    old = await queued(stage, 0)
+    for number in range(2 * WINDOW):
+        await stage.record("short", number)
+    async with indexed(stage) as index:
+        await index.reread()
+        assert open_ids(index, stage) == [old]
+        ends, _ = await index.ends_since(index.ends_after)
+        assert len(ends) == WINDOW
+    await stage.applied.stop()
