@@ -40,7 +40,7 @@ class Write(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """A stored message; `at` is when it was stored."""
+    """A stored message; `at` is when it was stored, `mortal` one with a TTL."""
 
     subject: str
     data: bytes
@@ -48,6 +48,7 @@ class Message(Struct, frozen=True):
     at: datetime
     headers: dict[str, str]
     target: str = ""
+    mortal: bool = False
 
 
 class MemoryStream:
@@ -65,6 +66,7 @@ class MemoryStream:
         self.consumers: dict[str, MemoryConsumer] = {}
         self._by_subject: dict[str, dict[int, None]] = {}
         self._held: list[int] = []
+        self._replaced: dict[str, Message] = {}
 
     # --- writing
 
@@ -85,10 +87,13 @@ class MemoryStream:
     def _store(self, write: Write) -> None:
         if write.rollup or write.fire_at is not None:
             for seq in list(self._by_subject.get(write.subject, ())):
+                self._replaced[write.subject] = self.messages[seq]
                 self.delete(seq)
         self.last_seq += 1
         seq, now = self.last_seq, self.clock.now()
-        self.messages[seq] = Message(write.subject, write.data, seq, now, write.headers, write.target)
+        self.messages[seq] = Message(
+            write.subject, write.data, seq, now, write.headers, write.target, write.ttl_s is not None
+        )
         self._by_subject.setdefault(write.subject, {})[seq] = None
         if write.ttl_s is not None:
             self.clock.call_at(now + timedelta(seconds=write.ttl_s), lambda: self.delete(seq))
@@ -128,6 +133,15 @@ class MemoryStream:
         if not of_subject:
             del self._by_subject[message.subject]
         return True
+
+    def bring_back(self) -> int:
+        """What a crash does to a stream that keeps one message per subject: where the newest one was removed, there is
+        the one again that it had replaced (without a TTL; one with a TTL would go at once). How many came back."""
+        back = [each for subject, each in self._replaced.items() if subject not in self._by_subject and not each.mortal]
+        for message in back:
+            self.messages[message.seq] = message
+            self._by_subject[message.subject] = {message.seq: None}
+        return len(back)
 
     def lose(self, begins_at: int) -> None:
         """Somebody deleted it, and it was made anew, empty, with sequences above all that were."""

@@ -24,6 +24,7 @@ from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.ports.telemetry import Telemetry
+from scheduler.services.burying import bury
 from scheduler.services.launch import Launcher
 from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Deposed, Tenure
@@ -103,7 +104,9 @@ class Backfills:
         await self._control.put(backfill_key(backfill.id), encode_backfill(backfill), expect=kept.revision)
 
     async def forget(self, kept: Kept) -> None:
-        await self._control.expire(kept.revision)
+        (entry,) = await self._control.get_many([backfill_key(kept.backfill.id)])
+        if entry is not None and entry.revision == kept.revision:
+            await bury(self._control, entry)
 
     async def cancel(self, backfill_id: str, now: datetime) -> Backfill:
         """Start nothing more of it; harmless for one that is over. Raises NotFound, Unavailable, Unsure."""

@@ -100,6 +100,9 @@ class CalendarCache:
             del self._known[name]
 
     def _apply(self, entry: Entry) -> None:
+        before = self._known.get(entry.key)
+        if entry.deleted and before is not None and before.deleted:
+            return  # a marker over a marker is no news: one of the two is about to be buried
         self._known[entry.key] = self._read(entry)
         self.changed(entry.key)
 

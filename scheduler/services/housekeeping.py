@@ -4,7 +4,8 @@ Of a deleted schedule remain the marker in the schedules bucket, by which every 
 as long as runs hold slots in it. The leader removes them in that order, backwards: the row once it is free, the row's
 own marker an hour later (`marker_age_s`), and the schedule's marker after that, if it is as old and the deletion is
 applied. The other replicas drop what they remember of it after twice that age. Markers of calendars go once C has
-passed them.
+passed them. Each is buried (`services.burying`): a server that crashes afterwards may have the marker again, never a
+value; such a marker is known to whoever starts after that, and goes as any other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from datetime import datetime, timedelta
 from scheduler.core.errors import ScheddError
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
+from scheduler.services.burying import bury
 from scheduler.services.leader import Tenure
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import Known, ScheduleCache
@@ -81,15 +83,19 @@ class Housekeeper:
         """Markers at or below R are on the timeline already; after an hour no reader relies on them."""
         oldest, applied = self._clock.now() - self._age, tenure.office.watermark.applied
         spent = [each for each in self._next_markers() if each.revision <= applied and each.at < oldest]
+        if not spent:
+            return
         ids = [each.id for each in spent if is_schedule_id(each.id)]
         rows = dict(zip(ids, await self._rows.bucket.get_many(ids), strict=True))
-        for known in spent:
+        stored = await self._bucket.get_many([each.id for each in spent])
+        await self._schedules.fresh()
+        for known, entry in zip(spent, stored, strict=True):
             tenure.check()
             row = rows.get(known.id)
             if row is None or await self._is_row_gone(known, row, oldest, tenure):
                 tenure.check()
-                await self._bucket.expire(known.revision)
-                self._schedules.forget(known.id, known.revision)
+                if not await _bury_now(self._bucket, entry):
+                    self._schedules.forget(known.id, known.revision)
 
     async def _remove_calendar_markers(self, tenure: Tenure) -> None:
         calendars = self._schedules.calendars
@@ -97,10 +103,15 @@ class Housekeeper:
             return
         oldest, applied = self._clock.now() - self._age, tenure.office.watermark.calendars
         spent = [each for each in calendars if each.deleted and each.revision <= applied and each.at < oldest]
-        for known in spent[:MARKERS_MAX]:
+        spent, bucket = spent[:MARKERS_MAX], calendars.mirror.bucket
+        if not spent:
+            return
+        stored = await bucket.get_many([each.name for each in spent])
+        await calendars.mirror.fresh()
+        for known, entry in zip(spent, stored, strict=True):
             tenure.check()
-            await calendars.mirror.bucket.expire(known.revision)
-            calendars.forget(known.name, known.revision)
+            if not await _bury_now(bucket, entry):
+                calendars.forget(known.name, known.revision)
 
     def _next_markers(self) -> Sequence[Known]:
         """The next so many; those whose rows are in use keep nobody behind them waiting."""
@@ -115,5 +126,14 @@ class Housekeeper:
             return False
         if row.at >= oldest:
             return False
-        await self._rows.bucket.expire(row.revision)
+        await bury(self._rows.bucket, row)
         return True
+
+
+async def _bury_now(bucket: Bucket, entry: Entry | None) -> bool:
+    """Whether there was something to bury; it is forgotten in a later round only, when the caches have seen the marker
+    that stood there last: else that would be a deletion of its own to them."""
+    if entry is None or not entry.deleted:
+        return False
+    await bury(bucket, entry)
+    return True

@@ -200,10 +200,16 @@ class ScheduleCache:
         if not is_schedule_id(entry.key):
             self._note_invalid_key(entry)
             return
+        before = self._known.get(entry.key)
+        if entry.deleted and before is not None and before.deleted:
+            return  # a marker over a marker is no news: one of the two is about to be buried
         self._known[entry.key] = self._read(entry)
         self._changes.append((entry.revision, entry.key))
 
     def _note_invalid_key(self, entry: Entry) -> None:
+        before = self._invalid_keys.get(entry.key)
+        if entry.deleted and before is not None and before.deleted:
+            return
         self._invalid_keys[entry.key] = Known(entry.key, entry.revision, entry.at, b"", deleted=entry.deleted)
         if not entry.deleted:
             extra = {"event": "invalid_key", "key": entry.key}

@@ -14,9 +14,12 @@ import pytest
 from nats.errors import Error
 
 from scheduler.core.errors import Fenced
+from scheduler.jetstream.buckets import NatsBucket
 from scheduler.ports.queues import Pair, Queued
 from scheduler.ports.timeline import Due, Office, Watermark
+from scheduler.services.burying import bury
 from scheduler.wire.names import Names
+from tests.contracts.bucket_stages import NatsBucketStage
 from tests.contracts.stages import NatsStage, Stage, collected, nothing_more, occurrence
 from tests.nats_servers import Server, connected
 
@@ -160,3 +163,42 @@ async def _fill(stage: NatsStage) -> None:
         with contextlib.suppress(Error):
             while True:
                 await stream.publish("foreign", bytes(size))
+
+
+async def test_a_killed_server_brings_back_what_a_removed_entry_had_replaced(tmp_path: Path) -> None:
+    """kill -9: where the newest entry of a key was removed, there is the older one again, without anything that would
+    end it, also after a clean stop in between. Of what was buried only a marker is there; of what nothing had been
+    replaced by, nothing."""
+    server = Server(tmp_path / "nats")
+    await server.start()
+    try:
+        async with connected(server.url) as requests:
+            stage = NatsBucketStage(requests, Names())
+            await stage.open()
+            bucket = stage.bucket
+            for key in ("stays", "removed", "expired", "buried"):
+                await bucket.put(key, b"1")
+            await bucket.expire(await bucket.delete("removed"))
+            await bucket.put("expired", b"2", ttl_s=1)
+            await bucket.put("alone", b"2", ttl_s=1)
+            await bucket.delete("buried")
+            (marker,) = await bucket.get_many(["buried"])
+            assert marker is not None
+            await bury(bucket, marker)
+            await stage.sleep(2.0)
+            assert await bucket.keys() == ["stays"]
+        await server.stop()
+        await server.start()
+        async with connected(server.url) as requests:
+            assert await NatsBucket(requests, Names().executions).keys() == ["stays"]
+            await NatsBucket(requests, Names().executions).put("another", b"1")  # else its state file would be good
+        await server.kill()
+        await server.start()
+        async with connected(server.url) as requests:
+            bucket = NatsBucket(requests, Names().executions)
+            found = {entry.key: (entry.value, entry.deleted) for entry in await bucket.changes_since(0)}
+            back = {key: found[key] for key in ("removed", "expired", "buried") if key in found}
+            assert back == {"removed": (b"1", False), "expired": (b"1", False), "buried": (b"", True)}
+            assert found.keys() == {"stays", "another", *back}
+    finally:
+        await server.kill()

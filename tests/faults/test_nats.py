@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import Site, eventually
+from tests.acceptance.harness import SCHEDULES, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
-from tests.acceptance.processes import Replica
+from tests.acceptance.processes import PlainWorker, Replica
 from tests.nats_servers import Server, free_ports
 
 
@@ -30,6 +30,39 @@ async def test_nats_killed_and_restarted_loses_and_doubles_nothing(
     await site.verify(expected_of(puts), [worker], late_max_s=down_s + 15, within_s=45)
     assert all(replica.exit_code is None for replica in replicas)
     assert (await replicas[0].http("/readyz"))[0] == 200
+
+
+async def test_a_deleted_schedule_stays_deleted_when_nats_is_killed_long_after(site: Site, server: Server) -> None:
+    """Its marker has been removed; kill -9 of NATS brings back what a removed entry had replaced: a marker again, and
+    no definition. Nothing fires, to replicas that lived on as to those that start on it."""
+    env = {"SCHEDD_HORIZON": "5s", "SCHEDD_MARKER_AGE": "10s", "SCHEDD_WATERMARK_COPY": "1s"}
+    [replica] = await site.replicas("a", **env)
+    worker = site.worker("herd")
+    await site.put("stays", {"cron": "0 0 1 1 *", "queue": "herd", "type": "t"})
+    await site.put("gone", {"every": "1s", "queue": "herd", "type": "t"})
+    await eventually(lambda: _any_of(worker), what="a delivery")
+    await site.delete("gone")
+
+    async def is_buried() -> bool:
+        return not await site.stored_count(f"KV_{SCHEDULES}", f"$KV.{SCHEDULES}.gone")
+
+    await eventually(is_buried, within_s=40, what="the marker to be removed")
+    before = len(worker.deliveries())
+    await server.kill()
+    await server.start()
+    assert not await is_buried(), "the server brought nothing back: this proves nothing"
+    assert await site.keys(SCHEDULES) == ["stays"]
+    await replica.kill()
+    [again] = await site.replicas("b", **env)
+    assert await site.leader() is again
+    await asyncio.sleep(4)
+    assert await site.keys(SCHEDULES) == ["stays"]
+    assert len(worker.deliveries()) == before
+    await eventually(is_buried, within_s=40, what="the marker to be removed again")
+
+
+async def _any_of(worker: PlainWorker) -> bool:
+    return bool(worker.deliveries())
 
 
 @pytest.mark.slow

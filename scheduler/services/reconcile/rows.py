@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.core.reconciling import Ages, Repair
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Entry
+from scheduler.services.burying import bury
 from scheduler.services.leader import Tenure
 from scheduler.services.rows import StatusRows, is_in_use, row_of
 from scheduler.services.schedules import ScheduleCache
@@ -35,7 +36,7 @@ class RowsRepair:
                 self._doubtful.discard(schedule_id)
             elif self._is_spent(entry):
                 tenure.check()
-                await self._bucket.expire(entry.revision)
+                await bury(self._bucket, entry)
                 removed += not entry.deleted
         return removed
 

@@ -237,6 +237,29 @@ async def test_a_schedule_put_again_keeps_its_place() -> None:
         assert house.schedules.live_ids() == ["a"]
 
 
+async def test_a_server_that_crashes_brings_no_schedule_back() -> None:
+    """Where a marker was removed there is a marker again, not the definition; its removal was no deletion of its own to
+    anybody; and whoever leads after a start removes it again."""
+    world = World()
+    world.put("a", every="1s")
+    world.put("-x", every="1s")
+    for key in ("a", "-x"):
+        world.delete(key)
+    applied = world.schedules.stream.last_seq
+    house = House(world)
+    for _ in range(2):
+        async with house.lead(Watermark(START, applied)):
+            await world.clock.advance(HOUR + 60)
+            assert await world.schedules.keys() == []
+            assert [known.id for known in house.schedules.changed_after(applied)] == []
+        assert world.schedules.stream.bring_back() == 2
+        assert markers(world) == {"a", "-x"}
+        house = House(world)
+        await house.schedules.start()
+        assert house.schedules.live_ids() == []
+        await house.schedules.stop()
+
+
 async def test_rows_of_deleted_schedules_go_when_they_are_free() -> None:
     """A row with runs stays, and with it the marker; once they have ended, row and markers go, each after its time."""
     world = World()
