@@ -16,7 +16,7 @@ from scheduler.services.mirror import Mirror
 from scheduler.wire.calendar import parse_calendar
 
 log = logging.getLogger(__name__)
-OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket
+OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket, an hour by default
 
 
 class KnownCalendar(Struct, frozen=True):
@@ -38,12 +38,12 @@ class CalendarCache:
     was cut off for longer than delete markers stay in the bucket.
     """
 
-    def __init__(self, bucket: Bucket, clock: Clock) -> None:
+    def __init__(self, bucket: Bucket, clock: Clock, *, out_of_touch_s: float = OUT_OF_TOUCH_S) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
         self.changed: Callable[[str], None] = lambda name: None
         self._clock = clock
         self._known: dict[str, KnownCalendar] = {}
-        self._proven_s = clock.boottime_s()
+        self._proven_s, self._out_of_touch_s = clock.boottime_s(), out_of_touch_s
 
     async def start(self) -> None:
         await self.mirror.start()
@@ -56,7 +56,7 @@ class CalendarCache:
         """See `Mirror.fresh`."""
         asked_s = self._clock.boottime_s()
         newest = await self.mirror.fresh()
-        if asked_s - self._proven_s > OUT_OF_TOUCH_S:
+        if asked_s - self._proven_s > self._out_of_touch_s:
             await self._drop_vanished(newest)
         self._proven_s = max(asked_s, self._proven_s)
         return newest

@@ -8,7 +8,7 @@ newer by the server's time is right, and is written anew, above all sequences th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -43,15 +43,18 @@ class Rewrite(Struct, frozen=True):
 
 
 class Definitions(Struct, frozen=True):
-    """One bucket of definitions, its mirror, and what the mirror made of it. `is_ours`: whether a key can be one."""
+    """One bucket of definitions, its mirror, and what the mirror made of it. `is_ours`: whether a key can be one.
+    `fresh` drops what was deleted while we were out of touch: its mark may be gone, and nothing else tells."""
 
     stream: str
     mirror: Mirror
+    fresh: Callable[[], Awaitable[int]]
     known: Callable[[], Mapping[str, KnownValue]]
     is_ours: Callable[[str], bool] = lambda key: True
 
     async def lost(self) -> list[Rewrite]:
         """Raises Unsure, Unavailable."""
+        await self.fresh()
         applied = self.mirror.applied
         stored = {entry.key: entry for entry in await self.mirror.bucket.changes_since(0)}
         return differences(self.known(), stored, applied, self.is_ours)

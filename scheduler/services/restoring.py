@@ -168,10 +168,14 @@ class Restoring:
     def _definitions(self, stream: str) -> Definitions | None:
         if stream.endswith(_SCHEDULES):
             cache = self._schedules
-            return Definitions(stream, cache.mirror, lambda: {each.id: each for each in cache}, is_schedule_id)
+            return Definitions(
+                stream, cache.mirror, cache.fresh, lambda: {each.id: each for each in cache}, is_schedule_id
+            )
         if stream.endswith(_CALENDARS):
             calendars = self._calendars
-            return Definitions(stream, calendars.mirror, lambda: {each.name: each for each in calendars})
+            return Definitions(
+                stream, calendars.mirror, calendars.fresh, lambda: {each.name: each for each in calendars}
+            )
         return None
 
     # --- what is done about it

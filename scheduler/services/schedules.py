@@ -27,7 +27,7 @@ from scheduler.wire.ids import is_schedule_id
 from scheduler.wire.schedule import ScheduleLimits, parse_schedule
 
 log = logging.getLogger(__name__)
-OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket
+OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket, an hour by default
 YIELD_EVERY = 500  # schedules read again before other tasks get a turn
 CHANGES_MAX = 100_000  # beyond this many unread changes a reader scans the schedules instead
 
@@ -67,7 +67,13 @@ class ScheduleCache:
     """
 
     def __init__(
-        self, bucket: Bucket, clock: Clock, limits: ScheduleLimits, calendars: CalendarCache | None = None
+        self,
+        bucket: Bucket,
+        clock: Clock,
+        limits: ScheduleLimits,
+        calendars: CalendarCache | None = None,
+        *,
+        out_of_touch_s: float = OUT_OF_TOUCH_S,
     ) -> None:
         self.mirror = Mirror(bucket, clock, self._apply)
         self._clock = clock
@@ -75,7 +81,7 @@ class ScheduleCache:
         self._known: dict[str, Known] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
         self._invalid_keys: dict[str, Known] = {}
-        self._proven_s = clock.boottime_s()
+        self._proven_s, self._out_of_touch_s = clock.boottime_s(), out_of_touch_s
         self.calendars = calendars
         self.calendars_applied = 0
         self._uses = CalendarUses()
@@ -99,7 +105,7 @@ class ScheduleCache:
         then every schedule is read with what they say now."""
         asked_s = self._clock.boottime_s()
         newest = await self.mirror.fresh()
-        if asked_s - self._proven_s > OUT_OF_TOUCH_S:
+        if asked_s - self._proven_s > self._out_of_touch_s:
             await self._drop_vanished(newest)
         self._proven_s = max(asked_s, self._proven_s)
         if self.calendars is not None and (calendars or self._uses):

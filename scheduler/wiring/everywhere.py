@@ -24,7 +24,7 @@ from scheduler.services.queues import QueueKeeper
 from scheduler.services.records import Records
 from scheduler.services.restoring import Restoring
 from scheduler.services.rows import StatusRows
-from scheduler.services.schedules import ScheduleCache
+from scheduler.services.schedules import OUT_OF_TOUCH_S, ScheduleCache
 from scheduler.services.settlement import Settlement
 from scheduler.services.slots import SlotKeeper
 from scheduler.services.tracker import Tracker
@@ -62,11 +62,18 @@ class Everywhere:
 
     @cached_property
     def calendars(self) -> CalendarCache:
-        return CalendarCache(self.adapters.calendars, self.clock)
+        return CalendarCache(self.adapters.calendars, self.clock, out_of_touch_s=self._out_of_touch_s)
 
     @cached_property
     def schedules(self) -> ScheduleCache:
-        return ScheduleCache(self.adapters.schedules, self.clock, self.limits, self.calendars)
+        return ScheduleCache(
+            self.adapters.schedules, self.clock, self.limits, self.calendars, out_of_touch_s=self._out_of_touch_s
+        )
+
+    @property
+    def _out_of_touch_s(self) -> float:
+        """After that a deletion may have been missed for good."""
+        return min(OUT_OF_TOUCH_S, self.settings.marker_age_s / 2)
 
     @cached_property
     def index(self) -> ExecutionIndex:

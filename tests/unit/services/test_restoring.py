@@ -18,7 +18,7 @@ from scheduler.ports.stores import StreamSeen
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.restoring import Restoring
-from scheduler.services.schedules import ScheduleCache
+from scheduler.services.schedules import OUT_OF_TOUCH_S, ScheduleCache
 from scheduler.wire.keys import CUT_KEY
 from scheduler.wire.schedule import ScheduleLimits
 
@@ -134,6 +134,22 @@ async def test_it_goes_on_after_a_failure(world: World) -> None:
         await world.restoring.look()
     await world.restoring.look()
     assert await world.live() == before
+
+
+async def test_what_was_deleted_while_we_were_away_stays_deleted(world: World) -> None:
+    """Its mark was removed before we were back: the bucket has lost nothing, our memory is old."""
+    world.schedules.stall_watches()
+    await world.schedules.delete("a")
+    marker = await world.schedules.get("a")
+    assert marker is not None
+    await world.schedules.expire(marker.revision)
+    world.schedules.put_raw("later", HELLO)
+    await world.clock.advance(OUT_OF_TOUCH_S + 1)
+    world.reconnects += 1
+    await timely(world, world.restoring.look())
+    assert set(await world.live()) == {"b.c", "typo", "later"}
+    assert world.raised == []
+    assert world.cache.get("a") is None
 
 
 async def test_a_start_puts_nothing_back(world: World) -> None:
