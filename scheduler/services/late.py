@@ -16,7 +16,9 @@ span and `at`, and so comes to the same decision: what was fired has its record 
 catch-up, so that it is chosen again, not taken for somebody else's, which would let `earliest` and `all` choose more),
 and what was told has the same id and the same words. Two leaders at once do the same things at the same time, and the
 loser's compare-and-set fails. What arrives late meanwhile lies in the span (done), or is noted beside it and decided
-next. Nothing depends on memory: a new leader reads all rows once, then follows those that change.
+next. After an outage several replicas note what each of them was handed, in any order: a note is let lie for a moment
+(`SETTLE_S`), so that one decision has them all. Nothing depends on memory: a new leader reads all rows once, then
+follows those that change.
 
 An edit that is applied in between ends it: what was fixed for, or noted under, a definition that is no more is
 superseded, as a range up to the instant of the edit, told before the row forgets it. A row outlives its schedule until
@@ -71,13 +73,15 @@ from scheduler.services.mirror import Mirror
 from scheduler.services.records import Records
 from scheduler.services.rows import Edit, StatusRows, row_of
 from scheduler.services.schedules import ScheduleCache
-from scheduler.services.together import in_turns, sleep_unless
+from scheduler.services.together import all_of, in_turns, sleep_unless
 from scheduler.wire.ids import execution_id
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 EVERY_S = 1.0  # between two looks; a row that changes is looked at at once
-GROUP_MAX = 100  # schedules dealt with side by side
+SETTLE_S = 1.0  # from the first note of a schedule to its decision
+GROUP_MAX = 256  # schedules dealt with side by side
+DECIDED_AT_ONCE = 16  # of them, while each may look up `LOOK_UPS` records
 LAUNCH_MAX = 256  # executions launched at once
 LOOK_UPS = 256  # records asked for at once
 LOOK_UPS_MAX = 10_000  # and per schedule and catch-up
@@ -117,7 +121,7 @@ class Late:
         self._launcher, self._events, self._announcer = launcher, events, announcer
         self._clock, self._telemetry = clock, telemetry
         self._checkpoints = checkpoints or NoCheckpoints()
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, float] = {}  # since when, by our clock; 0 where a decision is under way
         self._noted = asyncio.Event()
 
     async def run(self, tenure: Tenure) -> None:
@@ -149,16 +153,18 @@ class Late:
         if row.late_from is None and row.deciding is None:
             self._waiting.pop(entry.key, None)
         else:
-            self._waiting[entry.key] = None
+            since_s = 0.0 if row.deciding is not None else self._clock.boottime_s()
+            self._waiting[entry.key] = min(since_s, self._waiting.get(entry.key, since_s))
             self._noted.set()
 
     async def _round(self, mirror: Mirror, tenure: Tenure) -> None:
         try:
             await mirror.fresh()
-            if not self._waiting:
+            settled_s = self._clock.boottime_s() - SETTLE_S
+            waiting = [each for each, since_s in self._waiting.items() if since_s <= settled_s]
+            if not waiting:
                 return
             await self._schedules.fresh()
-            waiting = list(self._waiting)
             for start in range(0, len(waiting), GROUP_MAX):
                 await self.decide(waiting[start : start + GROUP_MAX], tenure)
         except ScheddError as problem:
@@ -169,8 +175,10 @@ class Late:
         await self._disown(schedule_ids, tenure)
         cases = await self._fix(schedule_ids, tenure)
         await self._checkpoints.reached("late.fixed")
-        for case in cases:
-            case.decision = await self._decided(case)
+        for start in range(0, len(cases), DECIDED_AT_ONCE):
+            some = cases[start : start + DECIDED_AT_ONCE]
+            for case, decision in zip(some, await all_of(map(self._decided, some)), strict=True):
+                case.decision = decision
         await self._fire(cases, tenure)
         cases = [case for case in cases if not case.failed]
         await self._checkpoints.reached("late.fired")

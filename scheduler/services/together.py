@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from scheduler.core.catch_up import Counting
@@ -47,6 +47,15 @@ async def within(seconds: float, clock: Clock, answer: Awaitable[T]) -> T:
         return asking.result()
     finally:
         await _cancel([asking, sleeping])
+
+
+async def all_of(answers: Iterable[Awaitable[T]]) -> list[T]:
+    """Their results, in order; when one raises, the others are cancelled and waited for, and it is raised."""
+    tasks = [asyncio.ensure_future(each) for each in answers]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _cancel(tasks)
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -30,6 +30,7 @@ from scheduler.wire.events import Kind
 from scheduler.wire.names import Names
 from scheduler.wire.schedule import FIELDS, parse_schedule
 from scheduler.wire.schedule_unbuilt import NOT_BUILT
+from tests.faults.registry import FAULTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -58,7 +59,7 @@ LINKS = re.findall(r"\[[^\]]+\]\(([^)\s]+)\)", README)
 def test_there_are_links() -> None:
     """The pattern that finds links finds them; each guarantee has one at least."""
     assert len(LINKS) > 40
-    guarantees = re.split(r"^\d\. ", section("Guarantees"), flags=re.MULTILINE)[1:]
+    guarantees = re.split(r"^\d\. ", section("What we promise"), flags=re.MULTILINE)[1:]
     assert len(guarantees) == 7
     assert all("](tests/" in guarantee for guarantee in guarantees)
 
@@ -78,6 +79,18 @@ def test_links_lead_somewhere(link: str) -> None:
         assert name in functions
         marks = [ast.unparse(mark) for mark in functions[name].decorator_list]
         assert not any("slow" in mark.lower() for mark in marks if "parametrize" not in mark), "CI does not run it"
+
+
+def test_every_fault_of_the_registry_has_its_row() -> None:
+    """In its words, with a link to a test of it that CI runs, if there is one."""
+    rows = re.findall(
+        r"^\| \[(F\d+)\]\(([^)]+)\) \| (.+?) \| (.+?) \| (.+) \|$", section("What we promise"), re.MULTILINE
+    )
+    assert [(id_, broken, expected) for id_, _, broken, expected, _ in rows] == [
+        (fault.id, fault.broken, fault.expected) for fault in FAULTS
+    ]
+    for fault, (_, link, *_) in zip(FAULTS, rows, strict=True):
+        assert link.replace("#", "::") in fault.tests or link in {test.partition("::")[0] for test in fault.tests}
 
 
 # --- names

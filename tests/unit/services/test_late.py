@@ -13,6 +13,7 @@ from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.core.model.status import Deciding, StatusRow
 from scheduler.memory.clock import START
 from scheduler.ports.timeline import Office, Watermark
+from scheduler.services.late import SETTLE_S
 from tests.unit.services.dispatch_stage import Dispatching, Failing, Mingling, due, finish, put
 from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, tell_applied, verdicts
 from tests.unit.services.tracking_stage import Tripwire, World
@@ -68,7 +69,7 @@ async def test_killed_at_any_call(mode: str, late: bool) -> None:
         world = await late_world(mode)
         wire = Tripwire(number, late=late)
         async with LateReplica(world, wire) as doomed:
-            await doomed.lead(0.5)
+            await doomed.lead(SETTLE_S + 0.5)
         await world.clock.advance(20)
         async with LateReplica(world) as successor:
             await successor.lead(10)
@@ -77,6 +78,24 @@ async def test_killed_at_any_call(mode: str, late: bool) -> None:
         if not wire.tripped:
             break
     assert number > 8
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_notes_of_several_replicas_make_one_decision(mode: str) -> None:
+    """After an outage each notes what it was handed, the newer ones maybe first: the outage is decided as a whole."""
+    world = World()
+    put(world, **EVERY, catch_up=MODES[mode][0])
+    await world.clock.advance(320)
+    async with LateReplica(world) as leader:
+        deciding = asyncio.create_task(leader.late.run(leader.tenure()))
+        await world.clock.advance(3)
+        for second in (240, 120, 60):
+            await note(world, second)
+            await world.clock.advance(SETTLE_S / 4)
+        await world.clock.advance(10)
+        deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
+    await check(world, mode)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["lost", "landed"])
