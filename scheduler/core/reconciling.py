@@ -46,6 +46,7 @@ class Repair(StrEnum):
     WORKERS = "workers"
     CONSUMERS = "consumers"
     EVENTS = "events"
+    GHOSTS = "ghosts"
 
 
 REPAIR_KINDS: tuple[str, ...] = tuple(Repair)
@@ -151,6 +152,17 @@ def freed_slots(holders: Iterable[str], known: Mapping[str, Execution | None]) -
     missing = [each for each in holders if each in known and known[each] is None]
     ended = [execution for each in holders if (execution := known.get(each)) is not None and is_terminal(execution)]
     return missing, ended
+
+
+# --- ended long ago, and there again
+
+
+def may_be_a_ghost(execution: Execution, written_at: datetime, now: datetime, ages: Ages) -> bool:
+    """Open, and not written for longer than its record is kept after an end: it may have ended, been forgotten, and
+    been brought back as it was before by a server that crashed. Or it waits for something, or nobody was there to end
+    it: that is for others to tell."""
+    kept = max(timedelta(seconds=execution.retention_s), ages.floor)
+    return not is_terminal(execution) and now - written_at > kept + ages.grace
 
 
 # --- arms that should have fired

@@ -22,7 +22,7 @@ from scheduler.jetstream.errors import ApiError, InFlight, from_api
 from scheduler.jetstream.requests import Ack, Message, Requests, StoredMessage
 from scheduler.jetstream.watching import BucketWatch
 from scheduler.ports.clock import Clock
-from scheduler.ports.stores import Entry, Watch, Write
+from scheduler.ports.stores import Entry, Leaf, Watch, Write
 from scheduler.wire import headers as h
 from scheduler.wire.keys import check_key, check_ttl
 
@@ -131,6 +131,17 @@ class NatsBucket:
             messages, at = await self._changes.since(at, newest)
             found.update((message.subject, message) for message in messages)
         return [self._entry(message) for message in sorted(found.values(), key=lambda message: message.seq)]
+
+    async def leaf(self, after: int, most: int) -> Leaf:
+        """Sequence by sequence: only the leader knows what is there, and it has no other way to tell a part of it."""
+        first = await self._requests.stored(self._stream, {"seq": after + 1, "next_by_subj": ">"})
+        if first is None:
+            return Leaf()
+        found, until = [first], min(first.seq + most - 1, max(first.seq, await self.last_revision()))
+        for start in range(first.seq + 1, until + 1, CHUNK):
+            queries = [{"seq": seq} for seq in range(start, min(start + CHUNK, until + 1))]
+            found += [each for each in await self._requests.stored_many(self._stream, queries) if each is not None]
+        return Leaf(tuple(self._entry(message) for message in found), until)
 
     async def expire(self, revision: int) -> None:
         subject = f"$JS.API.STREAM.MSG.DELETE.{self._stream}"

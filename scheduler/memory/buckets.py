@@ -13,12 +13,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import takewhile
 
 from scheduler.core.errors import ScheddError
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.streams import Limits, MemoryConsumer, MemoryStream, Message
 from scheduler.memory.streams import Write as StreamWrite
-from scheduler.ports.stores import Entry, Watch, Write
+from scheduler.ports.stores import Entry, Leaf, Watch, Write
 from scheduler.wire import headers as h
 from scheduler.wire.keys import check_key, check_ttl
 
@@ -95,6 +96,15 @@ class MemoryBucket:
     async def changes_since(self, revision: int) -> list[Entry]:
         self._check()
         return [self._entry(message) for message in self.stream.after(revision)]
+
+    async def leaf(self, after: int, most: int) -> Leaf:
+        self._check()
+        first = next(iter(self.stream.after(after)), None)
+        if first is None:
+            return Leaf()
+        until = first.seq + most - 1
+        found = takewhile(lambda message: message.seq <= until, self.stream.after(first.seq - 1))
+        return Leaf(tuple(self._entry(message) for message in found), until)
 
     async def expire(self, revision: int) -> None:
         self._check()

@@ -38,6 +38,13 @@ class Write(Struct, frozen=True):
     ttl_s: int | None = None
 
 
+class Leaf(Struct, frozen=True):
+    """A part of a walk through a bucket. `until`: the sequence looked at last; None: nothing is behind."""
+
+    entries: tuple[Entry, ...] = ()
+    until: int | None = None
+
+
 class StreamSeen(Struct, frozen=True):
     """A stream under a bucket, or any other of ours: when it was made, and the sequence of its newest message.
 
@@ -75,6 +82,10 @@ class Bucket(Protocol):
 
     async def changes_since(self, revision: int) -> list[Entry]:
         """The newest entry of every key written after `revision`, markers included, by ascending revision."""
+
+    async def leaf(self, after: int, most: int) -> Leaf:
+        """What stands in `most` sequences, the first of them that of the first entry behind `after`; markers included.
+        Raises Unsure, Unavailable."""
 
     async def expire(self, revision: int) -> None:
         """Remove the single entry with this revision (housekeeping of old delete markers)."""

@@ -216,6 +216,13 @@ class ExecutionIndex:
         entries = await self.mirror.bucket.changes_since(revision)
         return [end for each in entries if (end := _end_of(each)) is not None], newest
 
+    def forget(self, execution_id: str, revision: int) -> None:
+        """Drop a record that the daemon removed from the bucket."""
+        for place in (self._recent, self._open):
+            seen = place.get(execution_id)
+            if seen is not None and seen.revision == revision:
+                del place[execution_id]
+
     # --- fed by the mirror
 
     def _apply(self, entry: Entry) -> None:

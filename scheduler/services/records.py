@@ -80,7 +80,7 @@ class Records:
 
     async def get_many(self, ids: Sequence[str]) -> list[Stored | None]:
         """Leader reads; None where there is no readable record. Raises Unsure, Unavailable."""
-        return [self._read(entry) for entry in await self.bucket.get_many(ids)]
+        return [self.read(entry) for entry in await self.bucket.get_many(ids)]
 
     async def get(self, execution_id: str) -> Stored | None:
         (stored,) = await self.get_many([execution_id])
@@ -91,7 +91,8 @@ class Records:
         entries = await self.bucket.get_many(ids)
         return {each for each, entry in zip(ids, entries, strict=True) if entry is not None and not entry.deleted}
 
-    def _read(self, entry: Entry | None) -> Stored | None:
+    def read(self, entry: Entry | None) -> Stored | None:
+        """The record in an entry; None if it has none that can be read, which is counted."""
         if entry is None or entry.deleted:
             return None
         try:

@@ -169,6 +169,7 @@ class Leading(Everywhere):
             chains=self.chains,
             feed=self.adapters.feed(),
             announcer=self.announcer,
+            events=self.adapters.events,
             control=self.adapters.control,
             clock=self.clock,
             telemetry=self.telemetry,

@@ -137,6 +137,22 @@ async def test_expire_removes_one_entry(place: BucketStage) -> None:
     assert await place.bucket.last_revision() == new
 
 
+async def test_a_walk_through_everything(place: BucketStage) -> None:
+    """Leaf by leaf, over gaps of any width: each entry once, markers too, and at the end it says so."""
+    for number in range(60):
+        await place.bucket.put(f"k{number % 40}", b"%d" % number)
+    await place.bucket.delete("k30")
+    for most in (1, 7, 1200):
+        seen: list[Entry] = []
+        after: int | None = 0
+        while after is not None:
+            leaf = await place.bucket.leaf(after, most)
+            assert len(leaf.entries) <= most
+            seen += leaf.entries
+            after = leaf.until
+        assert seen == await place.bucket.changes_since(0)
+
+
 async def test_ttl(place: BucketStage) -> None:
     """A value with a TTL goes by itself, can be created anew, and lives on when rewritten without one."""
     await place.bucket.put("a", b"1", ttl_s=1)

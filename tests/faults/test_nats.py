@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import SCHEDULES, Site, eventually
+from scheduler.wire.instants import format_instant
+from tests.acceptance.harness import EXECUTIONS, SCHEDULES, Site, eventually, utc_now
 from tests.acceptance.herd import expected_of, put_many
 from tests.acceptance.processes import PlainWorker, Replica
 from tests.nats_servers import Server, free_ports
@@ -59,6 +61,44 @@ async def test_a_deleted_schedule_stays_deleted_when_nats_is_killed_long_after(s
     assert await site.keys(SCHEDULES) == ["stays"]
     assert len(worker.deliveries()) == before
     await eventually(is_buried, within_s=40, what="the marker to be removed again")
+
+
+@pytest.mark.parametrize("lives_on", [True, False], ids=["leader lives on", "another starts"])
+async def test_what_ended_long_ago_does_not_come_back_when_nats_is_killed(
+    site: Site, server: Server, lives_on: bool
+) -> None:
+    """Its record has expired; kill -9 of NATS brings the open one back that the terminal one had replaced. It is
+    removed, and has one end and one delivery as before, whoever leads then."""
+    env = {"SCHEDD_CLAIM_FLOOR": "10s", "SCHEDD_RECONCILE_EVERY": "1s", "SCHEDD_RECONCILE_GRACE": "1s"}
+    [replica] = await site.replicas("a", **env)
+    worker, queued = site.worker("herd"), {"queue": "herd", "type": "t"}
+    site.worker("never", "never")
+    soon, then = (format_instant(utc_now() + timedelta(seconds=seconds)) for seconds in (2, 3))
+    await site.put("open", {"at": [soon], **queued, "queue": "never"})  # else nothing is left, and the file begins anew
+    await site.put("once", {"at": [then], **queued, "retention": {"age": "5s"}})
+    await eventually(lambda: _any_of(worker), what="a delivery")
+
+    async def count() -> int:
+        return await site.stored_count(f"KV_{EXECUTIONS}", f"$KV.{EXECUTIONS}.once.>")
+
+    async def is_gone() -> bool:
+        return not await count()
+
+    await eventually(is_gone, within_s=40, what="the record to expire")
+    if not lives_on:
+        await replica.kill()
+    await server.kill()
+    await server.start()
+    assert await count() == 1, "the server brought nothing back: this proves nothing"
+    if not lives_on:
+        [replica] = await site.replicas("b", **env)
+    await eventually(is_gone, within_s=40, what="the ghost to be removed")
+    await asyncio.sleep(3)
+    assert await is_gone()
+    assert len(await site.events("finished", "once")) == 1
+    assert len(worker.deliveries()) == 1
+    assert len(await site.records()) == 1, "what is open stays"
+    assert replica.exit_code is None
 
 
 async def _any_of(worker: PlainWorker) -> bool:

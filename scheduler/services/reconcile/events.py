@@ -110,7 +110,7 @@ class EventsRepair:
             if not page.items:
                 break
             self._read_to = page.items[-1].seq
-            found |= {key for each in page.items if (key := _key_of(each.event)) is not None}
+            found |= {key for each in page.items if (key := key_of(each.event)) is not None}
         return found
 
     async def _tell(self, missing: Sequence[End], tenure: Tenure) -> int:
@@ -126,7 +126,8 @@ class EventsRepair:
         return len(ended)
 
 
-def _key_of(event: Event | None) -> _Key | None:
+def key_of(event: Event | None) -> _Key | None:
+    """Whose end the event tells."""
     if event is None:
         return None
     execution_id, drive = event.data.get("execution_id"), event.data.get("drive", 0)

@@ -12,7 +12,7 @@ from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.reconciling import Ages, Repair
 from scheduler.ports.clock import Clock
 from scheduler.ports.feeds import EventFeed
-from scheduler.ports.queues import TaskQueues
+from scheduler.ports.queues import Events, TaskQueues
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.ports.timeline import Timeline
@@ -28,6 +28,7 @@ from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
 from scheduler.services.reconcile.events import EventsRepair
+from scheduler.services.reconcile.ghosts import GhostsRepair
 from scheduler.services.reconcile.gone import GoneRepair
 from scheduler.services.reconcile.leftovers import LeftoversRepair
 from scheduler.services.reconcile.rows import RowsRepair
@@ -72,6 +73,7 @@ class Reconciler:
         chains: Chains,
         feed: EventFeed,
         announcer: Announcer,
+        events: Events,
         control: Bucket,
         clock: Clock,
         telemetry: Telemetry,
@@ -86,6 +88,9 @@ class Reconciler:
         )
         slots = SlotsRepair(rows=rows, records=records, index=index, tracker=tracker, clock=clock, ages=ages)
         self.repairs: tuple[Repairer, ...] = (
+            GhostsRepair(
+                index=index, records=records, rows=rows, queues=queues, feed=feed, events=events, clock=clock, ages=ages
+            ),
             ConsumersRepair(
                 keeper=keeper, schedules=schedules, index=index, launcher=launcher, ensure=ensure, clock=clock
             ),

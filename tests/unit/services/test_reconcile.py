@@ -18,6 +18,7 @@ from scheduler.memory.streams import Write
 from scheduler.ports.timeline import Watermark
 from scheduler.services.leader import Deposed
 from scheduler.services.reconcile.arms import ArmsRepair
+from scheduler.services.reconcile.consumers import ConsumersRepair
 from scheduler.wire.reports import Outcome
 from tests.unit.services.tracking_stage import EVERY_DAY, QUEUE, Replica, Tripwire, World
 
@@ -397,7 +398,8 @@ async def test_one_repair_that_breaks_keeps_no_other(monkeypatch: pytest.MonkeyP
         async def unavailable(*_: object, **__: object) -> int:
             raise Unavailable("electing")
 
-        monkeypatch.setattr(replica.reconciler.repairs[0], "_ensure", broken)
+        (consumers,) = [each for each in replica.reconciler.repairs if isinstance(each, ConsumersRepair)]
+        monkeypatch.setattr(consumers, "_ensure", broken)
         monkeypatch.setattr(replica.tracker.liveness, "check", unavailable)
         await replica.reconcile(every_s=40)
         assert (await world.record(execution.id)).state is State.QUEUED

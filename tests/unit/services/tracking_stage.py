@@ -266,6 +266,7 @@ class Replica:
             chains=self.chains,
             feed=around(MemoryEventFeed(world.server)),
             announcer=Announcer(events),
+            events=events,
             control=around(world.control.replica()),
             clock=clock,
             telemetry=self.telemetry,
