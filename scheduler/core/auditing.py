@@ -6,7 +6,8 @@ them. A chain (`after`) expects what is on record. Each expected nominal time is
 
 1. its record: `fired` if it was ever queued, else the state it is in;
 2. a pause of the definition in force;
-3. a range of verdicts, which explains as many as it counts and not one more;
+3. a range of verdicts, which explains as many as it counts and not one more; of several the one that ends first, so
+   that ranges that lie in each other (edits take back what others left) explain as many as they can together;
 4. an edit, pause or deletion that came before it was armed, or before its fire time: superseded, paused;
 5. that it is still on its way: armed, due, not planned yet, or waiting for the leader's catch-up: pending.
 
@@ -19,9 +20,11 @@ nominal time of its own.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import pairwise
 
 from msgspec import Struct, field
 
@@ -244,10 +247,11 @@ def _with_extras(
 
 
 class _Counted(Struct):
-    """A range, and how many nominal times it has yet to explain."""
+    """A range, how many nominal times it has yet to explain, and up to when it can."""
 
     told: VerdictRange
     left: int
+    until: datetime
 
 
 class _Judge:
@@ -257,6 +261,7 @@ class _Judge:
         self._case = case
         self._records: Mapping[datetime, OnRecord] = {each.nominal_at: each for each in case.records}
         self._ranges = deque(sorted(case.ranges, key=lambda each: each.first))
+        self._ends = {each.generation: following.at for each, following in pairwise(case.changes)}
         self._open: list[_Counted] = []
         self._last_fired = max((at for at, each in self._records.items() if each.verdict == FIRED), default=None)
 
@@ -302,15 +307,19 @@ class _Judge:
 
     def _by_range(self, nominal: datetime, generation: int) -> tuple[str, str | None] | None:
         while self._ranges and self._ranges[0].first <= nominal:
-            told = self._ranges.popleft()
-            self._open.append(_Counted(told, told.count if told.is_counted else NOMINALS_MAX))
-        self._open = [each for each in self._open if nominal <= each.told.last and each.left > 0]
+            insort(self._open, self._counted(self._ranges.popleft()), key=lambda each: each.until)
+        self._open = [each for each in self._open if nominal <= each.until and each.left > 0]
         for each in self._open:
             is_later = each.told.generation >= generation or not each.told.generation
             if is_later and self._is_about(each.told, nominal):
                 each.left -= 1
                 return each.told.verdict, each.told.reason
         return None
+
+    def _counted(self, told: VerdictRange) -> _Counted:
+        """It says nothing of definitions after its own, so it can explain nothing behind the end of that."""
+        left = told.count if told.is_counted else NOMINALS_MAX
+        return _Counted(told, left, min(told.last, self._ends.get(told.generation, told.last)))
 
     def _is_about(self, told: VerdictRange, nominal: datetime) -> bool:
         """What a catch-up counts is what its definition yields: it has no verdict for those of the one before."""

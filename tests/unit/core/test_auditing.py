@@ -217,6 +217,29 @@ def test_a_range_explains_only_what_its_definition_has() -> None:
     assert verdicts(of, 3, 6) == {3: ("missed", "catch_up"), 4: HOLE, 5: ("missed", "catch_up")}
 
 
+def test_ranges_that_lie_in_each_other() -> None:
+    """What one edit takes back may lie between what the next one does: together they explain all that they count,
+    whichever was told first (upheavals, seed 348)."""
+    taken_back = told(1, 7, 3, "superseded", "edited", gen=2)  # 1, 3, 7: what every second minute leaves out
+    paused = told(0, 10, 6, "paused", "paused", gen=3)
+    changes = put(1, -60, **MINUTES), put(2, 8.5, every="2m"), put(3, 15, **MINUTES, paused=True)
+    for ranges in ((taken_back, paused), (paused, taken_back)):
+        found = verdicts(case(*changes, fired=[5], ranges=ranges), 0, 12)
+        assert [minute for minute, each in found.items() if each == HOLE] == []
+        assert [*found] == [*range(9), 10]
+
+
+def test_a_range_ends_with_its_definition() -> None:
+    """Of two that hold the same the one goes first that says nothing of later definitions, though it reaches further;
+    and that is all that they explain."""
+    changes = put(1, -60, **MINUTES), put(2, 3.5, planned=None, **MINUTES)
+    of = case(*changes, fired=[1, 3, 4], ranges=(told(0, 6, 1, gen=2), told(0, 9, 1, gen=1)))
+    missed = ("missed", "catch_up")
+    assert verdicts(of, 2, 7) == {
+        2: missed, 3: ("fired", None), 4: ("fired", None), 5: missed, 6: HOLE
+    }  # fmt: skip
+
+
 def test_an_edit_during_an_outage() -> None:
     """What the leader had not planned when the edit came is superseded by it; what it had planned is a hole."""
     first = put(1, -60, **MINUTES)

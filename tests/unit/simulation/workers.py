@@ -118,7 +118,8 @@ class SdkWorkers(Workers):
         self._mine: set[asyncio.Task[None]] = set()
         self._running: dict[str, int] = {}
         self._is_dying = False
-        self._asked: dict[str, asyncio.Event] = {}
+        self._asked: dict[tuple[str, int], asyncio.Event] = {}
+        """Whether to end, by the execution and the drive in hand."""
         site.server.on_cancel = self._on_cancel
 
     @property
@@ -195,13 +196,15 @@ class SdkWorkers(Workers):
         return self.consumer.nak(delivery.token, self.consumer.limits.ack_wait_s)
 
     def _on_cancel(self, queue: str, execution_id: str, cancel: Cancel) -> None:
-        """A core message: a busy process may miss it."""
-        if queue == self.queue and execution_id in self._asked and not self.is_up_to(0.3):
-            self._asked[execution_id].set()
+        """A core message: a busy process may miss it, and one that was sent before a retry says nothing about that."""
+        key = execution_id, cancel.drive or 0
+        if queue == self.queue and key in self._asked and not self.is_up_to(0.3):
+            self._asked[key].set()
 
     async def _run(self, delivery: Delivery, execution_id: str, tries: Tries, forfeit: Finished | None) -> None:
         self._running[execution_id] = tries.attempt
-        asked = self._asked[execution_id] = asyncio.Event()
+        key = execution_id, int(delivery.message.headers.get(h.DRIVE, 0))
+        asked = self._asked[key] = asyncio.Event()
         given = delivery.message.headers.get(h.DEADLINE)
         deadline = None if given is None else parse_instant(given)
         try:
@@ -212,7 +215,7 @@ class SdkWorkers(Workers):
             self._finish(execution_id, tries.attempt, finished)
         finally:
             self._running.pop(execution_id, None)
-            self._asked.pop(execution_id, None)
+            self._asked.pop(key, None)
         if self.is_up_to(0.03):  # reported, and dead before the answer to the queue
             self.died += 1
         elif finished.is_final:
