@@ -1,4 +1,4 @@
-"""Small duties: the copy of the watermark, and what is left of deleted schedules.
+"""Small duties: the copy of the watermark, one-shots that are over, and what is left of deleted schedules.
 
 Of a deleted schedule remain the marker in the schedules bucket, by which every replica hears of it, and its status row,
 as long as runs hold slots in it. The leader removes them in that order, backwards: the row once it is free, the row's
@@ -20,6 +20,7 @@ from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
 from scheduler.services.burying import bury
 from scheduler.services.leader import Tenure
+from scheduler.services.one_shots import OneShots
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import Known, ScheduleCache
 from scheduler.services.watermarks import WatermarkCopy
@@ -41,11 +42,13 @@ class Housekeeper:
         schedules: ScheduleCache,
         bucket: Bucket,
         rows: StatusRows,
+        one_shots: OneShots,
         clock: Clock,
         every_s: float,
         marker_age_s: float = MARKER_AGE_S,
     ) -> None:
         self._copy, self._schedules, self._bucket, self._rows = copy, schedules, bucket, rows
+        self._one_shots = one_shots
         self._clock, self._every_s, self._age = clock, every_s, timedelta(seconds=marker_age_s)
         self._looked_at = 0  # markers up to this revision, in this walk through all of them
 
@@ -55,6 +58,7 @@ class Housekeeper:
             tenure.check()
             try:
                 await self._copy.keep(tenure)
+                await self._one_shots.sweep(tenure)
                 await self._remove_markers(tenure)
                 await self._remove_calendar_markers(tenure)
             except ScheddError as problem:

@@ -18,6 +18,7 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.handing_over import LateOnes
 from scheduler.services.housekeeping import Housekeeper
 from scheduler.services.launch import Launcher
+from scheduler.services.one_shots import OneShots
 from scheduler.services.promotion import Promoter
 from scheduler.services.purging import Purger
 from scheduler.services.queues import QueueKeeper
@@ -231,12 +232,25 @@ class Everywhere:
         return WatermarkCopy(self.adapters.control, self.clock)
 
     @cached_property
+    def one_shots(self) -> OneShots:
+        return OneShots(
+            schedules=self.schedules,
+            bucket=self.adapters.schedules,
+            executions=self.adapters.executions,
+            rows=self.rows,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            claim_floor_s=self.settings.claim_floor_s,
+        )
+
+    @cached_property
     def housekeeper(self) -> Housekeeper:
         return Housekeeper(
             copy=self.watermark_copy,
             schedules=self.schedules,
             bucket=self.adapters.schedules,
             rows=self.rows,
+            one_shots=self.one_shots,
             clock=self.clock,
             every_s=self.settings.watermark_copy_s,
             marker_age_s=self.settings.marker_age_s,

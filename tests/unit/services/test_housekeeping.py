@@ -16,10 +16,13 @@ from scheduler.core.model.status import StatusRow
 from scheduler.core.triggers import EPOCH
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import START
+from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.timeline import Watermark
+from scheduler.services import one_shots
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.housekeeping import MARKERS_MAX, Housekeeper
 from scheduler.services.leader import Deposed, Tenure
+from scheduler.services.one_shots import OneShots
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.services.watermarks import WatermarkCopy
@@ -47,11 +50,23 @@ class House:
         self.schedules = ScheduleCache(
             around(world.schedules.replica()), self.process.clock, ScheduleLimits(), self.calendars
         )
+        self.executions = MemoryBucket(world.server, world.names.executions)
+        bucket, rows = around(world.schedules), StatusRows(around(world.status))
+        self.telemetry = RecordingTelemetry()
         self.keeper = Housekeeper(
             copy=self.copy,
             schedules=self.schedules,
-            bucket=around(world.schedules),
-            rows=StatusRows(around(world.status)),
+            bucket=bucket,
+            rows=rows,
+            one_shots=OneShots(
+                schedules=self.schedules,
+                bucket=bucket,
+                executions=around(self.executions.replica()),
+                rows=rows,
+                clock=self.process.clock,
+                telemetry=self.telemetry,
+                claim_floor_s=1800,
+            ),
             clock=self.process.clock,
             every_s=10.0,
         )
@@ -369,3 +384,84 @@ async def test_markers_of_calendars() -> None:
         assert len(bucket.stream.messages) == left
     assert house.calendars.live_names() == ["kept"]
     assert house.calendars.get("gone") is None
+
+
+# --- one-shots that are over
+
+
+KEEPS: dict[str, Any] = {"retention": {"age": "2h"}, "catch_up": {"window": "1h"}}
+AT = format_instant(START + timedelta(seconds=60))
+ONCE: dict[str, Any] = {"at": AT, **KEEPS}
+"""Nothing of it is kept for longer than two hours."""
+
+
+async def test_a_one_shot_goes_when_nothing_of_it_can_come_or_is_left() -> None:
+    """After its records, and when it would be too late to fire even if it were put again; counted, as a deletion."""
+    world = World()
+    world.put("a", **ONCE)
+    applied = world.put("alive", every="1h")
+    house = House(world)
+    async with house.lead(Watermark(START, applied)):
+        await world.clock.advance(60 + 2 * HOUR - 30)
+        assert markers(world) == set()
+        await world.clock.advance(60)
+        assert markers(world) == {"a"}
+        assert house.schedules.live_ids() == ["alive"]
+        assert house.telemetry.count("dropped", what="schedule", reason="over") == 1
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "a longer retention": {**ONCE, "retention": {"age": "3h"}},
+    "a longer window": {**ONCE, "catch_up": {"window": "3h"}},
+    "a later instant": {**ONCE, "at": [AT, format_instant(START + timedelta(hours=1))]},
+    "a delay": {**ONCE, "start_delay": "1h"},
+    "a pause": {**ONCE, "paused": True},
+    "a rule that is over": {**KEEPS, "rrule": "FREQ=SECONDLY;COUNT=2", "anchor": AT},
+    "by hand only": {**KEEPS, "manual": True},
+}
+
+
+@pytest.mark.parametrize("definition", KEPT.values(), ids=KEPT)
+async def test_what_may_still_be_wanted_stays(definition: dict[str, Any]) -> None:
+    """What can still fire, is kept for longer, is paused, recurs or waits for somebody to trigger it."""
+    world = World()
+    applied = world.put("a", **definition)
+    house = House(world)
+    async with house.lead(Watermark(START, applied)):
+        await world.clock.advance(2 * HOUR + 120)
+        known = house.schedules.get("a")
+        assert known is not None
+        assert known.in_force is not None
+        assert markers(world) == set()
+
+
+async def test_what_is_left_of_a_one_shot_keeps_it() -> None:
+    """A record that is there still, a slot, somebody who puts it again at the same moment, an edit nobody applied."""
+    world = World()
+    for schedule_id in ("recorded", "running", "again"):
+        world.put(schedule_id, **ONCE)
+    applied = world.schedules.stream.last_seq
+    world.put("not-applied", **ONCE)
+    house = House(world)
+    house.executions.put_raw("recorded.20261121T080100000Z", b"{}")
+    running = StatusRow(active=("running.20261121T080100000Z",))
+    await StatusRows(world.status).change({"running": lambda _: running})
+    house.process.on_call = lambda name: world.put("again", **ONCE) if name == "delete" else None
+    async with house.lead(Watermark(START, applied)):
+        await world.clock.advance(2 * HOUR + 120)
+    assert markers(world) == set()
+    assert len(await world.schedules.keys()) == 4
+
+
+async def test_many_that_are_kept_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at in turn, so many each round."""
+    monkeypatch.setattr(one_shots, "LOOKED_AT", 3)
+    world = World()
+    house = House(world)
+    for number in range(7):
+        world.put(f"a{number}", **ONCE)
+        house.executions.put_raw(f"a{number}.20261121T080100000Z", b"{}")
+    applied = world.put("b", **ONCE)
+    async with house.lead(Watermark(START, applied)):
+        await world.clock.advance(2 * HOUR + 120)
+        assert markers(world) == {"b"}

@@ -1,0 +1,24 @@
+"""When a one-shot is over, and its definition may go: nothing can come of it any more, not even if it is put again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from scheduler.core.dispatching import InForce
+from scheduler.core.firing import fire_time
+from scheduler.core.triggers.once import Once
+
+
+def is_over(in_force: InForce, now: datetime, floor: timedelta) -> bool:
+    """Whether all its instants have passed for longer than their records are kept and than catch-up reaches back.
+
+    Only plain `at` counts. What recurs, or moves with a calendar, is somebody's to delete, and so is what is paused.
+    The window of catch-up matters to whoever puts the same definition again (`apply` from a file, a worker's code): by
+    then it is too late to fire, so that no occurrence fires twice. `floor`: how long a record is kept at least.
+    """
+    definition, trigger = in_force.definition, in_force.trigger
+    schedule = definition.schedule
+    if not isinstance(trigger, Once) or schedule.paused:
+        return False
+    last_at = max(definition.effective_at, fire_time(schedule, trigger, trigger.instants[-1]))
+    return now - last_at > max(schedule.retention_age, schedule.catch_up.window, floor)
