@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import deeds
@@ -21,6 +22,11 @@ from tests import deeds
 _SETTLE_TURNS = 20  # turns of the loop that a task just cancelled may still take to end
 _SETTLE_S = 2.0  # how long a process just killed may still take to end
 _MARK = ("TESTS_OF", str(os.getpid()))  # in the environment of whatever this run starts
+# How long an example takes is the machine's affair; what takes too long ends by its test's time-out.
+hypothesis.settings.register_profile(
+    "schedd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("schedd")
 pytest_plugins = ["tests.nats_servers"] if Path(__file__).with_name("nats_servers.py").exists() else []
 
 
