@@ -212,4 +212,8 @@ async def test_requests_beyond_the_limit_are_refused_at_once(site: Site) -> None
     assert words["busy"] > count / 4, (words, refused[0])
     assert done, "and some were done"
     assert done <= set(await site.keys("schedd-schedules"))
-    assert (await site.request("schedule.put", {"id": "later", "schedule": value}))["id"] == "later"
+
+    async def has_room() -> bool:
+        return "id" in await site.request("schedule.put", {"id": "later", "schedule": value})
+
+    await eventually(has_room, within_s=20, what="room again")
