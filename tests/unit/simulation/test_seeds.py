@@ -39,6 +39,7 @@ ENDS = (
     "superseded edited", "superseded deleted", "superseded invalid", "range missed catch_up", "range paused paused",
     "range superseded edited",
 )  # fmt: skip
+pytestmark = pytest.mark.timeout(900)  # CI computes them beside everything else
 
 
 @cache
@@ -61,7 +62,6 @@ def test_histories(kind: str, first: int) -> None:
     assert not wrong, "\n\n".join(wrong)
 
 
-@pytest.mark.timeout(600)
 def test_what_shall_be_survived_really_happens() -> None:
     """Every fault, every way to end and every repair occurs in the seeds: else they prove little."""
     happened: Counter[str] = Counter()
