@@ -81,8 +81,9 @@ class House:
             yield tenure
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            (end,) = await asyncio.gather(task, return_exceptions=True)
             await self.schedules.stop()
+        assert isinstance(end, asyncio.CancelledError | Deposed), end
 
     async def copied(self) -> dict[str, Any]:
         entry = await self.world.control.get(WATERMARK_KEY)
