@@ -132,7 +132,7 @@ PER_SCHEDULE_KB = 12.0
 LONG = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(50_000, marks=LONG)])
+@pytest.mark.parametrize("count", [pytest.param(500, marks=pytest.mark.slow), pytest.param(50_000, marks=LONG)])
 async def test_definitions_applied_at_once(site: Site, tmp_path: Path, count: int) -> None:
     """`schedctl apply` of a file of all of them: all are stored and active, replicas stay ready meanwhile, and a
     replica's memory grows by no more than the definitions need."""
@@ -186,6 +186,7 @@ class Flood:
         self.answers[int(message.subject.rpartition(".")[2])] = json.loads(message.data)
 
 
+@pytest.mark.slow
 async def test_requests_beyond_the_limit_are_refused_at_once(site: Site) -> None:
     """More puts at one moment than a replica answers at once (4,096): each is answered within seconds, done or refused
     as unavailable with a sentence; what is said to be done is stored, and then there is room again."""

@@ -63,7 +63,7 @@ async def test_a_deleted_schedule_stays_deleted_when_nats_is_killed_long_after(s
     await eventually(is_buried, within_s=40, what="the marker to be removed again")
 
 
-@pytest.mark.parametrize("lives_on", [True, False], ids=["leader lives on", "another starts"])
+@pytest.mark.parametrize("lives_on", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_what_ended_long_ago_does_not_come_back_when_nats_is_killed(
     site: Site, server: Server, lives_on: bool
 ) -> None:

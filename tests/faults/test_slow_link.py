@@ -25,6 +25,7 @@ async def test_half_a_second_of_latency_changes_no_leader(site: Site, dice: rand
     await far_away(site, Distance(WAY_S, 0.0, dice), {}, lasts_s=10, transitions=0)
 
 
+@pytest.mark.slow
 async def test_latency_and_lost_packets_change_hardly_a_leader(site: Site, dice: random.Random) -> None:
     """F10: the same with every tenth packet lost and the lease as it is by default."""
     await far_away(site, Distance(WAY_S, 0.1, dice), DEFAULTS, lasts_s=12, transitions=1)

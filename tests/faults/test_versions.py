@@ -62,6 +62,7 @@ async def schema_in_force(site: Site) -> int:
     return int((await site.value(CONTROL, "schema") or {})["schema"])
 
 
+@pytest.mark.slow
 async def test_two_releases_are_upgraded_and_rolled_back_under_load(site: Site) -> None:
     """100 fires a second through an upgrade of one, its rollback, and an upgrade of all: nothing lost or doubled."""
     replicas = Releases(site)
