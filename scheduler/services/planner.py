@@ -52,7 +52,8 @@ SPAN_MIN, SPAN_MAX = timedelta(milliseconds=50), timedelta(seconds=10)
 STEP_MAX = timedelta(seconds=2)
 TURNS_BACK = timedelta(minutes=1)  # before the last leader stopped: states that changed by themselves since are noted
 RECOVER_PAUSE_S = 0.2
-AGAIN_BEFORE, AGAIN_MAX = timedelta(seconds=2), timedelta(minutes=10)  # F, the least age of a record, is 30 minutes
+AGAIN_BEFORE, AGAIN_MAX = timedelta(seconds=2), timedelta(minutes=10)
+CLAIM_FLOOR = timedelta(minutes=30)
 YIELD_EVERY = 1000  # schedules dealt with before other tasks get a turn
 
 
@@ -80,9 +81,11 @@ class Planner:
         not_before: Callable[[], Awaitable[datetime]] = _never_before,
         checkpoints: Checkpoints | None = None,
         reconnects: Callable[[], int] = lambda: 0,
+        claim_floor: timedelta = CLAIM_FLOOR,
     ) -> None:
         self._timeline, self._schedules = timeline, schedules
         self._reconnects, self._proven = reconnects, reconnects()
+        self._again_max = min(AGAIN_MAX, claim_floor / 2)
         self._clock, self._telemetry = clock, telemetry
         self._committer = Committer(timeline, clock, telemetry)
         self._chains = ChainArming(rows, schedules, clock)
@@ -155,13 +158,13 @@ class Planner:
     def _doubt(self) -> bool:
         """NATS was away: a damaged block may have cost arms below W, and nobody says so. What is due since the last
         planning is armed once more: what stands is replaced by itself, what has fired has a record (never so far back
-        that a record, and the claim beside it, may have gone)."""
+        that a record, and the claim beside it, may have gone: half the claim floor at the most)."""
         reconnects = self._reconnects()
         if reconnects == self._proven or self._tenure is None:
             return False
         office = self._tenure.office
         planned_at = office.watermark.until - self._horizon - AGAIN_BEFORE
-        until = min(office.watermark.until, max(planned_at, self._clock.now() - AGAIN_MAX))
+        until = min(office.watermark.until, max(planned_at, self._clock.now() - self._again_max))
         self._tenure.office = structs.replace(office, watermark=structs.replace(office.watermark, until=until))
         self._proven = reconnects
         log.info("planning anew what a lost disk may have cost", extra={"event": "planning_again", "from": until})

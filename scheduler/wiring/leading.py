@@ -123,6 +123,7 @@ class Leading(Everywhere):
             not_before=self.watermark_copy.since,
             checkpoints=self.checkpoints,
             reconnects=self.adapters.reconnects,
+            claim_floor=timedelta(seconds=self.settings.claim_floor_s),
         )
 
     @cached_property

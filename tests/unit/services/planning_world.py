@@ -30,7 +30,7 @@ from scheduler.ports.timeline import Office, Stored, Watermark
 from scheduler.services.announcing import Announcer
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.leader import Deposed, Tenure
-from scheduler.services.planner import Planner
+from scheduler.services.planner import CLAIM_FLOOR, Planner
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
 from scheduler.wire.ids import parse_nominal
@@ -213,6 +213,7 @@ class PlanningReplica:
         kill_at: int = 0,
         late: bool = False,
         not_before: datetime = EPOCH,
+        claim_floor: timedelta = CLAIM_FLOOR,
     ) -> None:
         self.world = world
         self.process = Process(world.clock, kill_at=kill_at, late=late)
@@ -236,6 +237,7 @@ class PlanningReplica:
             horizon=horizon,
             not_before=self._not_before,
             reconnects=lambda: self.reconnects,
+            claim_floor=claim_floor,
         )
         self.since = not_before
         self.timeline_problem: ScheddError | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -269,6 +270,31 @@ async def test_whoever_asked_for_a_rearm_may_give_up() -> None:
         await world.clock.advance(5)
         assert leader.task is not None
         assert not leader.task.done()
+
+
+@pytest.mark.parametrize("claim_floor_s", [1800, 120])
+async def test_what_fired_before_a_long_outage_is_armed_again_only_while_its_record_lasts(
+    claim_floor_s: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three minutes without NATS: beyond half the claim floor a record may be gone, and nobody would know that it
+    fired."""
+    caplog.set_level("INFO", "scheduler")
+    world = World()
+    world.put("s", every="1s")
+    async with PlanningReplica(world, claim_floor=timedelta(seconds=claim_floor_s)) as replica:
+        await replica.plans()
+        await world.clock.advance(5)
+        mark = await world.timeline.watermark()
+        assert mark is not None
+        assert mark.watermark is not None
+        planned_until = mark.watermark.until
+        world.server.down = True
+        await world.clock.advance(180)
+        replica.reconnects += 1
+        world.server.down = False
+        await world.clock.advance(5)
+    [begins] = [vars(each)["from"] for each in caplog.records if vars(each).get("event") == "planning_again"]
+    assert (begins < planned_until) == (claim_floor_s == 1800)
 
 
 async def test_arms_that_a_damaged_disk_has_cost_are_armed_again() -> None:
