@@ -293,7 +293,7 @@ class Late:
 
     def _first_in_window(self, case: _Case) -> datetime:
         schedule = case.in_force.definition.schedule
-        oldest = case.span.at - schedule.catch_up.window - schedule.start_delay - schedule.jitter
+        oldest = case.span.at - schedule.reach - schedule.start_delay - schedule.jitter
         if isinstance(case.in_force.trigger, Moved) or oldest <= case.span.first:
             return case.span.first
         following = case.in_force.trigger.next_after(oldest - MILLISECOND)

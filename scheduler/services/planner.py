@@ -17,11 +17,12 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from scheduler.core.arming import due_for_planning, late_from, next_to_plan, plan_all
-from scheduler.core.catch_up import AFTER_MIN, Span
+from scheduler.core.catch_up import Span
 from scheduler.core.chain import is_chained
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import Unavailable
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.core.model.schedule import AFTER_MIN
 from scheduler.core.planning import still_yields
 from scheduler.core.triggers import EPOCH
 from scheduler.core.triggers.base import MILLISECOND

@@ -93,6 +93,7 @@ class ScheduleLimits:
 
     payload_bytes_max: int = 65_536
     minimum_interval: timedelta = timedelta(seconds=1)
+    claim_floor: timedelta = timedelta(minutes=30)
 
     @property
     def document_bytes_max(self) -> int:
@@ -146,6 +147,7 @@ def _build(
     calendar_of: CalendarOf,
 ) -> Schedule:
     get = _Reader(document)
+    retention_age = get("retention", _retention, timedelta(days=7))
     body, is_json = _payload(document, payload, limits)
     schedule = Schedule(
         id=schedule_id,
@@ -166,7 +168,8 @@ def _build(
         paused=get("paused", read.flag, "paused_until" in document),
         pause_note=get("pause_note", lambda value, field: read.text(value, field, longest=1024, lines=True), None),
         paused_until=get("paused_until", read.instant, None),
-        retention_age=get("retention", _retention, timedelta(days=7)),
+        retention_age=retention_age,
+        known_for=_known_for(retention_age, limits.claim_floor),
         name=get("name", lambda value, field: read.text(value, field, longest=256), None),
         description=get("description", lambda value, field: read.text(value, field, longest=4096, lines=True), None),
         labels=get("labels", _labels, {}),
@@ -289,6 +292,11 @@ def _retention(value: Any, field: str) -> timedelta:
     return read.duration_or_zero(given["age"], "retention.age") if "age" in given else timedelta(days=7)
 
 
+def _known_for(retention_age: timedelta, claim_floor: timedelta) -> timedelta:
+    """A record is kept for the longer of the two; half a claim floor after it was decided nobody makes one any more."""
+    return max(retention_age, claim_floor) - claim_floor / 2
+
+
 # --- checks across fields
 def _check_rate(schedule: Schedule, limits: ScheduleLimits, calendar_of: CalendarOf) -> None:
     """Compile the trigger, which finds a wrong zone or expression, and hold it to the minimum interval."""
@@ -353,4 +361,4 @@ def _why_never(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> s
 def _is_late(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> bool:
     """Whether it is a one-shot that, put now, still fires late."""
     last = trigger.previous_before(now + _MILLISECOND) if isinstance(schedule.trigger, At) else None
-    return last is not None and last >= now - schedule.catch_up.window
+    return last is not None and last >= now - schedule.reach

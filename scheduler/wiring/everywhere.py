@@ -59,6 +59,7 @@ class Everywhere:
         return ScheduleLimits(
             payload_bytes_max=self.settings.payload_max,
             minimum_interval=timedelta(seconds=self.settings.minimum_interval_s),
+            claim_floor=timedelta(seconds=self.settings.claim_floor_s),
         )
 
     @cached_property

@@ -5,6 +5,7 @@ than `catch_up.after`. The late nominal times of one schedule form a span, and a
 
     in a pause             verdict paused: nobody wanted it, so it is not missed
     before the window      missed, `window`: fired longer ago than `catch_up.window`
+    out of our knowledge   missed, `retention`: its record, if it fired, may be gone already (`Schedule.known_for`)
     mode latest            the newest one fires, if its successor is not due yet (else that one is the make-up);
                            the others are missed, `catch_up`
     mode earliest          the oldest one in the window fires, the others are missed, `catch_up`
@@ -35,7 +36,6 @@ from scheduler.core.catch_up.deciding import (
     catching_up,
 )
 from scheduler.core.catch_up.lateness import (
-    AFTER_MIN,
     Span,
     is_late,
     late_after,
@@ -57,7 +57,6 @@ from scheduler.core.catch_up.rows import (
 )
 
 __all__ = [
-    "AFTER_MIN",
     "LISTED_MAX",
     "STEPS",
     "Counting",

@@ -9,6 +9,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from scheduler.core.catch_up.counting import STEPS, Counting, counted, drained
+from scheduler.core.catch_up.lateness import out_of_reach
 from scheduler.core.firing import fire_time, is_coalesced
 from scheduler.core.model.execution import State
 from scheduler.core.model.schedule import Schedule
@@ -56,7 +57,7 @@ def catching_up(
     if schedule.paused:
         ranges.append((yield from rest.take(schedule.paused_until, State.PAUSED, "paused")))
     in_window = yield from _first_in_window(schedule, trigger, rest.cursor, span)
-    ranges.append((yield from rest.take(in_window, State.MISSED, "window")))
+    ranges.append((yield from rest.take(in_window, State.MISSED, out_of_reach(schedule))))
     fires: list[datetime] = []
     match policy.mode:
         case "latest" if not _is_followed(schedule, trigger, span):
@@ -75,7 +76,7 @@ def _first_in_window(
     schedule: Schedule, trigger: CompiledTrigger, cursor: datetime | None, span: Deciding
 ) -> Counting[datetime]:
     """Where the window begins: no nominal time of the span before it fired within it. Behind the span if none did."""
-    oldest = span.at - schedule.catch_up.window
+    oldest = span.at - schedule.reach
     if cursor is not None and not isinstance(trigger, Moved):
         cursor = trigger.next_after(max(cursor, oldest - schedule.start_delay - schedule.jitter) - MILLISECOND)
     steps = 0

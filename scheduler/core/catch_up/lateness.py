@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -12,7 +12,6 @@ from scheduler.core.model.schedule import After, At, Schedule
 from scheduler.core.triggers import CompiledTrigger, Moved
 from scheduler.core.triggers.base import MILLISECOND
 
-AFTER_MIN = timedelta(seconds=1)  # the broker and we ourselves may need that long: on time, whatever `after` says
 BACK_MAX = 1000  # nominal times that lie between the cut and the newest late one: jitter, moved ones
 
 
@@ -47,13 +46,18 @@ def missed_in_chain(schedule: Schedule, fire_at: datetime, now: datetime) -> str
     """
     if not isinstance(schedule.trigger, After) or not _is_over_time(schedule, fire_at, now):
         return None
-    if now - fire_at > schedule.catch_up.window:
-        return "window"
+    if now - fire_at > schedule.reach:
+        return out_of_reach(schedule)
     return "catch_up" if schedule.catch_up.mode == "none" else None
 
 
+def out_of_reach(schedule: Schedule) -> str:
+    """Why what is older than `schedule.reach` is missed: as the policy says, or because its record may be gone."""
+    return "window" if schedule.reach == schedule.catch_up.window else "retention"
+
+
 def _is_over_time(schedule: Schedule, fire_at: datetime, now: datetime) -> bool:
-    return now - fire_at > max(schedule.catch_up.after, AFTER_MIN)
+    return now - fire_at > schedule.late_after
 
 
 def newest_late(schedule: Schedule, trigger: CompiledTrigger, first: datetime, now: datetime) -> datetime | None:
@@ -62,7 +66,7 @@ def newest_late(schedule: Schedule, trigger: CompiledTrigger, first: datetime, n
         return None
     if isinstance(trigger, Moved):
         return _last_before_a_moved_one(schedule, trigger, first, now)
-    cut = now - max(schedule.catch_up.after, AFTER_MIN) - schedule.start_delay
+    cut = now - schedule.late_after - schedule.start_delay
     last = trigger.previous_before(cut + MILLISECOND)
     for _ in range(BACK_MAX):
         if last is None or last <= first:

@@ -111,6 +111,9 @@ class Backoff(Struct, frozen=True, kw_only=True):
     jitter: float = 0.2
 
 
+AFTER_MIN = timedelta(seconds=1)  # the broker and we ourselves may need that long: on time, whatever `after` says
+
+
 class CatchUp(Struct, frozen=True, kw_only=True):
     """What to do with occurrences that are late by more than `after`: see mechanisms.md, part 6."""
 
@@ -121,7 +124,11 @@ class CatchUp(Struct, frozen=True, kw_only=True):
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """One valid schedule. `payload` is the exact body a worker gets (None: no payload field, an empty body)."""
+    """One valid schedule. `payload` is the exact body a worker gets (None: no payload field, an empty body).
+
+    `known_for`: how long after its fire time an occurrence is certain to have its record still, if it has fired. What
+    is older might fire twice, so catch-up reaches back no further, whatever its policy says.
+    """
 
     id: str
     queue: str
@@ -151,9 +158,20 @@ class Schedule(Struct, frozen=True, kw_only=True):
     pause_note: str | None = None
     paused_until: datetime | None = None
     retention_age: timedelta = timedelta(days=7)
+    known_for: timedelta = timedelta(days=7)
     name: str | None = None
     description: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def late_after(self) -> timedelta:
+        """From when on after its fire time an occurrence is a matter of catch-up."""
+        return min(max(self.catch_up.after, AFTER_MIN), self.known_for)
+
+    @property
+    def reach(self) -> timedelta:
+        """How long after its fire time an occurrence may still fire."""
+        return min(self.catch_up.window, self.known_for)
 
     def is_paused_at(self, nominal_at: datetime) -> bool:
         """A pause holds for a nominal time iff it has no end or the nominal time is before it."""

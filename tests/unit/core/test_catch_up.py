@@ -132,6 +132,25 @@ def test_the_window_is_measured_from_the_fire_time() -> None:
     assert decided(delayed, 1, 5, 65.5)[0] == [3, 4, 5]
 
 
+@pytest.mark.parametrize("mode", ["all", "latest", "earliest", "none"])
+def test_nothing_fires_that_may_have_fired_and_be_forgotten(mode: str) -> None:
+    """Records outlive catch-up, whatever its policy says: what is older is missed, and the reason names the setting."""
+    subject = schedule(mode=mode, window=timedelta(hours=9), known_for=timedelta(minutes=3))
+    fires, told = decided(subject, 1, 5, 5.5)
+    assert told[0] == (1, 2, 2, MISSED, "retention")
+    assert fires == {"all": [3, 4, 5], "latest": [5], "earliest": [3], "none": []}[mode]
+
+
+def test_late_at_the_latest_when_a_record_may_be_gone() -> None:
+    """Even where the policy would wait for longer: from then on the leader decides, who does not fire it."""
+    subject = schedule(after=timedelta(hours=9), known_for=timedelta(minutes=3))
+    assert is_late(subject, NOON, at(3.01))
+    assert not is_late(subject, NOON, at(3))
+    chain = structs.replace(subject, trigger=After(timedelta(minutes=5)))
+    assert missed_in_chain(chain, NOON, at(3.01)) == "retention"
+    assert missed_in_chain(chain, NOON, at(3)) is None
+
+
 @pytest.mark.parametrize(("after", "late_s"), [(10, 10.001), (0, 1.001), (3600, 3600.001)])
 def test_late(after: float, late_s: float) -> None:
     """Late is later than `after`, and a second is nobody's fault."""

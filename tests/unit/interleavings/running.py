@@ -49,6 +49,7 @@ DISPATCHING = (
         "It is delivered again after its record moved on, or ended: acknowledged, no second task.",
         f"{DISPATCHER}::test_a_record_in_a_later_state",
         f"{DISPATCH}::test_the_same_occurrence_fires_again_after_its_run_has_ended",
+        f"{DISPATCH}::test_a_due_message_that_outlived_the_record_fires_nothing_again",
     ),
     Interleaving(
         "4.6",

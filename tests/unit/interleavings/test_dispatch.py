@@ -12,9 +12,22 @@ import pytest
 from scheduler.core.model.execution import State
 from scheduler.memory.clock import START
 from scheduler.memory.streams import MemoryStream, Write
+from scheduler.wire.instants import format_instant
 from scheduler.wire.record import decode_execution
 from scheduler.wire.status import decode_status
-from tests.unit.services.dispatch_stage import At, Dispatching, due, due_left, execution, finish, id_of, nominal, put
+from tests.unit.services.dispatch_stage import (
+    FLOOR_S,
+    At,
+    Dispatching,
+    due,
+    due_left,
+    execution,
+    finish,
+    id_of,
+    nominal,
+    put,
+)
+from tests.unit.services.late_stage import LateReplica, ranges
 from tests.unit.services.test_launch import candidate, held, launch, let_go
 from tests.unit.services.tracking_stage import Replica, World
 
@@ -123,6 +136,29 @@ async def test_the_same_occurrence_fires_again_after_its_run_has_ended() -> None
     assert await execution(world) == before
     assert world.tasks() == []
     assert due_left(world) == []
+
+
+async def test_a_due_message_that_outlived_the_record_fires_nothing_again() -> None:
+    """NATS was killed, and has a message again that was acknowledged long ago; the record of what came of it has
+    expired by then. However generous the catch-up, it is missed on record, and its reason says what to do about it."""
+    world = World()
+    put(world, every="1h", anchor=format_instant(nominal(60)), overlap="allow", retention={"age": "0s"},
+        catch_up={"after": "10h", "window": "10h", "mode": "all"})  # fmt: skip
+    await world.clock.advance(60)
+    due(world, 60)
+    async with Dispatching(world) as replica:
+        await replica.run()
+        await finish(world)
+    await world.clock.advance(FLOOR_S + 60)
+    assert await world.executions.keys() == []
+    due(world, 60)
+    async with Dispatching(world) as replica:
+        await replica.run()
+    assert due_left(world) == []
+    async with LateReplica(world) as leader:
+        await leader.lead()
+    assert (await world.executions.keys(), world.tasks()) == ([], [])
+    assert ranges(world) == [(60, 60, 1, "missed", "retention")]
 
 
 @pytest.mark.parametrize("point", ["launch.claimed", "launch.slotted", "launch.paired"])

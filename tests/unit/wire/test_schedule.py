@@ -67,10 +67,17 @@ def test_the_least_schedule_has_all_defaults() -> None:
         pause_note=None,
         paused_until=None,
         retention_age=timedelta(days=7),
+        known_for=timedelta(days=7, minutes=-15),
         name=None,
         description=None,
         labels={},
     )
+
+
+@pytest.mark.parametrize(("age", "minutes"), [("0s", 15), ("30m", 15), ("31m", 16), ("1h", 45)])
+def test_how_long_a_fire_is_known_for(age: str, minutes: int) -> None:
+    """As long as a record is kept at least, less the time after which its creator would not go on with it."""
+    assert parse({**BASE, "retention": {"age": age}}).known_for == timedelta(minutes=minutes)
 
 
 def test_the_example_of_the_contract() -> None:
