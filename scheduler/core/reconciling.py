@@ -47,6 +47,7 @@ class Repair(StrEnum):
     CONSUMERS = "consumers"
     EVENTS = "events"
     GHOSTS = "ghosts"
+    DUE = "due"
 
 
 REPAIR_KINDS: tuple[str, ...] = tuple(Repair)
@@ -171,3 +172,9 @@ def may_be_a_ghost(execution: Execution, written_at: datetime, now: datetime, ag
 def overdue_arms(armed: Iterable[Occurrence], now: datetime, grace: timedelta) -> list[Occurrence]:
     """What still stands on the timeline although it should have fired: stuck in the server until it is armed again."""
     return sorted((each for each in armed if now - each.fire_at > grace), key=lambda each: each.fire_at)
+
+
+def is_passed_over(oldest: int, *floors: int | None) -> bool:
+    """Whether the oldest message there is lies below what a consumer was done with at each of these looks. None: there
+    was no look."""
+    return all(floor is not None and oldest <= floor for floor in floors)

@@ -226,6 +226,17 @@ class NatsTimeline:
     async def later(self, tokens: Sequence[str], delay_s: float) -> None:
         await answer(self._client, tokens, nak_body(delay_s))
 
+    async def due_floor(self) -> int:
+        info = await self._requests.api(f"CONSUMER.INFO.{self._names.timeline}.{DISPATCHER}")
+        return int(info["ack_floor"]["stream_seq"])
+
+    async def oldest_due(self) -> int | None:
+        found = await self._requests.stored(self._names.timeline, {"seq": 1, "next_by_subj": self._names.all_due})
+        return None if found is None else found.seq
+
+    async def deliver_from(self, seq: int) -> None:
+        await self._requests.api(f"CONSUMER.RESET.{self._names.timeline}.{DISPATCHER}", {"seq": seq})
+
 
 _Body = TypeVar("_Body")
 

@@ -16,9 +16,11 @@ from datetime import timedelta
 from itertools import takewhile
 
 from scheduler.core.errors import ScheddError
+from scheduler.memory.consumers import MemoryConsumer
+from scheduler.memory.messages import Limits, Message
+from scheduler.memory.messages import Write as StreamWrite
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Limits, MemoryConsumer, MemoryStream, Message
-from scheduler.memory.streams import Write as StreamWrite
+from scheduler.memory.streams import MemoryStream
 from scheduler.ports.stores import Entry, Leaf, Watch, Write
 from scheduler.wire import headers as h
 from scheduler.wire.keys import check_key, check_ttl

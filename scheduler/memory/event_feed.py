@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.memory.messages import Message, matches
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Message, matches
 from scheduler.ports.feeds import Page, Told
 from scheduler.wire.events import Event, decode_event
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.triggers import EPOCH
+from scheduler.memory.messages import Write
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Write
 from scheduler.ports.queues import Fact, Recorded
 from scheduler.wire.events import Event, decode_event, encode_event
 

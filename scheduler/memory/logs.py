@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+from scheduler.memory.messages import Write
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Write
 from scheduler.ports.logs import StoredLine
 
 

@@ -8,8 +8,9 @@ from itertools import islice
 
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, ScheddError, Unavailable, Unsure
 from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
+from scheduler.memory.consumers import MemoryConsumer
+from scheduler.memory.messages import Limits, Message, Write, matches
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Limits, MemoryConsumer, Message, Write, matches
 from scheduler.ports.queues import Claim, Pair, Queued, QueueState, WaitingTask
 from scheduler.wire.tasks import WITHHELD, parse_claim_subject
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.core.errors import Conflict, InvalidArgument, Unsure
+from scheduler.memory.messages import Delivery, Message
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Delivery, Message
 from scheduler.ports.queues import Poison, ReportMessage
 from scheduler.wire.reports import (
     BY_DAEMON,

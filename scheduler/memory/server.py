@@ -18,7 +18,9 @@ import msgspec
 from scheduler.core.errors import Conflict, Unavailable, Unsure
 from scheduler.core.model.queue import QueueEdit
 from scheduler.memory.clock import VirtualClock
-from scheduler.memory.streams import Limits, MemoryConsumer, MemoryStream, Write
+from scheduler.memory.consumers import MemoryConsumer
+from scheduler.memory.messages import Limits, Write
+from scheduler.memory.streams import MemoryStream
 from scheduler.wire.advisories import KIND_OF_TYPE, REMOVED_REASON
 from scheduler.wire.instants import format_instant
 from scheduler.wire.names import DISPATCHER, TRACKER, Names

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler.core.errors import InvalidArgument
+from scheduler.memory.messages import Delivery
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Delivery
 from scheduler.ports.queues import Poison, Progress, Signal
 from scheduler.wire.advisories import decode_advisory
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from scheduler.core.errors import Conflict, Fenced, Internal, InvalidArgument
 from scheduler.core.model.occurrence import Occurrence
+from scheduler.memory.messages import Delivery, Message, Write
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Delivery, Message, Write
 from scheduler.ports.timeline import Due, Office, Poison, Stored, Watermark
 from scheduler.wire.instants import format_instant
 from scheduler.wire.timeline import (
@@ -198,3 +198,15 @@ class MemoryTimeline:
         self._server.check()
         for token in tokens:
             self._server.due.nak(token, delay_s)
+
+    async def due_floor(self) -> int:
+        self._server.check()
+        return self._server.due.ack_floor
+
+    async def oldest_due(self) -> int | None:
+        self._server.check()
+        return self._stream.first_matching(self._names.all_due)
+
+    async def deliver_from(self, seq: int) -> None:
+        self._server.check()
+        self._server.due.reset(seq)

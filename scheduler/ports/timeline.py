@@ -123,3 +123,15 @@ class Timeline(Protocol):
 
     async def later(self, tokens: Sequence[str], delay_s: float) -> None:
         """Hand these back, to be delivered again after the delay."""
+
+    async def due_floor(self) -> int:
+        """Up to this sequence the consumer has seen every due message through. Raises Unsure, Unavailable."""
+
+    async def oldest_due(self) -> int | None:
+        """Sequence of the oldest due message there is, under way or not. Raises Unsure, Unavailable."""
+
+    async def deliver_from(self, seq: int) -> None:
+        """Deliver what is due from this sequence on, whatever was delivered before; what is under way comes twice.
+
+        Raises Unsure, Unavailable.
+        """

@@ -28,15 +28,16 @@ from scheduler.jetstream.timeline import NatsTimeline, nak_body
 from scheduler.memory.acting import MemoryActions
 from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
+from scheduler.memory.consumers import MemoryConsumer
 from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.logs import MemoryLogs
+from scheduler.memory.messages import Limits, Write
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
 from scheduler.memory.storage import MemoryStorage
-from scheduler.memory.streams import Limits, MemoryConsumer, Write
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.actions import Actions
 from scheduler.ports.feeds import EventFeed

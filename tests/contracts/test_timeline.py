@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -317,6 +318,35 @@ async def test_undispatched(stage: Stage) -> None:
             break
         await stage.sleep(0.05)
     assert await stage.timeline.undispatched("a") == [two]
+
+
+async def test_what_was_passed_over_is_delivered_again(stage: Stage) -> None:
+    """A consumer that takes a message for done delivers it no more, until it is sent back: also to whoever waits."""
+    office = await office_of(stage)
+    assert await stage.timeline.oldest_due() is None
+    arms = [occurrence("a", later(stage, -2)), occurrence("b", later(stage, -1))]
+    await stage.timeline.commit(office, arms=arms, disarms=[], watermark=office.watermark)
+    found = await collected(stage, stage.timeline.pull_due, 2)
+    oldest = await stage.timeline.oldest_due()
+    assert oldest is not None
+    assert await stage.timeline.due_floor() < oldest
+    await stage.timeline.deliver_from(oldest + 2)
+    assert await stage.timeline.due_floor() == oldest + 1
+    assert await stage.timeline.oldest_due() == oldest
+    assert await nothing_more(stage, stage.timeline.pull_due, 0.3)
+    waiting = asyncio.create_task(collected(stage, stage.timeline.pull_due, 2))
+    await stage.sleep(0.1)
+    await stage.timeline.deliver_from(oldest)
+    again = await waiting
+    assert [(due.schedule_id, due.delivered) for due in again if isinstance(due, Due)] == [("a", 1), ("b", 1)]
+    await stage.timeline.ack([due.ack for due in again])
+    for _ in range(40):
+        if await stage.timeline.oldest_due() is None:
+            break
+        await stage.sleep(0.05)
+    assert await stage.timeline.oldest_due() is None
+    assert await stage.timeline.due_floor() >= oldest + 1
+    assert len(found) == 2
 
 
 async def test_the_fire_time_of_an_arm(stage: Stage) -> None:

@@ -27,6 +27,7 @@ from scheduler.services.reconcile.arms import ArmsRepair
 from scheduler.services.reconcile.chains import ChainsRepair
 from scheduler.services.reconcile.claimed import ClaimedRepair
 from scheduler.services.reconcile.consumers import ConsumersRepair
+from scheduler.services.reconcile.due import DueRepair
 from scheduler.services.reconcile.events import EventsRepair
 from scheduler.services.reconcile.ghosts import GhostsRepair
 from scheduler.services.reconcile.gone import GoneRepair
@@ -121,6 +122,7 @@ class Reconciler:
                 ages=ages,
             ),
             WaitingRepair(index=index, slots=slots, keeper=tracker.slots, promoter=promoter, clock=clock, ages=ages),
+            DueRepair(timeline=timeline),
             ArmsRepair(timeline=timeline, schedules=schedules, rearm=rearm, clock=clock, ages=ages),
             self._events,
         )

@@ -11,7 +11,8 @@ import pytest
 
 from scheduler.core.model.execution import State
 from scheduler.memory.clock import START
-from scheduler.memory.streams import MemoryStream, Write
+from scheduler.memory.messages import Write
+from scheduler.memory.streams import MemoryStream
 from scheduler.wire.instants import format_instant
 from scheduler.wire.record import decode_execution
 from scheduler.wire.status import decode_status

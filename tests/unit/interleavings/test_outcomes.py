@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.errors import Conflict, ScheddError
 from scheduler.core.model.execution import Action, Asked, State
-from scheduler.memory.streams import Delivery
+from scheduler.memory.messages import Delivery
 from scheduler.services.records import Change, Changed
 from scheduler.services.tracker.liveness import run_of
 from scheduler.wire import api

@@ -10,9 +10,9 @@ import pytest
 from scheduler.core.errors import Fenced, Unavailable, Unsure
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.memory.clock import START, VirtualClock
+from scheduler.memory.messages import matches
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import matches
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.queues import Pair, Queued
 from scheduler.ports.timeline import Due, Office, Watermark

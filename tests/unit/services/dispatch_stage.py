@@ -15,8 +15,8 @@ from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, State
 from scheduler.memory.clock import START
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.messages import Write
 from scheduler.memory.queues import MemoryTaskQueues
-from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints

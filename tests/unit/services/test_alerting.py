@@ -17,9 +17,9 @@ from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import START, VirtualClock
 from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.messages import Write
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.queues import Fact
 from scheduler.ports.timeline import Office, Watermark

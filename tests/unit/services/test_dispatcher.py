@@ -12,7 +12,7 @@ from msgspec import structs
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.core.model.execution import State
 from scheduler.memory.events import MemoryEvents
-from scheduler.memory.streams import Write
+from scheduler.memory.messages import Write
 from scheduler.wire.reports import Outcome
 from tests.unit.core.executions import in_state
 from tests.unit.services.dispatch_stage import (

@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.triggers.cron import CronTrigger
 from scheduler.core.triggers.interval import Interval
 from scheduler.memory.clock import START
-from scheduler.memory.streams import Limits
+from scheduler.memory.messages import Limits
 from tests.unit.services.planning_world import (
     HALF,
     HORIZON,

@@ -15,9 +15,9 @@ from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
 from scheduler.core.queueing import QueueChanges
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
+from scheduler.memory.messages import Write
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.services.queues import QueueKeeper
 from scheduler.wire.names import queue_key

@@ -14,7 +14,7 @@ from scheduler.core.lifecycle import TERMINAL
 from scheduler.core.model.execution import Action, Asked, State
 from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
-from scheduler.memory.streams import Write
+from scheduler.memory.messages import Write
 from scheduler.services.reconcile import events as module
 from scheduler.wire import api
 from scheduler.wire.events import Event

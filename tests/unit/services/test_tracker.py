@@ -9,7 +9,7 @@ import pytest
 from scheduler.core.errors import Internal, Unavailable
 from scheduler.core.model.execution import Failure, State
 from scheduler.core.model.schedule import Overlap
-from scheduler.memory.streams import Write
+from scheduler.memory.messages import Write
 from scheduler.wire.reports import Outcome
 from tests.unit.services.tracking_stage import QUEUE, Replica, World
 

@@ -14,9 +14,9 @@ import pytest
 from scheduler.core.errors import Unavailable, Unsure
 from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
 from scheduler.memory.clock import START, VirtualClock
+from scheduler.memory.messages import Write
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.storage import MemoryStorage
-from scheduler.memory.streams import Write
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.queues import QueueState
 from scheduler.ports.storage import Room, StoreState

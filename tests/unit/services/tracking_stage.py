@@ -26,11 +26,11 @@ from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
+from scheduler.memory.messages import Delivery, Limits
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
-from scheduler.memory.streams import Delivery, Limits
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office, Watermark

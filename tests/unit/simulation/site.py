@@ -23,12 +23,13 @@ from scheduler.memory.cancelling import MemoryCancels
 from scheduler.memory.event_feed import MemoryEventFeed
 from scheduler.memory.events import MemoryEvents
 from scheduler.memory.logs import MemoryLogs
+from scheduler.memory.messages import Message
 from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.reports import MemoryReports
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.signals import MemorySignals
 from scheduler.memory.storage import MemoryStorage
-from scheduler.memory.streams import MemoryStream, Message
+from scheduler.memory.streams import MemoryStream
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints

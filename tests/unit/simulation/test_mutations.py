@@ -13,8 +13,8 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
+from scheduler.memory.messages import Write
 from scheduler.memory.server import MemoryServer
-from scheduler.memory.streams import Write
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.timeline import Office
 from scheduler.wire.timeline import encode_epoch

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.core.model.execution import Action, Execution, Kind
 from scheduler.memory.cancelling import MemoryCancels
-from scheduler.memory.streams import Write
+from scheduler.memory.messages import Write
 from scheduler.wire.ids import execution_id
 from scheduler.wire.reports import FINISHED, Finished, Outcome, decode
 from scheduler.wire.task import task_headers

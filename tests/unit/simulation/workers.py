@@ -13,7 +13,8 @@ from typing import Any
 from scheduler.core.errors import Conflict, Unavailable
 from scheduler.core.model.execution import Failure
 from scheduler.core.model.schedule import Backoff
-from scheduler.memory.streams import Delivery, MemoryConsumer, Write
+from scheduler.memory.consumers import MemoryConsumer
+from scheduler.memory.messages import Delivery, Write
 from scheduler.wire import headers as h
 from scheduler.wire.instants import parse_instant
 from scheduler.wire.reports import (

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from scheduler.core.model.execution import State
-from scheduler.memory.streams import Write
+from scheduler.memory.messages import Write
 from scheduler.wire.record import decode_execution
 from scheduler.wire.reports import Finished, Outcome, Started, encode
 from tests.unit.services.api.stage import HELLO, Stage

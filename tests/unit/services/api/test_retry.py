@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge
 from scheduler.core.lifecycle import Finish, advance
 from scheduler.core.model.execution import Failure, State
-from scheduler.memory.streams import Message
+from scheduler.memory.messages import Message
 from scheduler.wire.record import decode_execution, encode_execution
 from scheduler.wire.reports import Outcome
 from tests.unit.services.api.stage import HELLO, Stage

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import Internal, InvalidArgument, NotFound, PayloadTooLarge, Unavailable, Unsure
-from scheduler.memory.streams import MemoryStream, Message, Write
+from scheduler.memory.messages import Message, Write
+from scheduler.memory.streams import MemoryStream
 from tests.unit.services.api.stage import CLAIM_FLOOR_S, HELLO, Stage
 
 
