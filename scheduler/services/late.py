@@ -21,8 +21,7 @@ next. After an outage several replicas note what each of them was handed, in any
 follows those that change.
 
 An edit that is applied in between ends it: what was fixed for, or noted under, a definition that is no more is
-superseded, as a range up to the instant of the edit, told before the row forgets it. A row outlives its schedule until
-then. One-shots are owed whoever asks for them.
+superseded (`services.disowning`). A row outlives its schedule until then. One-shots are owed whoever asks for them.
 
 Reads are bounded by what is late. Records are looked up where they can be: from the beginning of the span and of the
 window on, as long as there are any (`LOOK_UPS_MAX`), and for the newest one. One beyond that is told about twice, and
@@ -36,22 +35,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
 
 from msgspec import Struct, structs
 
 from scheduler.core.auditing import VerdictRange
 from scheduler.core.catch_up import (
     Decision,
-    Range,
-    Span,
     answers_for,
     catching_up,
-    disowned,
-    owed_in,
     with_decided,
     with_span,
-    without_disowned,
 )
 from scheduler.core.dispatching import InForce, claim
 from scheduler.core.errors import ScheddError
@@ -66,6 +59,7 @@ from scheduler.ports.queues import Events, Fact
 from scheduler.ports.stores import Entry
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.announcing import Announcer, verdicts_fact
+from scheduler.services.disowning import Disowner
 from scheduler.services.launch import Launcher
 from scheduler.services.launch_steps import Candidate
 from scheduler.services.leader import Tenure
@@ -77,7 +71,6 @@ from scheduler.services.together import all_of, in_turns, sleep_unless
 from scheduler.wire.ids import execution_id
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 EVERY_S = 1.0  # between two looks; a row that changes is looked at at once
 SETTLE_S = 1.0  # from the first note of a schedule to its decision
 GROUP_MAX = 256  # schedules dealt with side by side
@@ -118,8 +111,17 @@ class Late:
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._rows, self._schedules, self._records = rows, schedules, records
-        self._launcher, self._events, self._announcer = launcher, events, announcer
+        self._launcher, self._events = launcher, events
         self._clock, self._telemetry = clock, telemetry
+        self._disowner = Disowner(
+            rows=rows,
+            schedules=schedules,
+            records=records,
+            events=events,
+            announcer=announcer,
+            clock=clock,
+            telemetry=telemetry,
+        )
         self._checkpoints = checkpoints or NoCheckpoints()
         self._waiting: dict[str, float] = {}  # since when, by our clock; 0 where a decision is under way
         self._noted = asyncio.Event()
@@ -172,7 +174,7 @@ class Late:
 
     async def decide(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
         """Fix, decide, fire, tell and close what is late of these. Raises Deposed, Unsure, Unavailable."""
-        await self._disown(schedule_ids, tenure)
+        await self._disowner.disown(schedule_ids, tenure)
         cases = await self._fix(schedule_ids, tenure)
         await self._checkpoints.reached("late.fixed")
         for start in range(0, len(cases), DECIDED_AT_ONCE):
@@ -187,78 +189,15 @@ class Late:
         await self._checkpoints.reached("late.told")
         await self._close(cases, tenure)
 
-    # --- 0: what an edit has taken away
-
-    async def _disown(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
-        """Late ones that an applied edit leaves nobody to answer for are superseded: told first, then forgotten."""
-        now = self._clock.now()
-        applied = [each for each in schedule_ids if self._is_applied(each, tenure)]
-        before = dict(zip(applied, await self._rows.get_many(applied), strict=True))
-        told: dict[str, list[Range]] = {}
-        for schedule_id, row in before.items():
-            in_force = self._in_force(schedule_id)
-            if spans := disowned(row, None if in_force is None else in_force.definition, now):
-                told[schedule_id] = [each for span in spans if (each := await self._superseded(schedule_id, span))]
-        if not told:
-            return
-        tenure.check()
-        await self._events.store(
-            [
-                verdicts_fact(each, _with_generation(verdicts, self._generation(each)))
-                for each, found in told.items()
-                for verdicts in found
-            ]
-        )
-        edits = {each: _disowning(before[each], self._in_force(each), now, tenure) for each in told}
-        for schedule_id, result in (await self._rows.try_change(edits, create=False)).items():
-            if isinstance(result, StatusRow):
-                for each in told[schedule_id]:
-                    self._telemetry.verdict(verdict=each.verdict, reason=each.reason, count=each.count)
-
-    async def _superseded(self, schedule_id: str, span: Span) -> Range | None:
-        """What the definitions before the edit owed of a span and nobody has carried out; None if that is nothing."""
-        known = self._schedules.get(schedule_id)
-        found: set[datetime] = set()
-        if known is not None:
-            end = min(span.last, known.at)
-            for change in await self._announcer.earlier(known):
-                if change.in_force is not None and span.first <= end:
-                    part = Span(span.first, end)
-                    found.update(await in_turns(owed_in(change.in_force.definition, change.in_force.trigger, part)))
-                end = min(end, change.at)
-        owed = sorted(found)
-        recorded = {
-            each
-            for start in range(0, len(owed), LOOK_UPS)
-            for each in await self._records.exist(
-                [execution_id(schedule_id, nominal) for nominal in owed[start : start + LOOK_UPS]]
-            )
-        }
-        left = [nominal for nominal in owed if execution_id(schedule_id, nominal) not in recorded]
-        if not left:
-            return None
-        reason = "edited" if known is None or known.in_force is not None else known.absent_reason
-        return Range(first=left[0], last=left[-1], count=len(left), verdict="superseded", reason=reason)
-
-    def _generation(self, schedule_id: str) -> int:
-        known = self._schedules.get(schedule_id)
-        return 0 if known is None else known.revision
-
-    def _is_applied(self, schedule_id: str, tenure: Tenure) -> bool:
-        known = self._schedules.get(schedule_id)
-        return known is None or known.revision <= tenure.office.watermark.applied
-
-    def _in_force(self, schedule_id: str) -> InForce | None:
-        known = self._schedules.get(schedule_id)
-        return None if known is None else known.in_force
-
     # --- 1: fix
 
     async def _fix(self, schedule_ids: Sequence[str], tenure: Tenure) -> list[_Case]:
         in_force: dict[str, InForce] = {}
         for schedule_id in schedule_ids:
             known = self._schedules.get(schedule_id)
-            if known is not None and known.in_force is not None and self._is_applied(schedule_id, tenure):
+            if known is None or known.in_force is None:
+                continue
+            if known.revision <= tenure.office.watermark.applied:
                 in_force[schedule_id] = known.in_force
         now = self._clock.now()
         edits = {schedule_id: _fixing(each, now, tenure) for schedule_id, each in in_force.items()}
@@ -266,7 +205,7 @@ class Late:
         for schedule_id, row in (await self._rows.try_change(edits, create=False)).items():
             if not isinstance(row, StatusRow) or row.deciding is None:
                 continue
-            if answers_for(in_force[schedule_id].definition, row.deciding):  # else applied since `_disown`: next time
+            if answers_for(in_force[schedule_id].definition, row.deciding):  # else disowned the next time
                 cases.append(_Case(in_force[schedule_id], row.deciding))
         return cases
 
@@ -356,20 +295,6 @@ def _fixing(in_force: InForce, now: datetime, tenure: Tenure) -> Edit:
     return edit
 
 
-def _disowning(told: StatusRow, in_force: InForce | None, now: datetime, tenure: Tenure) -> Edit:
-    """Only what was told is forgotten; a row that has changed since is looked at again."""
-
-    def edit(row: StatusRow) -> StatusRow:
-        tenure.check()
-        if (row.late_from, row.deciding) != (told.late_from, told.deciding):
-            return row
-        if in_force is None:
-            return without_disowned(row, None, None, now)
-        return without_disowned(row, in_force.definition, in_force.trigger, now)
-
-    return edit
-
-
 def _closing(case: _Case, tenure: Tenure) -> Edit:
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
@@ -381,11 +306,8 @@ def _closing(case: _Case, tenure: Tenure) -> Edit:
 def _facts(case: _Case) -> Iterator[Fact]:
     definition = case.in_force.definition
     for each in case.decision.ranges:
-        yield verdicts_fact(definition.id, _with_generation(each, definition.generation))
-
-
-def _with_generation(told: Range, generation: int) -> VerdictRange:
-    return VerdictRange(generation=generation, **structs.asdict(told))
+        told = VerdictRange(generation=definition.generation, **structs.asdict(each))
+        yield verdicts_fact(definition.id, told)
 
 
 def _is_ours(execution: Execution) -> bool:
