@@ -106,7 +106,9 @@ async def test_two_releases_are_upgraded_and_rolled_back_under_load(site: Site) 
 
 async def sound(site: Site, puts: dict[str, Put], workers: list[PlainWorker], strange: Put) -> None:
     """Nothing lost, doubled, early, unexplained; both releases wrote, and each read what the other wrote."""
-    await site.verify(expected_of(puts), workers, late_max_s=8, within_s=60)
+    id_, put = next(iter(puts.items()))
+    owed = expected_of(puts)
+    await site.verify(owed, workers, late_max_s=8, within_s=60)
     records = await site.records()
     marked = sum(FIELD in record for record in records.values())
     print(f"{marked} of {len(records)} records were last written by the later release")
@@ -119,10 +121,9 @@ async def sound(site: Site, puts: dict[str, Put], workers: list[PlainWorker], st
     assert row["state"] == "invalid", row
     assert FIELD in row["error"], row
     assert not [id_ for id_ in records if id_.startswith("strange.")], strange
-    id_, put = next(iter(puts.items()))
     audit: dict[str, Any] = await site.request("schedule.audit", {"id": id_, "since": format_instant(put.at)})
     assert audit["unexplained"] == 0, audit
-    assert audit["expected"] > 10, audit
+    assert audit["expected"] >= sum(each.startswith(f"{id_}.") for each in owed.must) > 0, audit
 
 
 @pytest.mark.slow
