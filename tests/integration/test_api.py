@@ -213,7 +213,9 @@ async def test_slow_requests_hold_up_nobody(nats_server: Server) -> None:
     async with replica(nats_server.url, leads=False, apply_wait_s=2.0) as daemon, user(daemon.url) as (client, _):
         body = json.dumps({"id": "a", "schedule": HELLO}).encode()
         waiting = [asyncio.create_task(raw(client.connection, "schedule.put", body)) for _ in range(100)]
-        await asyncio.sleep(0.2)
+        while await daemon.adapters.schedules.last_revision() == 0:
+            await asyncio.sleep(0.05)
+        assert not any(each.done() for each in waiting)
         async with asyncio.timeout(1.0):
             assert (await client.schedules.get("a")).id == "a"
         answers = await asyncio.gather(*waiting)

@@ -136,7 +136,16 @@ async def test_an_ack_that_nobody_told(house: House) -> None:
     info = await house.js.stream_info("SCHEDD_ADVISORIES")
     kept = info.config.subjects
     await house.js.update_stream(info.config.evolve(subjects=["nobody.listens"]))
+    told = asyncio.Event()
+
+    async def heard(_: Msg) -> None:
+        told.set()
+
+    subscriptions = [await house.client.subscribe(each, cb=heard) for each in kept]
     await message.ack_sync()
+    await asyncio.wait_for(told.wait(), 10)
+    for each in subscriptions:
+        await each.unsubscribe()
     await house.js.update_stream(info.config.evolve(subjects=kept))
     record = await house.ended(execution_id)
     assert (record["state"], record["reason"]) == ("succeeded", "inferred")
