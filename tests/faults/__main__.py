@@ -2,7 +2,7 @@
 
     python -m tests.faults --list                      what there is, where it runs, what is missing
     python -m tests.faults --run F1,F5 [--out DIR]     run the tests of these, write a page about it
-    python -m tests.faults --all [--quick]             all of them; --quick: only what CI runs
+    python -m tests.faults --all [--quick|--slow]      all of them; --quick: only what CI runs; --slow: only the rest
 
 Exit code 0: all passed; 1: something failed, or a fault has no test; 2: wrong usage.
 """
@@ -31,7 +31,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--all", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where faults.md goes; default: here")
     parser.add_argument("--seed", type=int, default=None, help="TEST_SEED of the runs; default: a random one")
-    parser.add_argument("--quick", action="store_true", help="leave out what is marked slow")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", dest="marks", action="store_const", const="not slow", help="only what CI runs")
+    which.add_argument("--slow", dest="marks", action="store_const", const="slow", help="only what CI leaves out")
     asked = parser.parse_args(arguments)
     try:
         asked.faults = chosen(asked.run.split(",")) if asked.run is not None else list(FAULTS)
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
         return 0
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
     began = datetime.now(UTC)
-    outcome: Outcome = run(found, seed=seed, quick=asked.quick)
+    outcome: Outcome = run(found, seed=seed, marks=asked.marks)
     command = shlex.join(["python", "-m", "tests.faults", *arguments])
     asked.out.mkdir(parents=True, exist_ok=True)
     place = asked.out / "faults.md"

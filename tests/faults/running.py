@@ -46,16 +46,16 @@ class Outcome(Struct, frozen=True):
         return [case for case in self.cases if case.node.partition("[")[0] == node]
 
 
-def run(found: Sequence[Listed], *, seed: int, quick: bool) -> Outcome:
-    """Run every test of these once. Output goes to the terminal as it comes."""
+def run(found: Sequence[Listed], *, seed: int, marks: str | None) -> Outcome:
+    """Run every test of these once; `marks`: an expression of pytest, None for all. Output goes to the terminal."""
     nodes = list(dict.fromkeys(test.node for each in found for test in each.tests))
     if not nodes:
         return Outcome(0, ())
     with tempfile.TemporaryDirectory(prefix="schedd-faults-") as folder:
         results = Path(folder) / "results.xml"
-        marks = ["-m", "not slow"] if quick else []
+        only = [] if marks is None else ["-m", marks]
         told = [f"--junitxml={results}", "-o", "junit_logging=system-out", "-o", "junit_log_passing_tests=true"]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, *told, *nodes]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *only, *told, *nodes]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TEST_SEED": str(seed)}, check=False)
         return Outcome(done.returncode, cases_of(results.read_text()) if results.exists() else ())
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tests.acceptance import harness
 from tests.acceptance.evidence import SKIPPED, Delivery, Findings, check, schedule_of
+from tests.faults.soak import load
 from tests.faults.soak.history import Operation, Outcome, Plan, Soak, Strike
 from tests.faults.soak.levels import Level, levels_of, unseen
 from tests.faults.soak.owed import Owed, nominal_of, owed
@@ -120,8 +121,9 @@ def left_behind(history: Soak) -> tuple[list[str], dict[str, list[str]]]:
     """
     kept: list[str] = []
     left: dict[str, list[str]] = {}
+    always = ALWAYS | {f"$KV.schedd-schedules.{id_}" for id_ in load.standing(history.plan.rate, history.soak)}
     for stream, subjects in history.leftovers.items():
-        names = [each.removeprefix(f"$KV.{harness.EXECUTIONS}.") for each in subjects if each not in ALWAYS]
+        names = [each.removeprefix(f"$KV.{harness.EXECUTIONS}.") for each in subjects if each not in always]
         orphans = [each for each in names if history.records.get(each, {}) == ORPHAN]
         kept += orphans
         left[stream] = [each for each in names if each not in orphans]

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.acceptance.harness import Site
 from tests.acceptance.processes import Replica
 from tests.faults.soak.history import Sample
@@ -41,6 +43,10 @@ class Sampler:
         for (name, server), levels in zip(self._servers.items(), told, strict=True):
             if server.pid is not None:
                 self._keep(now, name, server.pid, levels)
+
+    async def connections(self) -> bytes:
+        """Who is connected to which server and listens to what: it tells where a level came from."""
+        return msgspec.json.encode({name: await each.monitor("/connz?subs=1") for name, each in self._servers.items()})
 
     def _keep(self, now: datetime, who: str, pid: int, levels: Mapping[str, float]) -> None:
         try:

@@ -27,7 +27,8 @@ WORKERS = ((load.HERD, "ack"), (load.HERD, "ack"), (load.BUSY, f"{load.BUSY_S}")
 TAKEN_S = 30.0
 """The end of a rest, whose samples are looked at."""
 SETTLE_S = 60.0
-EMPTIED = ("KV_schedd-executions", "SCHEDD_TASKS", "SCHEDD_TIMELINE")
+EMPTIED = ("KV_schedd-executions", "KV_schedd-schedules", "SCHEDD_TASKS", "SCHEDD_TIMELINE")
+"""Nothing is left in them but what stands for ever."""
 Tell = Callable[[str], None]
 
 
@@ -172,6 +173,10 @@ class _Run:
         began = utc_now()
         await asyncio.sleep(TAKEN_S)
         self.rests.append(Rest(began, utc_now()))
+        self._keep(f"connections.{len(self.rests)}.json", await self.sampler.connections())
+
+    def _keep(self, name: str, what: bytes) -> None:
+        (self.site.folder / name).write_bytes(what)
 
     async def _subjects(self, stream: str) -> list[str]:
         """The subjects that a stream holds messages on."""
