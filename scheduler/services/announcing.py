@@ -58,22 +58,25 @@ class Announcer:
 
     async def before(self, known: Known) -> InForce | None:
         """The last valid definition applied before this one and not deleted since. Raises Unsure, Unavailable."""
-        for change in await self.earlier(known):
+        for change in await self.earlier(known.id, known):
             if change.in_force is not None or change.reason == DELETED:
                 return change.in_force
         return None
 
-    async def earlier(self, known: Known) -> list[Change]:
-        """What was applied before this one, the newest first. Raises Unsure, Unavailable.
+    async def earlier(self, schedule_id: str, known: Known | None) -> list[Change]:
+        """What was applied before this one, the newest first; None: all there was. Raises Unsure, Unavailable.
 
         From evidence: nobody keeps a definition that is not in force any more.
         """
         found: dict[tuple[int, int], Change] = {}
-        for told in await self._events.recorded(known.id, CHANGES, most=EVENTS_MAX):
+        for told in await self._events.recorded(schedule_id, CHANGES, most=EVENTS_MAX):
             with suppress(InvalidArgument):
-                change = read_change(known.id, told.kind, told.data)
+                change = read_change(schedule_id, told.kind, told.data)
                 found[change.generation, change.calendars] = change
-        return [found[each] for each in sorted(found, reverse=True) if each < (known.revision, known.calendars)]
+        changes = [found[each] for each in sorted(found, reverse=True)]
+        if known is None:
+            return changes
+        return [each for each in changes if (each.generation, each.calendars) < (known.revision, known.calendars)]
 
     async def passed_over(self, known: Known, after: datetime, until: datetime) -> Sequence[Fact]:
         """The nominal times in (after, until] of the definition before this one, as superseded: of that one alone, for

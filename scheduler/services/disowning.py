@@ -4,12 +4,18 @@ What `services.late` has to decide was noted, or fixed, under the definition in 
 been edited since answers for nothing before its edit, and one that is gone for nothing at all. What the definitions
 before it owed of that, and nobody has carried out, becomes one range up to the instant of the edit. A crash between
 telling and forgetting tells the same again, under the same id.
+
+The row is read first and the schedule after it, so that whatever a note was made under is known; and what is told and
+what is forgotten are about that one definition. An edit that comes in between finds the rest of the note in the row,
+and has its own turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+
+from msgspec import Struct
 
 from scheduler.core.auditing import VerdictRange
 from scheduler.core.catch_up import Span, disowned, owed_in, without_disowned
@@ -27,6 +33,37 @@ from scheduler.services.together import in_turns
 from scheduler.wire.ids import execution_id
 
 LOOK_UPS = 256  # records asked for at once
+
+
+class _Taken(Struct, frozen=True):
+    """What an edit takes away of the late ones in a row. `known` None: deleted, and its mark is gone, too."""
+
+    id: str
+    known: Known | None
+    row: StatusRow
+    now: datetime
+
+    @property
+    def in_force(self) -> InForce | None:
+        return None if self.known is None else self.known.in_force
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return disowned(self.row, None if self.in_force is None else self.in_force.definition, self.now)
+
+    @property
+    def reason(self) -> str:
+        if self.known is None:
+            return "deleted"
+        return "edited" if self.known.in_force is not None else self.known.absent_reason
+
+    def without(self, row: StatusRow) -> StatusRow:
+        """Only what was told is forgotten; a row that has changed since is looked at again."""
+        if _late_ones(row) != _late_ones(self.row):
+            return row
+        if self.in_force is None:
+            return without_disowned(row, None, None, self.now)
+        return without_disowned(row, self.in_force.definition, self.in_force.trigger, self.now)
 
 
 class Disowner:
@@ -48,33 +85,36 @@ class Disowner:
         self._clock, self._telemetry = clock, telemetry
 
     async def disown(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
-        """Tell and forget what nobody answers for. Raises Deposed, Unavailable."""
-        now = self._clock.now()
-        applied = [each for each in schedule_ids if self._is_applied(each, tenure)]
-        before = dict(zip(applied, await self._rows.get_many(applied), strict=True))
-        told: dict[str, list[VerdictRange]] = {}
-        for schedule_id, row in before.items():
-            in_force = self._in_force(schedule_id)
-            if spans := disowned(row, None if in_force is None else in_force.definition, now):
-                told[schedule_id] = [each for span in spans if (each := await self._superseded(schedule_id, span))]
-        if not told:
+        """Tell and forget what applied edits of these have taken away. Raises Deposed, Unsure, Unavailable."""
+        taken = await self._taken(schedule_ids, tenure)
+        if not taken:
             return
+        told = {each.id: await self._told(each) for each in taken}
         tenure.check()
         await self._events.store([verdicts_fact(each, found) for each, ranges in told.items() for found in ranges])
-        edits = {each: _forgetting(before[each], self._in_force(each), now, tenure) for each in told}
+        edits = {each.id: _forgetting(each, tenure) for each in taken}
         for schedule_id, result in (await self._rows.try_change(edits, create=False)).items():
             if isinstance(result, StatusRow):
-                for found in told[schedule_id]:
-                    self._telemetry.verdict(verdict=found.verdict, reason=found.reason, count=found.count)
+                for each in told[schedule_id]:
+                    self._telemetry.verdict(verdict=each.verdict, reason=each.reason, count=each.count)
 
-    async def _superseded(self, schedule_id: str, span: Span) -> VerdictRange | None:
-        """What was owed of a span and nobody has carried out; None if that is nothing."""
-        known = self._schedules.get(schedule_id)
-        if known is None:
-            return None
-        owed = await self._owed_before(known, span)
-        recorded = await self._recorded(schedule_id, owed)
-        left = [nominal for nominal in owed if execution_id(schedule_id, nominal) not in recorded]
+    async def _taken(self, schedule_ids: Sequence[str], tenure: Tenure) -> list[_Taken]:
+        now, rows = self._clock.now(), await self._rows.get_many(list(schedule_ids))
+        await self._schedules.fresh()
+        seen = zip(schedule_ids, map(self._schedules.get, schedule_ids), rows, strict=True)
+        found = (_Taken(schedule_id, known, row, now) for schedule_id, known, row in seen if _is_applied(known, tenure))
+        return [each for each in found if each.spans]
+
+    async def _told(self, taken: _Taken) -> list[VerdictRange]:
+        return [each for span in taken.spans if (each := await self._superseded(taken, span)) is not None]
+
+    async def _superseded(self, taken: _Taken, span: Span) -> VerdictRange | None:
+        """What the definitions before the edit owed of a span and nobody has carried out; None if that is nothing."""
+        owed = await self._owed(taken, span)
+        ids = [execution_id(taken.id, nominal) for nominal in owed]
+        chunks = [ids[start : start + LOOK_UPS] for start in range(0, len(ids), LOOK_UPS)]
+        recorded = {each for chunk in chunks for each in await self._records.exist(chunk)}
+        left = [nominal for nominal, each in zip(owed, ids, strict=True) if each not in recorded]
         if not left:
             return None
         return VerdictRange(
@@ -82,44 +122,34 @@ class Disowner:
             last=left[-1],
             count=len(left),
             verdict="superseded",
-            reason="edited" if known.in_force is not None else known.absent_reason,
-            generation=known.revision,
+            reason=taken.reason,
+            generation=0 if taken.known is None else taken.known.revision,
         )
 
-    async def _owed_before(self, known: Known, span: Span) -> list[datetime]:
-        """Nominal times of a span that the definitions before the newest owed, each up to its own edit; ascending."""
+    async def _owed(self, taken: _Taken, span: Span) -> list[datetime]:
+        """By each definition up to the next one, back to the beginning of the span; ascending."""
+        end = span.last if taken.known is None else min(span.last, taken.known.effective_at)
         found: set[datetime] = set()
-        end = min(span.last, known.at)
-        for change in await self._announcer.earlier(known):
+        for change in await self._announcer.earlier(taken.id, taken.known):
             if change.in_force is not None and span.first <= end:
                 part = Span(span.first, end)
                 found.update(await in_turns(owed_in(change.in_force.definition, change.in_force.trigger, part)))
             end = min(end, change.at)
         return sorted(found)
 
-    async def _recorded(self, schedule_id: str, nominals: Sequence[datetime]) -> set[str]:
-        ids = [execution_id(schedule_id, nominal) for nominal in nominals]
-        groups = (ids[start : start + LOOK_UPS] for start in range(0, len(ids), LOOK_UPS))
-        return {each for group in groups for each in await self._records.exist(group)}
 
-    def _is_applied(self, schedule_id: str, tenure: Tenure) -> bool:
-        known = self._schedules.get(schedule_id)
-        return known is None or known.revision <= tenure.office.watermark.applied
-
-    def _in_force(self, schedule_id: str) -> InForce | None:
-        known = self._schedules.get(schedule_id)
-        return None if known is None else known.in_force
+def _is_applied(known: Known | None, tenure: Tenure) -> bool:
+    """Whether what a schedule is now is on the timeline. One whose delete mark is gone was applied before that."""
+    return known is None or known.revision <= tenure.office.watermark.applied
 
 
-def _forgetting(told: StatusRow, in_force: InForce | None, now: datetime, tenure: Tenure) -> Edit:
-    """Only what was told is forgotten; a row that has changed since is looked at again."""
-
+def _forgetting(taken: _Taken, tenure: Tenure) -> Edit:
     def edit(row: StatusRow) -> StatusRow:
         tenure.check()
-        if (row.late_from, row.deciding) != (told.late_from, told.deciding):
-            return row
-        if in_force is None:
-            return without_disowned(row, None, None, now)
-        return without_disowned(row, in_force.definition, in_force.trigger, now)
+        return taken.without(row)
 
     return edit
+
+
+def _late_ones(row: StatusRow) -> tuple[object, ...]:
+    return row.late_from, row.late_until, row.deciding

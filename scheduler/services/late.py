@@ -166,7 +166,6 @@ class Late:
             waiting = [each for each, since_s in self._waiting.items() if since_s <= settled_s]
             if not waiting:
                 return
-            await self._schedules.fresh()
             for start in range(0, len(waiting), GROUP_MAX):
                 await self.decide(waiting[start : start + GROUP_MAX], tenure)
         except ScheddError as problem:
@@ -175,6 +174,7 @@ class Late:
     async def decide(self, schedule_ids: Sequence[str], tenure: Tenure) -> None:
         """Fix, decide, fire, tell and close what is late of these. Raises Deposed, Unsure, Unavailable."""
         await self._disowner.disown(schedule_ids, tenure)
+        await self._checkpoints.reached("late.disowned")
         cases = await self._fix(schedule_ids, tenure)
         await self._checkpoints.reached("late.fixed")
         for start in range(0, len(cases), DECIDED_AT_ONCE):

@@ -8,6 +8,7 @@ SERVICES = "tests/unit/services"
 DISPATCHER, LAUNCH = f"{SERVICES}/test_dispatcher.py", f"{SERVICES}/test_launch.py"
 DISPATCH, WITHHELD = (f"tests/unit/interleavings/test_{name}.py" for name in ("dispatch", "withheld"))
 BUFFERS, INSPECTOR, LATE = (f"{SERVICES}/test_{name}.py" for name in ("buffers", "inspector", "late"))
+DISOWNING = f"{SERVICES}/test_disowning.py"
 DISPATCHER_LATE, RECONCILE = f"{SERVICES}/test_dispatcher_late.py", f"{SERVICES}/test_reconcile.py"
 TRACKER, KILLS = f"{SERVICES}/test_tracker.py", f"{SERVICES}/test_tracker_kills.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
@@ -230,12 +231,19 @@ CATCHING_UP = (
     Interleaving(
         "6.5",
         "An edit comes between the late time and the decision, or in the middle of it: superseded, once.",
-        f"{LATE}::test_an_edit_that_is_applied_in_the_middle_of_a_look",
-        f"{LATE}::test_an_edit_supersedes_what_is_late",
+        f"{DISOWNING}::test_an_edit_that_is_applied_in_the_middle_of_a_look",
+        f"{DISOWNING}::test_an_edit_supersedes_what_is_late",
         f"{DISPATCHER_LATE}::test_an_edit_came_between",
     ),
     Interleaving(
         "6.6",
+        "Another edit is applied, or more is noted, while one is told that took late ones away: what the next owed "
+        "stays noted, and has its own verdict.",
+        f"{DISOWNING}::test_another_edit_while_one_is_told",
+        f"{DISOWNING}::test_a_note_while_a_deletion_is_told",
+    ),
+    Interleaving(
+        "6.7",
         "A one-shot was past when it was first put, whoever leads then: late, not retroactive, and once.",
         f"{SERVICES}/test_planner_slices.py::test_a_past_one_shot_is_late_once",
         f"{NOTES}::test_a_new_leader_knows_what_was_before",

@@ -20,6 +20,7 @@ from scheduler.memory.queues import MemoryTaskQueues
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.chains import Chains
 from scheduler.services.dispatcher import Dispatcher
 from scheduler.services.handing_over import LateOnes
@@ -142,7 +143,14 @@ async def states(world: World) -> dict[str, State]:
 class Dispatching:
     """One replica's dispatcher and what it stands on."""
 
-    def __init__(self, world: World, wire: Tripwire | None = None, *, checkpoints: Any = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        wire: Tripwire | None = None,
+        *,
+        checkpoints: Any = None,
+        calendars: CalendarCache | None = None,
+    ) -> None:
         self.world, self.wire = world, wire or Tripwire()
         around, clock = self.wire.around, world.clock
         self.telemetry = RecordingTelemetry()
@@ -150,7 +158,7 @@ class Dispatching:
         self.timeline = around(MemoryTimeline(world.server))
         self.queues = around(MemoryTaskQueues(world.server))
         self.bucket = world.schedules.replica()
-        self.schedules = ScheduleCache(around(self.bucket), clock, ScheduleLimits())
+        self.schedules = ScheduleCache(around(self.bucket), clock, ScheduleLimits(), calendars)
         self.records = Records(around(world.executions.replica()), self.telemetry, claim_floor_s=FLOOR_S)
         self.rows = StatusRows(around(world.status.replica()))
         self.slots = SlotKeeper(self.rows, self.schedules.terms_of)

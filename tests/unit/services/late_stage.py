@@ -14,6 +14,7 @@ from scheduler.memory.clock import START
 from scheduler.memory.events import MemoryEvents
 from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.announcing import Announcer, told_of
+from scheduler.services.calendars import CalendarCache
 from scheduler.services.late import Late
 from scheduler.services.leader import Deposed, Tenure
 from scheduler.wire.ids import parse_execution_id
@@ -25,8 +26,15 @@ from tests.unit.services.tracking_stage import Tripwire, World
 class LateReplica(Dispatching):
     """A replica that leads, as far as catch-up is concerned."""
 
-    def __init__(self, world: World, wire: Tripwire | None = None, *, checkpoints: Any = None) -> None:
-        super().__init__(world, wire, checkpoints=checkpoints)
+    def __init__(
+        self,
+        world: World,
+        wire: Tripwire | None = None,
+        *,
+        checkpoints: Any = None,
+        calendars: CalendarCache | None = None,
+    ) -> None:
+        super().__init__(world, wire, checkpoints=checkpoints, calendars=calendars)
         self.late = Late(
             rows=self.rows,
             schedules=self.schedules,
@@ -36,6 +44,7 @@ class LateReplica(Dispatching):
             announcer=Announcer(self.wire.around(MemoryEvents(world.server))),
             clock=world.clock,
             telemetry=self.telemetry,
+            checkpoints=checkpoints,
         )
 
     def tenure(self, lasts_s: float = 1e9) -> Tenure:
@@ -59,9 +68,9 @@ async def note(world: World, seconds: float, schedule_id: str = "a", **fields: A
         await replica.rows.change({schedule_id: lambda _: row})
 
 
-async def tell_applied(world: World, schedule_id: str = "a") -> None:
+async def tell_applied(world: World, schedule_id: str = "a", *, calendars: CalendarCache | None = None) -> None:
     """What stands in the bucket was applied, as evidence has it."""
-    async with Dispatching(world) as replica:
+    async with Dispatching(world, calendars=calendars) as replica:
         known = replica.schedules.get(schedule_id)
         assert known is not None
         await Announcer(MemoryEvents(world.server)).store(

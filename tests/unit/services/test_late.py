@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
-from scheduler.core.model.status import Deciding, StatusRow
-from scheduler.memory.clock import START
-from scheduler.ports.timeline import Office, Watermark
 from scheduler.services.late import SETTLE_S
 from tests.unit.services.dispatch_stage import Dispatching, Failing, Mingling, due, finish, put
-from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, tell_applied, verdicts
+from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, verdicts
 from tests.unit.services.tracking_stage import Tripwire, World
 
 EVERY = {"every": "1m", "overlap": "allow"}
@@ -224,49 +220,3 @@ async def test_a_note_of_nothing_goes() -> None:
         await leader.lead()
     assert (await world.row()).late_from is None
     assert ranges(world) == []
-
-
-@pytest.mark.parametrize(("value", "reason"), [(b"", "deleted"), (b"{", "invalid"), (None, "edited")])
-@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-async def test_an_edit_supersedes_what_is_late(value: bytes | None, reason: str, late: bool) -> None:
-    """Edited, deleted or broken before it was decided: one range, once, whoever dies on the way; and nothing fires."""
-    for number in range(1, 14):
-        world = await late_world("all")
-        await tell_applied(world)
-        if value is None:
-            put(world, **EVERY, payload=1)
-        else:
-            world.schedules.put_raw("a", value, {} if value else {"KV-Operation": "DEL"})
-        async with LateReplica(world, Tripwire(number, late=late)) as doomed:
-            await doomed.lead(0.5)
-        async with LateReplica(world) as successor:
-            await successor.lead(3)
-        assert ranges(world) == [(60, 300, 5, "superseded", reason)]
-        assert (await recorded(world), world.tasks()) == ({}, [])
-        row = await world.row()
-        assert (row.late_from, row.deciding) == (None, None)
-
-
-async def test_an_edit_that_is_applied_in_the_middle_of_a_look() -> None:
-    """What was fixed before it is superseded at the next look, not closed as decided by the new definition, which has
-    nothing to say of it."""
-    world = await late_world("all")
-    await tell_applied(world)
-    put(world, every=None, manual=True)
-    async with LateReplica(world) as leader:
-        fixed = Deciding(at(60), at(300), world.clock.now(), 1)
-        await leader.rows.change({"a": lambda _: StatusRow(deciding=fixed)})
-        tenure, get_many = leader.tenure(), leader.rows.get_many
-        tenure.office = Office(7, 1, Watermark(START, 1))
-
-        async def applied_meanwhile(ids: Sequence[str]) -> list[StatusRow]:
-            found = await get_many(ids)
-            tenure.office = Office(7, 1, Watermark(START, 10**9))
-            return found
-
-        leader.rows.get_many = applied_meanwhile  # type: ignore[method-assign]  # the planner is faster
-        await leader.late.decide(["a"], tenure)
-        assert (await world.row()).deciding == fixed
-        await leader.late.decide(["a"], tenure)
-    assert (await world.row()).deciding is None
-    assert ranges(world) == [(60, 300, 5, "superseded", "edited")]
