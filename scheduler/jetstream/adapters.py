@@ -107,13 +107,7 @@ async def open_adapters(
 
     `lease_client`: another connection, for the lease alone; without one it shares `client`.
     """
-    requests = Requests(client)
-    if not isinstance(checkpoints, NoCheckpoints):  # it costs a flush per planning batch
-        requests.before_commit = partial(checkpoints.reached, "timeline.staged")
-    bulk = Requests(client)  # tasks and records: their batches have stop points of their own
-    lease = Requests(lease_client or client)
-    for asking in (requests, bulk, lease):
-        await asking.open()
+    requests, bulk, lease = await _asking(client, lease_client or client, checkpoints)
     await provision(
         requests,
         names,
@@ -146,20 +140,39 @@ async def open_adapters(
         logs=NatsLogs(bulk, names),
         storage=NatsStorage(requests, names),
         feed=partial(NatsEventFeed, bulk, names),
-        ensure=partial(
-            restore,
-            requests,
-            names,
-            replicas=settings.stream_replicas,
-            due_ack_wait_s=settings.due_ack_wait_s,
-            clock=clock,
-        ),
+        ensure=_restoring(requests, names, settings, clock),
         births=partial(births, requests, names),
         raise_above=partial(raise_above, bulk, names),
         reconnects=lambda: int(client.stats["reconnects"]),
         received=lambda: client.stats["in_msgs"],
         server_version=_version(client),
         closers=(requests.close, bulk.close, lease.close, timeline.close, reports.close, signals.close, events.close),
+    )
+
+
+async def _asking(
+    client: NatsClient, lease_client: NatsClient, checkpoints: Checkpoints
+) -> tuple[Requests, Requests, Requests]:
+    """Who asks NATS: for plan and definitions; for tasks and records, whose batches have stop points of their own; for
+    the lease."""
+    requests, bulk, lease = Requests(client), Requests(client), Requests(lease_client)
+    if not isinstance(checkpoints, NoCheckpoints):  # it costs a flush per planning batch
+        requests.before_commit = partial(checkpoints.reached, "timeline.staged")
+    for each in (requests, bulk, lease):
+        await each.open()
+    return requests, bulk, lease
+
+
+def _restoring(
+    requests: Requests, names: Names, settings: ProvisionSettings, clock: Clock
+) -> Callable[[], Awaitable[list[str]]]:
+    return partial(
+        restore,
+        requests,
+        names,
+        replicas=settings.stream_replicas,
+        due_ack_wait_s=settings.due_ack_wait_s,
+        clock=clock,
     )
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from scheduler import __version__
 from scheduler.core.leadership import LeaseTimings
+from scheduler.core.reconciling import Ages
 from scheduler.services.alerting import Alerting
 from scheduler.services.announcing import Announcer
 from scheduler.services.backfills import Backfiller, Backfills
@@ -15,7 +16,7 @@ from scheduler.services.hearing import Hearing, deaf_after_s
 from scheduler.services.late import Late
 from scheduler.services.leader import Leader, Tenure
 from scheduler.services.planner import Planner
-from scheduler.services.reconcile import Reconciler
+from scheduler.services.reconcile import Ground, Reconciler
 from scheduler.services.remembering import Remembering
 from scheduler.services.schema import Schema
 from scheduler.services.together import run_together
@@ -154,27 +155,27 @@ class Leading(Everywhere):
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(
+        ground = Ground(
             timeline=self.adapters.timeline,
+            queues=self.adapters.queues,
+            feed=self.adapters.feed(),
+            events=self.adapters.events,
+            control=self.adapters.control,
+            clock=self.clock,
             schedules=self.schedules,
             records=self.records,
             rows=self.rows,
-            queues=self.adapters.queues,
+            index=self.index,
             keeper=self.keeper,
             tracker=self.tracker,
             launcher=self.launcher,
             promoter=self.promoter,
-            index=self.index,
+            chains=self.chains,
+            announcer=self.announcer,
             rearm=self.planner.rearm,
             ensure=self.restoring.restored,
-            chains=self.chains,
-            feed=self.adapters.feed(),
-            announcer=self.announcer,
-            events=self.adapters.events,
-            control=self.adapters.control,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            every_s=self.settings.reconcile_every_s,
-            grace_s=self.settings.reconcile_grace_s,
-            claim_floor_s=self.settings.claim_floor_s,
+            ages=Ages(
+                timedelta(seconds=self.settings.reconcile_grace_s), timedelta(seconds=self.settings.claim_floor_s)
+            ),
         )
+        return Reconciler(ground, telemetry=self.telemetry, every_s=self.settings.reconcile_every_s)

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from scheduler.core.reconciling import REPAIR_KINDS
 from scheduler.services.reconcile.reconciler import Reconciler
+from scheduler.services.reconcile.repairs import Ground
 
-__all__ = ["REPAIR_KINDS", "Reconciler"]
+__all__ = ["REPAIR_KINDS", "Ground", "Reconciler"]

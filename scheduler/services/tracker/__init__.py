@@ -49,7 +49,6 @@ class Tracker:
         clock: Clock,
         telemetry: Telemetry,
         batch: int = BATCH,
-        vanished_grace_s: float = VANISHED_GRACE_S,
     ) -> None:
         self.slots = slots
         self.workers = Workers(workers, clock)
@@ -82,16 +81,11 @@ class Tracker:
             slots=slots,
             workers=self.workers,
             vanished=Vanished(
-                queues=queues, signals=signals, clock=clock, grace_s=vanished_grace_s, floor=records.claim_floor
+                queues=queues, signals=signals, clock=clock, grace_s=VANISHED_GRACE_S, floor=records.claim_floor
             ),
             clock=clock,
             telemetry=telemetry,
         )
         self.liveness = Liveness(
-            records=records,
-            reports=reports,
-            queues=queues,
-            workers=self.workers,
-            folder=self.folder,
-            clock=clock,
+            records=records, reports=reports, queues=queues, workers=self.workers, folder=self.folder, clock=clock
         )

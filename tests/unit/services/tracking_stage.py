@@ -45,7 +45,7 @@ from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Tenure
 from scheduler.services.promotion import Promoter
 from scheduler.services.queues import QueueKeeper
-from scheduler.services.reconcile import Reconciler
+from scheduler.services.reconcile import Ground, Reconciler
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.schedules import ScheduleCache
@@ -250,7 +250,7 @@ class Replica:
             queues=self.queues, control=around(world.control.replica()), clock=clock, telemetry=self.telemetry,
             defaults=QueueSettings(), max_pending=100_000,
         )  # fmt: skip
-        self.reconciler = Reconciler(
+        ground = Ground(
             keeper=self.keeper,
             timeline=around(world.timeline),
             schedules=self.schedules,
@@ -269,8 +269,8 @@ class Replica:
             events=events,
             control=around(world.control.replica()),
             clock=clock,
-            telemetry=self.telemetry,
         )
+        self.reconciler = Reconciler(ground, telemetry=self.telemetry)
         self.restored: list[str] = []
 
     async def __aenter__(self) -> Self:
