@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tests.acceptance.evidence import KINDS
+from tests.faults.page import page, seconds, told_broken
 from tests.faults.soak.judging import Verdict
 from tests.faults.soak.levels import Level
-from tests.faults.storm.report import seconds
 
-SHOWN = 6
 EXPLAINED = """\
 The evidence is what plain workers fsynced before they acknowledged, and the history of what clients asked for and were
 answered; ids and instants are computed by the checker, not by schedd. Late is more than {late_max_s:g} s after the
@@ -27,28 +26,16 @@ def report(verdict: Verdict, *, command: str, where: Sequence[str], picture: str
     plan = verdict.plan
     told = f"**BROKEN: {'; '.join(verdict.broken)}**" if verdict.broken else "**Everything held and came back.**"
     nodes = f"{plan.nodes} NATS node{'s' * (plan.nodes > 1)}"
-    lines = [
-        f"# Soak: {plan.length_s / 60:.3g} minutes, {plan.rate} fires a second, {nodes}{', no faults' * plan.calm}",
-        "",
+    return page(
+        f"Soak: {plan.length_s / 60:.3g} minutes, {plan.rate} fires a second, {nodes}{', no faults' * plan.calm}",
         f"{told} {verdict.began:%Y-%m-%d %H:%M} UTC, seed {plan.seed}.",
-        "",
-        "```sh",
-        command,
-        "```",
-        "",
-        *(f"- {line}" for line in where),
-        *_done(verdict),
-        "",
-        *_found(verdict),
-        "",
-        *_levels(verdict.levels),
-        "",
-        f"![windows, lateness, faults, leaders, levels]({picture})",
-        "",
-        EXPLAINED.format(late_max_s=plan.late_max_s),
-        *_broken(verdict),
-    ]
-    return "\n".join(lines) + "\n"
+        command=command,
+        facts=[*where, *_done(verdict)],
+        tables=[_found(verdict), _levels(verdict.levels)],
+        picture=f"![windows, lateness, faults, leaders, levels]({picture})",
+        explained=EXPLAINED.format(late_max_s=plan.late_max_s),
+        broken=told_broken(verdict.broken, {"": verdict.findings, "parked, ": verdict.parked}, verdict.torn_audits),
+    )
 
 
 def _done(verdict: Verdict) -> list[str]:
@@ -63,8 +50,8 @@ def _done(verdict: Verdict) -> list[str]:
     ]
     rest = f"{missed} did not come about; {verdict.quiet_share:.0%} of the time quiet; {verdict.take_overs} take-overs"
     return [
-        f"- faults seen to happen: {', '.join(faults) or 'none'}; {rest}",
-        f"- clients: {', '.join(clients)}",
+        f"faults seen to happen: {', '.join(faults) or 'none'}; {rest}",
+        f"clients: {', '.join(clients)}",
     ]
 
 
@@ -114,15 +101,3 @@ def _word(level: Level) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
-
-
-def _broken(verdict: Verdict) -> list[str]:
-    if not verdict.broken:
-        return []
-    lines = ["", "## What is broken", "", *(f"- {each}" for each in verdict.broken)]
-    for prefix, findings in (("", verdict.findings), ("parked, ", verdict.parked)):
-        for kind, found in findings.faults.items():
-            lines += ["", f"{prefix}{kind}: " + ", ".join(f"`{each}`" for each in found[:SHOWN])]
-    if verdict.torn_audits:
-        lines += ["", "audits: " + "; ".join(f"`{each}`" for each in verdict.torn_audits[:SHOWN])]
-    return lines

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.acceptance.evidence import KINDS
+from tests.faults.page import page, seconds, told_broken
 from tests.faults.storm.figures import Figures
 from tests.faults.storm.load import MIX
 
-SHOWN = 5
 EXPLAINED = """\
 The evidence is what plain workers fsynced before they acknowledged; execution ids and instants are computed by the
 checker, not by schedd. Late is delivered more than {late_max_s:g} s after its fire time. Unmatched are instants without
@@ -21,25 +21,16 @@ def report(figures: Figures, beside: Figures | None, *, command: str, where: Seq
     plan = figures.plan
     verdict = "**Every guarantee held.**" if not figures.broken else f"**BROKEN: {'; '.join(figures.broken)}**"
     kills = "undisturbed" if plan.undisturbed else f"the leader killed with kill -9 every {plan.kill_every_s:g} s"
-    lines = [
-        f"# Storm: {plan.rate} fires a second, {plan.nodes} NATS node{'s' * (plan.nodes > 1)}, {plan.length_s:g} s",
-        "",
+    return page(
+        f"Storm: {plan.rate} fires a second, {plan.nodes} NATS node{'s' * (plan.nodes > 1)}, {plan.length_s:g} s",
         f"{verdict} {figures.began:%Y-%m-%d %H:%M} UTC, {kills}.",
-        "",
-        "```sh",
-        command,
-        "```",
-        "",
-        *(f"- {line}" for line in [*where, *_conditions(figures)]),
-        "",
-        *_table(figures, beside),
-        "",
-        f"![windows, lateness, leaders]({picture})",
-        "",
-        EXPLAINED.format(late_max_s=plan.late_max_s),
-        *_faults(figures),
-    ]
-    return "\n".join(lines) + "\n"
+        command=command,
+        facts=[*where, *_conditions(figures)],
+        tables=[_table(figures, beside)],
+        picture=f"![windows, lateness, leaders]({picture})",
+        explained=EXPLAINED.format(late_max_s=plan.late_max_s),
+        broken=told_broken(figures.broken, {"": figures.findings}, figures.torn_audits),
+    )
 
 
 def _conditions(figures: Figures) -> list[str]:
@@ -85,18 +76,3 @@ def _table(figures: Figures, beside: Figures | None) -> list[str]:
 def audit_of(figures: Figures) -> str:
     whole = figures.audits - len(figures.torn_audits)
     return f"{whole} of {figures.audits} schedules at 100 %, {figures.audited} occurrences"
-
-
-def seconds(value: float) -> str:
-    return f"{value * 1000:.0f} ms" if abs(value) < 1 else f"{value:.2f} s"
-
-
-def _faults(figures: Figures) -> list[str]:
-    if not figures.broken:
-        return []
-    lines = ["", "## What is broken", "", *(f"- {each}" for each in figures.broken)]
-    for kind, found in figures.findings.faults.items():
-        lines += ["", f"{kind}: " + ", ".join(f"`{each}`" for each in found[:SHOWN])]
-    if figures.torn_audits:
-        lines += ["", "audits: " + "; ".join(f"`{each}`" for each in figures.torn_audits[:SHOWN])]
-    return lines
