@@ -60,6 +60,10 @@ class Change(Struct, frozen=True, kw_only=True):
     planned_until: datetime | None = None
     applied_until: int | None = None
 
+    def passed_over(self, before: Change) -> bool:
+        """Whether the one before was replaced by this one before anybody applied it."""
+        return self.applied_until is not None and self.applied_until < before.generation
+
     def wants(self, nominal: datetime) -> bool:
         """Whether it would fire a nominal time that was armed before it took effect."""
         if self.in_force is None or is_chained(self.in_force):
@@ -190,13 +194,17 @@ def expected(case: Case, since: datetime, until: datetime) -> Iterator[Expected]
 def _expectations(case: Case, since: datetime, until: datetime) -> Iterator[Iterator[Expected]]:
     previous: Definition | None = None
     for number, change in enumerate(case.changes):
-        if change.in_force is None:
-            previous = None if change.reason == "deleted" else previous
+        following = case.changes[number + 1] if number + 1 < len(case.changes) else None
+        if change.in_force is not None:
+            end = LAST if following is None else following.at
+            yield _in_force(case, number, max(since - MILLISECOND, change.at), min(until - MILLISECOND, end))
+            yield _late(change.in_force, number, previous, since, until)
+        if following is None or following.passed_over(change):
             continue
-        following = case.changes[number + 1].at if number + 1 < len(case.changes) else LAST
-        yield _in_force(case, number, max(since - MILLISECOND, change.at), min(until - MILLISECOND, following))
-        yield _late(change.in_force, number, previous, since, until)
-        previous = change.in_force.definition
+        if change.in_force is not None:
+            previous = change.in_force.definition
+        elif change.reason == "deleted":
+            previous = None
 
 
 def _in_force(case: Case, number: int, after: datetime, until: datetime) -> Iterator[Expected]:
@@ -344,10 +352,10 @@ class _Judge:
         """How far a change was planned: to where the next one says, or, not applied yet, to where planning stands. One
         that was told by a leader who died over it was not planned at all."""
         way = self._case.on_its_way
+        if following.passed_over(change):
+            return EPOCH
         if following.generation > way.applied:
             return way.planned_until if change.generation <= way.applied else EPOCH
-        if following.applied_until is not None and following.applied_until < change.generation:
-            return EPOCH
         return following.planned_until or LAST
 
     def _on_its_way(self, each: Expected) -> tuple[str, str | None] | None:

@@ -123,6 +123,12 @@ def late_one_shots(
     return tuple(at for at in past if trigger.yields(at))
 
 
+def owes_until(definition: Definition, trigger: CompiledTrigger, until: datetime) -> bool:
+    """Whether a definition that was in force up to then owed anything at all, be it a nominal time in a pause."""
+    first = trigger.next_after(definition.effective_at)
+    return (first is not None and first <= until) or bool(late_one_shots(definition, trigger))
+
+
 def still_yields(definition: Definition, trigger: CompiledTrigger, nominal: datetime) -> bool:
     """Whether the definition as it is now has this nominal time at all.
 

@@ -3,14 +3,15 @@ what others died over before they could tell it: the end of an execution.
 
 What a write did is evidence, by which an audit judges long after the definition is gone. It is stored, under an id that
 says what it is about, before the watermark says "applied": a successor repeats it rather than forgets one, and readers
-tell repeats by their ids. An edit may take occurrences off the timeline whose nominal time has come already; what
-becomes of those is told with it, as a range of verdicts.
+tell repeats by their ids. What was replaced before anybody applied it is told with the write that is, by a leader who
+saw it come: it says itself that nothing of it was planned. An edit may take occurrences off the timeline whose nominal
+time has come already; what becomes of those is told with it, as a range of verdicts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -29,7 +30,7 @@ from scheduler.core.zones import tzdata_version
 from scheduler.ports.queues import Events, Fact
 from scheduler.ports.timeline import Watermark
 from scheduler.services.calendars import KnownCalendar
-from scheduler.services.schedules import Known
+from scheduler.services.schedules import Known, Replaced
 from scheduler.wire.alerts import FINISHED, finished_data, finished_id
 from scheduler.wire.evidence import CHANGES, DELETED, range_data, range_id, read_change
 from scheduler.wire.instants import format_instant
@@ -56,15 +57,20 @@ class Announcer:
         """Tell these ends, under the ids that whoever wrote them used, too. Raises Unsure, Unavailable."""
         await self.store([ended_fact(each) for each in executions])
 
-    async def before(self, known: Known) -> InForce | None:
-        """The last valid definition applied before this one and not deleted since. Raises Unsure, Unavailable."""
+    async def before(self, known: Known, applied_until: int | None = None) -> InForce | None:
+        """The last valid definition told of before this one and not deleted since. Raises Unsure, Unavailable.
+
+        With `applied_until`: of those that really were on the timeline.
+        """
         for change in await self.earlier(known.id, known):
+            if applied_until is not None and change.generation > applied_until:
+                continue
             if change.in_force is not None or change.reason == DELETED:
                 return change.in_force
         return None
 
     async def earlier(self, schedule_id: str, known: Known | None) -> list[Change]:
-        """What was applied before this one, the newest first; None: all there was. Raises Unsure, Unavailable.
+        """What was told of before this one, the newest first; None: all there was. Raises Unsure, Unavailable.
 
         From evidence: nobody keeps a definition that is not in force any more.
         """
@@ -136,19 +142,33 @@ def told_of(
     What was in force before it was planned up to `mark`, if its generation is `applied_until` or less; of a later one
     nothing was armed, whoever told that he was about to apply it.
     """
-    data = _base(known) | {"planned_until": format_instant(mark.until), "applied_until": applied_until}
-    if known.deleted:
-        yield _fact("deleted", known, data)
-        return
+    yield _change(known, mark, applied_until)
     if known.in_force is None:
-        yield _fact("invalid", known, {**data, "error": known.error, "calendars": known.calendars})
         return
-    definition = {"definition": _document(known.raw), "tzdata": tzdata_version()}
-    yield _fact("applied", known, {**data, **definition, **_calendars(known)})
     if after is ScheduleState.PAUSED and before is not ScheduleState.PAUSED:
         yield _fact("paused", known, {**_base(known), "note": known.in_force.definition.schedule.pause_note})
     elif before is ScheduleState.PAUSED and after is not ScheduleState.PAUSED:
         yield resumed(known)
+
+
+def told_of_replaced(
+    found: Sequence[Replaced], edits: Sequence[Known], mark: Watermark, applied_until: Callable[[Known], int]
+) -> list[Fact]:
+    """Definitions that nobody applied before these edits took their place, each with the write that came next: what
+    they owed is superseded by it, for nothing was armed, and what was in force before them owes nothing after them."""
+    writes = {(each.id, each.revision): each for pair in found for each in (pair.known, pair.by)}
+    current = {(known.id, known.revision) for known in edits}
+    return [_change(known, mark, applied_until(known)) for key, known in writes.items() if key not in current]
+
+
+def _change(known: Known, mark: Watermark, applied_until: int) -> Fact:
+    data = _base(known) | {"planned_until": format_instant(mark.until), "applied_until": applied_until}
+    if known.deleted:
+        return _fact("deleted", known, data)
+    if known.in_force is None:
+        return _fact("invalid", known, {**data, "error": known.error, "calendars": known.calendars})
+    definition = {"definition": _document(known.raw), "tzdata": tzdata_version()}
+    return _fact("applied", known, {**data, **definition, **_calendars(known)})
 
 
 def told_again(known: Known, hour: int) -> Fact:

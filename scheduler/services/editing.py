@@ -129,7 +129,7 @@ class Editor:
             return known.in_force.definition
         if not late_one_shots(known.in_force.definition, known.in_force.trigger):
             return None
-        before = await self._announcer.before(known)
+        before = await self._announcer.before(known, self._applied_until(known))
         return None if before is None else before.definition
 
     async def _hand_over_late(self, prepared: Sequence[Edit], tenure: Tenure) -> None:

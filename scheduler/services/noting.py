@@ -19,7 +19,7 @@ from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Fact
 from scheduler.services.agenda import Agenda
-from scheduler.services.announcing import Announcer, resumed, told_of, withdrawn
+from scheduler.services.announcing import Announcer, resumed, told_of, told_of_replaced, withdrawn
 from scheduler.services.leader import Tenure
 from scheduler.services.rows import StatusRows, row_of
 from scheduler.services.schedules import Known, ScheduleCache
@@ -58,7 +58,8 @@ class Notes:
         """
         now, mark = self._clock.now(), tenure.office.watermark
         planned = list(zip(edits, plans, strict=True))
-        facts: list[Fact] = []
+        passed_over = {known.id: range(applied_until(known) + 1, known.revision) for known in edits}
+        facts = told_of_replaced(self._schedules.replaced(passed_over), edits, mark, applied_until)
         for known in edits:
             state = state_of(known.in_force, now)
             facts += told_of(known, before.get(known.id), state, mark, applied_until(known))

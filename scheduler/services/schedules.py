@@ -17,6 +17,7 @@ from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition
 from scheduler.core.overlap import Terms, terms_of
+from scheduler.core.planning import owes_until
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are removed from the bucket, an hour by default
 YIELD_EVERY = 500  # schedules read again before other tasks get a turn
 CHANGES_MAX = 100_000  # beyond this many unread changes a reader scans the schedules instead
+REPLACED_MAX = 1000  # definitions that are not in force any more, of all schedules: what older ones owed is forgotten
 
 
 class Known(Struct, frozen=True):
@@ -59,8 +61,18 @@ class Known(Struct, frozen=True):
         return "invalid" if self.error is not None else "deleted"
 
 
+class Replaced(Struct, frozen=True):
+    """A definition that owed something by the time another write took its place."""
+
+    known: Known
+    by: Known
+
+
 class ScheduleCache:
     """All schedules in memory. `fresh()` proves that nothing older than the call is missing.
+
+    The bucket keeps the newest write alone. What was replaced before any leader saw it, and owed something by then, is
+    remembered by those who did see it (`replaced`): one of them is the next leader, and tells.
 
     Delete markers are removed from the bucket after an hour, so a replica that was cut off for long may never hear of a
     deletion: once it is back, what the bucket has no key of any more is dropped.
@@ -80,6 +92,7 @@ class ScheduleCache:
         self._limits = limits
         self._known: dict[str, Known] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
+        self._replaced: deque[Replaced] = deque(maxlen=REPLACED_MAX)
         self._invalid_keys: dict[str, Known] = {}
         self._proven_s, self._out_of_touch_s = clock.boottime_s(), out_of_touch_s
         self.calendars = calendars
@@ -191,6 +204,10 @@ class ScheduleCache:
             found = [known for known in self._known.values() if known.revision > revision]
         return sorted(found, key=lambda known: known.revision)
 
+    def replaced(self, revisions: Mapping[str, range]) -> list[Replaced]:
+        """What of these schedules was replaced, of the revisions beside each; the oldest first, as far as we saw."""
+        return [each for each in self._replaced if each.known.revision in revisions.get(each.known.id, ())]
+
     def markers(self) -> Iterator[Known]:
         """Everything that was deleted and is remembered, of invalid keys too."""
         return (known for known in chain(self._known.values(), self._invalid_keys.values()) if known.deleted)
@@ -209,8 +226,10 @@ class ScheduleCache:
         before = self._known.get(entry.key)
         if entry.deleted and before is not None and before.deleted:
             return  # a marker over a marker is no news: one of the two is about to be buried
-        self._known[entry.key] = self._read(entry)
+        self._known[entry.key] = known = self._read(entry)
         self._changes.append((entry.revision, entry.key))
+        if before is not None and before.revision < known.revision and _owed(before, known.at):
+            self._replaced.append(Replaced(before, known))
 
     def _note_invalid_key(self, entry: Entry) -> None:
         before = self._invalid_keys.get(entry.key)
@@ -267,6 +286,10 @@ class ScheduleCache:
             calendars_at=max(calendar.at for calendar in used),
             calendar_values={calendar.name: calendar.raw for calendar in used if not calendar.deleted},
         )
+
+
+def _owed(known: Known, until: datetime) -> bool:
+    return known.in_force is not None and owes_until(known.in_force.definition, known.in_force.trigger, until)
 
 
 def require_valid(known: Known | None, schedule_id: str) -> InForce:

@@ -8,7 +8,8 @@ verdicts  {from, to, count, verdict, reason, generation}: one verdict for `count
           of which are `from` and `to`; what lies between and has a record has the record's verdict
 
 `planned_until` and `applied_until`: how far what was in force before it had been planned when the change was applied,
-and up to which generation the schedule may have been on the timeline at all.
+and up to which generation the schedule may have been on the timeline at all: what lies between was replaced before
+anybody applied it.
 """
 
 from __future__ import annotations

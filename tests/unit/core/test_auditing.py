@@ -262,6 +262,24 @@ def test_a_leader_died_over_an_edit() -> None:
     assert verdicts(of, 0, 7) == {0: ("fired", None), **dict.fromkeys((3, 4, 5), ("superseded", "edited"))}
 
 
+def test_a_one_shot_of_an_edit_that_nobody_applied() -> None:
+    """It was not dealt with by having been there before: the next definition that has it owes it."""
+    shot = {"at": "2026-11-21T08:03:00Z"}
+    after = put(7, 5, **shot)
+    for applied_until, number in ((1, 7), (5, 5)):
+        of = case(
+            put(1, -60, every="30m"),
+            put(5, 2, **shot),
+            Change(
+                generation=7, at=after.at, in_force=after.in_force, planned_until=at(60), applied_until=applied_until
+            ),
+            fired=[0],
+        )
+        (found,) = judged(of, at(1), at(30))
+        assert found.in_force is not None
+        assert (found.in_force.definition.generation, found.verdict) == (number, "unexplained")
+
+
 def test_on_its_way() -> None:
     """What is armed, due, not planned yet or left to catch-up has no verdict yet, and that is no hole."""
     row = StatusRow(late_from=at(3), decided=at(1))

@@ -14,11 +14,12 @@ from scheduler.core.planning import (
     PlanLimits,
     late_one_shots,
     next_nominal,
+    owes_until,
     plan_edit,
     plan_window,
     still_yields,
 )
-from scheduler.core.triggers import compile_trigger
+from scheduler.core.triggers import LAST, compile_trigger
 
 NOON = datetime(2027, 3, 28, 12, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -245,3 +246,15 @@ def test_still_yields_ignores_pause_and_effect() -> None:
     trigger = compile_trigger(subject.schedule)
     assert still_yields(subject, trigger, NOON)
     assert not still_yields(subject, trigger, NOON + MS)
+
+
+def test_what_a_definition_owes_up_to_an_instant() -> None:
+    """A nominal time since it took effect, that instant included, or a one-shot that was past; paused or not."""
+    every, shot = Every(seconds(60)), At((NOON - seconds(5),))
+    for trigger, since, until, owes in (
+        (every, NOON, NOON + seconds(59), False), (every, NOON, NOON + seconds(60), True),
+        (shot, NOON, NOON, True), (shot, NOON - seconds(9), NOON - seconds(6), False),
+        (shot, NOON + timedelta(days=9), LAST, False), (Manual(), LONG_AGO, LAST, False),
+    ):  # fmt: skip
+        subject = definition(trigger, effective_at=since, paused=True)
+        assert owes_until(subject, compile_trigger(subject.schedule), until) is owes, (trigger, since, until)

@@ -201,5 +201,5 @@ def test_repair_kinds() -> None:
     """The labels of the metric, as they are registered beforehand."""
     assert REPAIR_KINDS == (
         "claimed", "waiting", "gone", "leftovers", "slots", "rows", "arms", "chains", "workers", "consumers",
-        "events", "ghosts",
+        "events", "ghosts", "due",
     )  # fmt: skip

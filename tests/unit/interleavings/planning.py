@@ -8,6 +8,7 @@ SERVICES = "tests/unit/services"
 LEADER, ENDS = f"{SERVICES}/test_leader.py", f"{SERVICES}/test_leader_ends.py"
 PLANNER, SLICES = f"{SERVICES}/test_planner.py", f"{SERVICES}/test_planner_slices.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
+REPLACED = f"{SERVICES}/test_replaced_unseen.py"
 HOUSE, APPLIED, CALENDARS = (f"{SERVICES}/test_{name}.py" for name in ("housekeeping", "applied", "calendars"))
 LEADING_TESTS = "tests/unit/interleavings/test_leading.py"
 TAKE_OVER = "tests/unit/interleavings/test_take_over.py"
@@ -219,6 +220,14 @@ WATERMARK = (
         "The evidence of an edit is stored, then the leader dies, then R moves: never the other way round.",
         f"{NOTES}::test_evidence_is_stored_before_it_counts",
         f"{NOTES}::test_a_pause_is_announced_though_the_first_leader_died_between_row_and_event",
+    ),
+    Interleaving(
+        "2.12",
+        "An edit is replaced while nobody leads: the next leader, who saw it, tells of it, and what it owed is "
+        "superseded; a one-shot of both is owed by the last.",
+        f"{REPLACED}::test_what_it_owed_is_superseded",
+        f"{REPLACED}::test_at_any_revision_that_counts_as_applied",
+        f"{REPLACED}::test_a_one_shot_is_owed_by_whoever_has_it_last",
     ),
 )
 
