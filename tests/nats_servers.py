@@ -35,7 +35,7 @@ from tests import deeds
 
 READY_S = 30.0
 _POLL_S = 0.02
-_PAUSED_S = 2.0
+_PAUSED_S = 5.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -175,10 +175,10 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         until_s = time.monotonic() + _PAUSED_S
-        while not _is_stopped(self._process.pid) and time.monotonic() < until_s:
+        while not self.is_stopped:
+            assert time.monotonic() < until_s, f"{self.name} goes on after a SIGSTOP"
             time.sleep(0.001)
-        if self.is_stopped:
-            deeds.note("SIGSTOP to a nats-server")
+        deeds.note("SIGSTOP to a nats-server")
 
     @property
     def is_stopped(self) -> bool:

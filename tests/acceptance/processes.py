@@ -20,6 +20,8 @@ from tests.acceptance.evidence import Delivery
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.02
+STOPPED_S = 5.0
+"""How long a signal may take to stop a process."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -64,11 +66,15 @@ class Process:
         return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """KILL, TERM, STOP, CONT ...; to a process that has ended: nothing."""
+        """KILL, TERM, STOP, CONT ...; to a process that has ended: nothing. Returns from a STOP when it is stopped."""
         self._told_to_stop |= number is signal.SIGSTOP
         if self.exit_code is None and number is not signal.SIGCONT:
             deeds.note(f"{number.name} to a {self.kind}")
         self._process.send_signal(number)
+        until_s = time.monotonic() + STOPPED_S
+        while number is signal.SIGSTOP and self.exit_code is None and not self.is_stopped:
+            assert time.monotonic() < until_s, f"{self.name} goes on after a SIGSTOP"
+            time.sleep(0.001)
 
     async def ended(self, within_s: float = 20) -> int:
         """Wait for the end; the exit code."""

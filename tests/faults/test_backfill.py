@@ -43,6 +43,7 @@ async def test_killing_leaders_in_the_middle_of_a_backfill(site: Site) -> None:
     ids = await backfill(site, "a", start, 120, rate=12)
     for _ in range(2):
         await asyncio.sleep(1.7)
+        assert await is_over(site) is None, "it was over before the leader died"
         await leader.kill()
         name = leader.name.split(".")[0]
         leader = await site.leader(other_than=leader, within_s=15)

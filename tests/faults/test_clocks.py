@@ -173,10 +173,11 @@ async def test_a_minute_with_every_clock_off_differently(site: Site) -> None:
     clocks = {name: FakedClock(site.folder / f"{name}.clock") for name in ("ahead", "behind", "right")}
     clocks["ahead"].step(3600)
     clocks["behind"].step(-4)
-    for name, clock in clocks.items():
-        site.replica(name, **HORIZON, **clock.env)
+    replicas = {name: site.replica(name, **HORIZON, **clock.env) for name, clock in clocks.items()}
     site.worker("herd")
     leader = await site.leader(within_s=40)
+    await skewed(replicas["ahead"], -3601, -3599)
+    await skewed(replicas["behind"], 3, 5)
     puts = await put_many(site, 50)
     for _ in range(8):
         await asyncio.sleep(4)

@@ -49,11 +49,12 @@ async def test_a_flapping_link_is_survived(site: Site, dice: random.Random) -> N
         worker = site.worker("herd")
         puts = await put_many(site, 30)
         await asyncio.sleep(3)
-        files, memory_mb = flapping.open_files, flapping.memory_mb
+        files, memory_mb, before = flapping.open_files, flapping.memory_mb, proxy.accepted
         for _ in range(25):
             await asyncio.sleep(dice.uniform(0.2, 1.5))
             proxy.cut()
         await asyncio.sleep(4)
+        assert proxy.accepted - before > 5, "it was hardly ever connected, so hardly ever cut off"
         assert flapping.exit_code is None
         await site.verify(expected_of(puts), [worker], late_max_s=15)
         assert flapping.open_files <= files + 2
@@ -71,7 +72,9 @@ async def test_a_leader_whose_watch_is_cut_plans_no_stale_definition(site: Site)
     await site.put("tick", TICK)
     await asyncio.sleep(3)
     for turn in range(3):
-        for name in (await site.api("CONSUMER.NAMES.KV_schedd-schedules"))["consumers"] or []:
+        watches = (await site.api("CONSUMER.NAMES.KV_schedd-schedules"))["consumers"]
+        assert len(watches) >= 2, f"no watch of each replica to cut: {watches}"
+        for name in watches:
             await site.api(f"CONSUMER.DELETE.KV_schedd-schedules.{name}")
         queue = ("new", "old")[turn % 2]
         put = await site.put("tick", {**TICK, "queue": queue})

@@ -117,13 +117,16 @@ async def test_a_purge_through_the_death_of_replicas(site: Site, dice: random.Ra
         for _ in range(10):
             replies = await asyncio.gather(*(client.schedules.trigger("s") for _ in range(40)))
             ids += [reply.execution_id for reply in replies]
+        interrupted = 0
         for number in range(3):
             purging = asyncio.ensure_future(client.queues.purge("Q"))
             await asyncio.sleep(dice.uniform(0.05, 0.6))
             victim = next(each for each in site.processes if each.exit_code is None)
+            interrupted += not purging.done()
             await victim.kill()
             await site.replicas(f"new{number}")
             await asyncio.gather(purging, return_exceptions=True)
+        assert interrupted, "no purge was under way when a replica died"
 
         async def is_empty() -> bool:
             try:

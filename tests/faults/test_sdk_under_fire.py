@@ -41,24 +41,28 @@ async def test_each_attempt_runs_once_whatever_dies(
     workers = [site.sdk_worker(PROGRAM, name=f"sdk-{n}") for n in range(2)]
     tick = {"every": "1s", "queue": "sdk", "type": "tick", "overlap": "allow", "max_tries": 20}
     puts = {f"s-{n}": await site.put(f"s-{n}", tick) for n in range(10)}
-    until, turn = utc_now() + timedelta(seconds=run_s), 0
+    until, turn, killed = utc_now() + timedelta(seconds=run_s), 0, Counter[str]()
     while utc_now() < until:
         await asyncio.sleep(dice.uniform(1.5, 3))
         match turn % 3:
             case 0:
+                killed["worker"] += workers[-1].exit_code is None
                 await workers[-1].kill()
                 workers.append(site.sdk_worker(PROGRAM, name=f"sdk-{turn}-next"))
             case 1:
                 victim = dice.choice([each for each in site.processes if each.name[:2] in {"a", "b", "a.", "b."}])
                 if victim.exit_code is None:
                     await victim.kill()
+                    killed["replica"] += 1
                     site.replica(victim.name.split(".")[0], SCHEDD_HORIZON="8s", SCHEDD_ACK_WAIT="2s")
             case 2:
                 await server.kill()
+                killed["nats-server"] += 1
                 await asyncio.sleep(dice.uniform(0, 1))
                 await server.start()
         turn += 1
     ids = {id_of(id_, at) for id_, put in puts.items() for at in grid(timedelta(seconds=1), put.at, utc_now())}
+    assert all(killed[kind] for kind in ("worker", "replica", "nats-server")), killed
     records = await all_decided(site, ids, within_s=60)
     starts = Counter((note["id"], note["attempt"]) for worker in workers for note in worker.notes())
     assert [start for start, count in starts.items() if count > 1] == []
@@ -79,6 +83,7 @@ async def test_one_try_is_at_most_once_whatever_dies(site: Site, server: Server,
     puts = {f"s-{n}": await site.put(f"s-{n}", tick) for n in range(10)}
     for turn in range(5):
         await asyncio.sleep(dice.uniform(1, 2))
+        assert workers[turn].exit_code is None, f"it ended by itself: {workers[turn].log[-2000:]}"
         await workers[turn].kill()
         workers.append(site.sdk_worker(PROGRAM, name=f"sdk-{turn}-next"))
         if turn == 2:
