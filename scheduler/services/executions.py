@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -32,7 +32,8 @@ from scheduler.wire.record import Summary, summary_of
 log = logging.getLogger(__name__)
 RECENT_MAX = 10_000
 OPEN_MAX = 200_000
-ENDS_MAX = 50_000  # 12 MB; of what is longer ago, the bucket is read
+ENDS_MAX = 50_000  # 12 MB
+ENDS_KEPT = timedelta(minutes=5)  # the leader compares them within a minute; of what is longer ago, the bucket is read
 START_WINDOW = 100_000  # writes before the newest that a start looks at
 CURRENT_S = 0.25  # how long a reader waits for a watch that is behind
 READ_S = 3.0  # and for the first reading, after a start
@@ -255,15 +256,18 @@ class ExecutionIndex:
             self._telemetry.dropped(what="execution_index", reason="recent_full")
         if seen.state in TERMINAL:
             self._open.pop(seen.id, None)
-            self._ends.append(End(seen.id, seen.summary.drive, seen.revision, seen.at))
-            if len(self._ends) > self._ends_max:
-                self.ends_after = self._ends.popleft().revision
+            self._note_end(End(seen.id, seen.summary.drive, seen.revision, seen.at))
             return
         self._open[seen.id] = seen
         self._open.move_to_end(seen.id)
         if len(self._open) > self._open_max:
             self._open.popitem(last=False)
             self._telemetry.dropped(what="execution_index", reason="open_full")
+
+    def _note_end(self, end: End) -> None:
+        self._ends.append(end)
+        while len(self._ends) > self._ends_max or end.at - self._ends[0].at > ENDS_KEPT:
+            self.ends_after = self._ends.popleft().revision
 
     # --- fed by the backlog
 

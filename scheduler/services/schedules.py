@@ -32,6 +32,7 @@ OUT_OF_TOUCH_S = 1800.0  # well below the age at which delete markers are remove
 YIELD_EVERY = 500  # schedules read again before other tasks get a turn
 CHANGES_MAX = 100_000  # beyond this many unread changes a reader scans the schedules instead
 REPLACED_MAX = 1000  # definitions that are not in force any more, of all schedules: what older ones owed is forgotten
+REPLACED_BYTES_MAX = 4 * 2**20
 
 
 class Known(Struct, frozen=True):
@@ -92,7 +93,8 @@ class ScheduleCache:
         self._limits = limits
         self._known: dict[str, Known] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=CHANGES_MAX)
-        self._replaced: deque[Replaced] = deque(maxlen=REPLACED_MAX)
+        self._replaced: deque[Replaced] = deque()
+        self._replaced_bytes = 0
         self._invalid_keys: dict[str, Known] = {}
         self._proven_s, self._out_of_touch_s = clock.boottime_s(), out_of_touch_s
         self.calendars = calendars
@@ -229,7 +231,13 @@ class ScheduleCache:
         self._known[entry.key] = known = self._read(entry)
         self._changes.append((entry.revision, entry.key))
         if before is not None and before.revision < known.revision and _owed(before, known.at):
-            self._replaced.append(Replaced(before, known))
+            self._remember(Replaced(before, known))
+
+    def _remember(self, replaced: Replaced) -> None:
+        self._replaced.append(replaced)
+        self._replaced_bytes += len(replaced.known.raw)
+        while len(self._replaced) > REPLACED_MAX or self._replaced_bytes > REPLACED_BYTES_MAX:
+            self._replaced_bytes -= len(self._replaced.popleft().known.raw)
 
     def _note_invalid_key(self, entry: Entry) -> None:
         before = self._invalid_keys.get(entry.key)

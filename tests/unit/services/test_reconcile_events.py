@@ -190,6 +190,23 @@ async def test_more_ends_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> N
     assert set(_told(world)) == await _ends(world)
 
 
+async def test_a_replica_forgets_ends_that_the_leader_has_long_compared() -> None:
+    """Whoever does not lead keeps minutes of them, not all that ever were; as the leader it reads the rest."""
+    world = World()
+    async with Replica(world) as replica:
+        await replica.reconcile()
+        await _lost_event(world, replica, 0)
+        await world.clock.advance(240)
+        assert replica.index.ends_after == 0
+        await world.clock.advance(61)
+        await _lost_event(world, replica, 1)
+        await world.clock.settle()
+        assert replica.index.ends_after > 0
+        await replica.reconcile(rounds=2)
+    assert set(_told(world)) == await _ends(world)
+    assert len(_told(world)) == 2
+
+
 async def test_a_retry_tells_the_end_that_it_takes_back() -> None:
     """Once the record is in its next drive, nobody else could tell how the one before ended."""
     world = World()

@@ -147,9 +147,10 @@ async def test_a_one_shot_is_owed_by_whoever_has_it_last() -> None:
     assert await audited(world) == {5: ("unexplained", None)}, "it is the last one that owes it: here nobody dispatches"
 
 
-async def test_they_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more than fit the oldest are forgotten, and what they owed with them."""
-    monkeypatch.setattr(schedules, "REPLACED_MAX", 3)
+@pytest.mark.parametrize(("bound", "most"), [("REPLACED_MAX", 3), ("REPLACED_BYTES_MAX", 3 * 41)])
+async def test_they_are_bounded(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    """Of more than fit, by number and by size, the oldest are forgotten, and what they owed with them."""
+    monkeypatch.setattr(schedules, bound, most)
     world = World()
     await applied_once(world)
     async with following(world) as replica:
