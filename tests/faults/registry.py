@@ -310,8 +310,8 @@ FAULTS = (
         expected="refused by our own checks with a sentence; the connection stays",
         tests=(
             "tests/acceptance/test_contract_schedules.py::test_ids_at_their_limits",
-            "tests/acceptance/test_contract_schedules.py::test_every_field_refuses_what_the_contract_forbids",
-            "tests/unit/wire/test_schedule.py::test_payload_limit",
+            "tests/acceptance/test_contract_fields.py::test_every_field_refuses_what_the_contract_forbids",
+            "tests/unit/wire/test_schedule_payload.py::test_payload_limit",
             "tests/integration/test_worker_hostile.py::test_a_payload_of_ten_megabytes",
             f"{TASKS}::test_everything_at_its_longest",
         ),

@@ -31,7 +31,7 @@ ATTEMPTS = (
         "The consumer is made anew and counts from 1: a delivery that was not started is no attempt.",
         f"{TRACKING}::test_a_consumer_made_anew_counts_from_one",
         "tests/contracts/test_server_facts.py::test_a_consumer_made_anew_counts_deliveries_from_one",
-        "tests/integration/test_worker.py::test_a_consumer_made_anew_starts_nothing_twice",
+        "tests/integration/test_worker_queues.py::test_a_consumer_made_anew_starts_nothing_twice",
     ),
     Interleaving(
         "7.3",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from scheduler.core.errors import InvalidArgument, PayloadTooLarge
+from scheduler.core.errors import InvalidArgument
 from scheduler.core.model.schedule import (
     EPOCH,
     After,
@@ -27,7 +26,7 @@ from scheduler.core.model.schedule import (
     Schedule,
     Twice,
 )
-from scheduler.wire.schedule import FIELDS, ScheduleLimits, parse_document, parse_schedule, warnings_for
+from scheduler.wire.schedule import FIELDS, ScheduleLimits, parse_document, parse_schedule
 
 BASE: dict[str, Any] = {"every": "1m", "queue": "EMAIL", "type": "email:monthly"}
 NO_TRIGGER = {"queue": "EMAIL", "type": "email:monthly"}
@@ -350,75 +349,6 @@ def test_no_field_takes_a_wrong_type(field: str) -> None:
     assert accepted == ({"payload": 8, "paused": 1, "manual": 1} | whole).get(field, 0)
 
 
-# --- payload
-PAYLOADS = {
-    "compact": (b'{"n":1}', b'{"n":1}'),
-    "spaces kept": (b'{ "n" :  1.10 }', b'{ "n" :  1.10 }'),
-    "null": (b"null", b"null"),
-    "text": ('"größe \\u00fc"'.encode(), '"größe \\u00fc"'.encode()),
-    "large number": (b"123456789012345678901234567890", b"123456789012345678901234567890"),
-    "many digits": (b"0.1000000000000000055511151231257827", b"0.1000000000000000055511151231257827"),
-    "names twice": (b'{"a":1,"a":2}', b'{"a":1,"a":2}'),
-    "empty list": (b"[]", b"[]"),
-    "false": (b"false", b"false"),
-}
-
-
-@pytest.mark.parametrize("case", PAYLOADS)
-def test_payload_is_kept_byte_for_byte(case: str) -> None:
-    """A worker gets the payload as it stands in the stored JSON, to the last byte."""
-    stored, expected = PAYLOADS[case]
-    schedule = parse_schedule("mail", b'{"payload": ' + stored + b' ,"every":"1m","queue":"q","type":"t"}')
-    assert (schedule.payload, schedule.payload_is_json) == (expected, True)
-
-
-def test_payload_named_with_an_escape() -> None:
-    """A field name written with an escape is that field."""
-    schedule = parse_schedule("mail", b'{"pay\\u006coad":[1, 2],"every":"1m","queue":"q","type":"t"}')
-    assert schedule.payload == b"[1, 2]"
-
-
-def test_payload_base64() -> None:
-    """Bytes that are no JSON come out as they went in."""
-    content = bytes(range(256))
-    schedule = parse({**BASE, "payload_base64": base64.b64encode(content).decode()})
-    assert (schedule.payload, schedule.payload_is_json) == (content, False)
-    assert parse({**BASE, "payload_base64": ""}).payload == b""
-
-
-@pytest.mark.parametrize("over", [0, 1])
-def test_payload_limit(over: int) -> None:
-    """64 KiB are allowed and not a byte more, counted as the worker gets it; configuration may set another limit."""
-    text = "x" * (65_536 - 2 + over)
-    documents = (
-        {**BASE, "payload": text},
-        {**BASE, "payload_base64": base64.b64encode(b"x" * (65_536 + over)).decode()},
-    )
-    for document in documents:
-        if over:
-            refused = refusal(document)
-            assert isinstance(refused, PayloadTooLarge)
-            assert refused.field in document
-            assert parse(document, ScheduleLimits(payload_bytes_max=70_000)).payload is not None
-        else:
-            assert len(parse(document).payload or b"") == 65_536
-
-
-def test_payload_of_a_document() -> None:
-    """From the API a payload becomes compact JSON; absent stays absent and null is null."""
-    assert parse_document("mail", {**BASE, "payload": {"n": 1, "ä": None}}).payload == '{"n":1,"ä":null}'.encode()
-    assert parse_document("mail", {**BASE, "payload": None}).payload == b"null"
-    assert parse_document("mail", BASE).payload is None
-
-
-@pytest.mark.parametrize("payload", [float("nan"), {"a": float("inf")}, object(), b"x", {1, 2}, "\ud800"])
-def test_documents_that_are_no_json(payload: object) -> None:
-    """A decoded document that JSON cannot say is invalid input, not a crash."""
-    with pytest.raises(InvalidArgument) as refused:
-        parse_document("mail", {**BASE, "payload": payload})
-    assert refused.value.field == "payload"
-
-
 # --- limits and ids
 def test_minimum_interval_is_configurable() -> None:
     """The minimum interval holds for every and cron alike and may be set lower or higher."""
@@ -440,136 +370,3 @@ def test_the_id_is_checked_too(schedule_id: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_schedule(schedule_id, json.dumps(BASE).encode())
     assert refused.value.field == "id"
-
-
-# --- warnings
-def test_warning_for_a_long_timeout() -> None:
-    """A timeout above the queue's ack_wait is valid, and a plain worker's author is told what it means."""
-    assert warnings_for(parse({**BASE, "timeout": "30s"}), 30.0) == []
-    (warning,) = warnings_for(parse({**BASE, "timeout": "31s"}), 30.0)
-    assert "in-progress" in warning
-
-
-def test_warning_for_max_running_without_effect() -> None:
-    """max_running beside overlap skip does nothing; that is said."""
-    (warning,) = warnings_for(parse({**BASE, "max_running": 3}), 30.0)
-    assert "max_running" in warning
-    assert warnings_for(parse({**BASE, "max_running": 3, "overlap": "allow"}), 30.0) == []
-
-
-def test_warning_for_a_schedule_that_is_over() -> None:
-    """A schedule without any instant to come says so; a late one-shot and a manual one do not."""
-    now = datetime(2027, 1, 1, tzinfo=UTC)
-    over = parse({**NO_TRIGGER, "cron": "0 0 0 1 1 * 2020"})
-    assert any("never fire again" in warning for warning in warnings_for(over, 30.0, now=now))
-    old = parse({**NO_TRIGGER, "at": "2026-11-21T08:00:00Z"})
-    assert any("never fire again" in warning for warning in warnings_for(old, 30.0, now=now))
-    late = parse({**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"})
-    assert warnings_for(late, 30.0, now=now) == []
-    assert warnings_for(parse({**NO_TRIGGER, "manual": True}), 30.0, now=now) == []
-    assert warnings_for(parse(BASE), 30.0, now=now) == []
-
-
-CLOCK_WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "default": (
-        {"cron": "30 2 * * *"},
-        [
-            "2027-03-28 02:30 does not exist in Europe/Berlin; fires at 03:00",
-            "2027-10-31 02:30 comes twice in Europe/Berlin; fires the first time",
-        ],
-    ),
-    "skip, both": (
-        {"cron": "30 2 * * *", "dst": {"gap": "skip", "overlap": "both"}},
-        [
-            "2027-03-28 02:30 does not exist in Europe/Berlin; skipped",
-            "2027-10-31 02:30 comes twice in Europe/Berlin; fires both times",
-        ],
-    ),
-    "second": (
-        {"cron": "15 30 2 31 * *", "dst": {"overlap": "second"}},
-        ["2027-10-31 02:30:15 comes twice in Europe/Berlin; fires the second time"],
-    ),
-    "beside the change": ({"cron": "30 4 * * *"}, []),
-    "elapsed time": ({"cron": "*/30 2 * * *"}, []),
-    "interval": ({"every": "30m"}, []),
-    "midnight": (
-        {"cron": "0 0 * * *", "timezone": "Africa/Cairo"},
-        [
-            "2027-04-30 00:00 does not exist in Africa/Cairo; fires at 01:00",
-        ],
-    ),
-    "a union says it once": (
-        {"cron": ["30 2 * * *", "30 2 * * 0"]},
-        [
-            "2027-03-28 02:30 does not exist in Europe/Berlin; fires at 03:00",
-            "2027-10-31 02:30 comes twice in Europe/Berlin; fires the first time",
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CLOCK_WARNINGS)
-def test_warning_for_clock_changes(case: str) -> None:
-    """What the clocks of the next year skip or show twice is told when the schedule is saved, and nothing else."""
-    document, expected = CLOCK_WARNINGS[case]
-    saved = parse({**NO_TRIGGER, "timezone": "Europe/Berlin", **document})
-    assert warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC)) == expected
-
-
-def test_many_warnings_for_clock_changes_are_few() -> None:
-    """An expression for every second of the missing hour does not make a reply of thousands of lines."""
-    crons = [f"0-59 0-59 2 {day} * *" for day in range(1, 32)]
-    saved = parse({**NO_TRIGGER, "timezone": "Europe/Berlin", "cron": crons})
-    warnings = warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC))
-    assert "2027-03-28 02:00 does not exist in Europe/Berlin; fires at 03:00" in warnings
-    assert len(warnings) <= 21
-
-
-def test_warning_for_days_that_begin_at_an_odd_time() -> None:
-    """Days without an anchor count from midnight UTC, which is another time of day elsewhere: told with the fix."""
-    now = datetime(2027, 1, 1, tzinfo=UTC)
-    days = {**BASE, "every": "1d"}
-    (odd,) = warnings_for(parse({**days, "timezone": "Asia/Kathmandu"}), 30.0, now=now)
-    assert "fires at 05:30 in Asia/Kathmandu" in odd
-    assert "anchor" in odd
-    assert warnings_for(parse(days), 30.0, now=now) == []
-    anchored = {**days, "timezone": "Asia/Kathmandu", "anchor": "2027-01-01T00:00:00+05:45"}
-    assert warnings_for(parse(anchored), 30.0, now=now) == []
-
-
-def test_warning_for_a_window_that_is_over_or_empty() -> None:
-    """A window that has passed, or in which the trigger names no instant, is told with its reason."""
-    now = datetime(2027, 1, 1, tzinfo=UTC)
-    (over,) = warnings_for(parse({**BASE, "ends_at": "2026-12-31T00:00:00Z"}), 30.0, now=now)
-    assert over == "this schedule will never fire again: ends_at 2026-12-31T00:00:00.000Z is past"
-    between = {"starts_at": "2027-06-01T00:00:01Z", "ends_at": "2027-06-02T00:00:00Z"}
-    (empty,) = warnings_for(parse({**NO_TRIGGER, "cron": "@daily", **between}), 30.0, now=now)
-    assert empty == "this schedule will never fire at all: what it names lies outside of starts_at and ends_at"
-    late = {**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"}
-    assert warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:00Z"}), 30.0, now=now) == []
-    (never,) = warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:01Z"}), 30.0, now=now)
-    assert "never fire at all" in never
-    assert warnings_for(parse({**BASE, "starts_at": "2150-12-31T00:00:00Z"}), 30.0, now=now) == []
-
-
-@pytest.mark.parametrize(
-    ("expression", "step"),
-    [("*/90 * * * *", "*/90 for the minute is 0"), ("TZ=UTC 0 0 */45,* * *", "*/45 for the day is 1")],
-)
-def test_warning_for_a_step_longer_than_its_field(expression: str, step: str) -> None:
-    """A step that leaves one value is told: who writes */90 means every 90 minutes and would get every hour."""
-    [warning] = warnings_for(parse({**NO_TRIGGER, "cron": expression}), 30.0)
-    assert step in warning
-
-
-@pytest.mark.parametrize("expression", ["*/30 */23 */30 */11 */6", "@daily", "@every 90m", "0 5/59 * * *"])
-def test_no_warning_for_steps_within_their_field(expression: str) -> None:
-    """The longest step that has two values, shortcuts and steps from a number are as they were meant."""
-    assert warnings_for(parse({**NO_TRIGGER, "cron": expression}), 30.0) == []
-
-
-def test_no_warning_for_clocks_on_an_excluded_day() -> None:
-    """What does not fire on the day that clocks change is not warned about."""
-    crons = {"cron": "30 2 * * *", "timezone": "Europe/Berlin", "exclude": ["* * * * 0"]}
-    saved = parse({**NO_TRIGGER, **crons})
-    assert warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC)) == []
