@@ -42,6 +42,7 @@ from scheduler.core.auditing import VerdictRange
 from scheduler.core.catch_up import (
     Decision,
     answers_for,
+    as_of,
     catching_up,
     with_decided,
     with_span,
@@ -214,7 +215,8 @@ class Late:
     async def _decided(self, case: _Case) -> Decision:
         recorded = await self._recorded(case)
         schedule, trigger = case.in_force.definition.schedule, case.in_force.trigger
-        return await in_turns(catching_up(schedule, trigger, case.span, recorded))
+        span = as_of(schedule, case.span, self._clock.now())
+        return await in_turns(catching_up(schedule, trigger, span, recorded))
 
     async def _recorded(self, case: _Case) -> list[datetime]:
         """Nominal times of the span that somebody else has made a record of, ascending."""

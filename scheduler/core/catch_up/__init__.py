@@ -32,6 +32,7 @@ from scheduler.core.catch_up.counting import (
 from scheduler.core.catch_up.deciding import (
     Decision,
     Range,
+    as_of,
     catch_up,
     catching_up,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Range",
     "Span",
     "answers_for",
+    "as_of",
     "catch_up",
     "catching_up",
     "counted",

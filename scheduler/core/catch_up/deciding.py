@@ -35,6 +35,12 @@ class Decision(Struct, frozen=True):
     ranges: tuple[Range, ...] = ()
 
 
+def as_of(schedule: Schedule, span: Deciding, now: datetime) -> Deciding:
+    """The span as it is decided: at the instant at which it was fixed, whoever repeats it. Only where it has lain for
+    longer than records are certain to live, what somebody fired of it may be forgotten, and nothing of it fires."""
+    return structs.replace(span, at=now) if now - span.at > schedule.known_for else span
+
+
 def catch_up(
     schedule: Schedule, trigger: CompiledTrigger, span: Deciding, recorded: Sequence[datetime] = ()
 ) -> Decision:
