@@ -25,6 +25,16 @@ from scheduler.core.errors import InvalidArgument, ScheddError
 INTERRUPTED = 130
 
 
+def program() -> typer.Typer:
+    """A program without commands yet: help by -h, too, and errors as `run` tells them."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code. What libraries log is not for whoever types a command."""
     logging.getLogger().addHandler(logging.NullHandler())

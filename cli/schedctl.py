@@ -30,18 +30,13 @@ from cli import (
 from cli.completing import completion, prepare
 from cli.connecting import Connection, group
 from cli.examples import give
-from cli.running import run
+from cli.running import program, run
 from cli.top.command import top
 from cli.versions import show_version
 
 NAME = "schedctl"
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program()
 
 
 @app.callback()

@@ -13,17 +13,13 @@ import typer
 from cli.connecting import Connection, group, placed
 from cli.examples import give
 from cli.options import Command, expand, option
+from cli.running import program
 from cli.running import run as run_command
 from cli.versions import show_version
 
 NAME = "schedd"
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program()
 FLAGS = (
     option("monitor", str | None, "--monitor", metavar="ADDR", text="Where /metrics, /healthz and /readyz are, or off; "
            "default :8080. $SCHEDD_MONITOR"),

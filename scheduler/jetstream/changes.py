@@ -6,26 +6,15 @@ a follower that lags behind; so its end is never taken for the end of the stream
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
-from nats.aio.msg import Msg
-
-from scheduler.core.errors import ScheddError, Unavailable
+from scheduler.core.errors import Unavailable
 from scheduler.jetstream.delivery import read_reply
-from scheduler.jetstream.pulling import Puller
+from scheduler.jetstream.ephemeral import BULK, PATIENCE_S, passing, stored_message
 from scheduler.jetstream.requests import Requests, StoredMessage
 
 DIRECT = 500  # sequences read one by one, in one go; the server drops API requests when 10,000 of them wait
-BULK = 500
 CHASES = 5  # how often we look whether something was written while we read
-PATIENCE_S = 2.0
-CREATE_S = 3.0  # longer only when the server that got it hangs: the next attempt may get another one
-FORGET_S = 10.0  # after which the server removes a consumer that we could not
-_NS = 1_000_000_000
 
 
 class Changes:
@@ -63,7 +52,7 @@ class Changes:
     async def _bulk(self, after: int, newest: int) -> list[StoredMessage]:
         """At least one message behind `after`, in order and without gaps, up to about `newest`."""
         messages: list[StoredMessage] = []
-        async with self._consumer(after) as puller:
+        async with passing(self._requests, self._stream, "read", after) as puller:
             count = 0
             while batch := await puller.pull(BULK, PATIENCE_S):
                 for message in batch:
@@ -79,45 +68,3 @@ class Changes:
         if not messages:
             raise Unavailable(f"{self._stream}: nothing is delivered {puller.trouble}".rstrip())
         return messages
-
-    @asynccontextmanager
-    async def _consumer(self, after: int) -> AsyncIterator[Puller]:
-        name = f"read-{secrets.token_hex(6)}"
-        await create_ephemeral(self._requests, self._stream, name, after, {"inactive_threshold": int(FORGET_S * _NS)})
-        puller = Puller(self._requests.client, self._stream, name)
-        try:
-            await puller.open()
-            yield puller
-        finally:
-            await puller.close()
-            await forget_ephemeral(self._requests, self._stream, name)
-
-
-async def create_ephemeral(
-    requests: Requests, stream: str, name: str, after: int, more: dict[str, Any]
-) -> dict[str, Any]:
-    """Create a consumer that delivers each message behind `after` once and keeps nothing. Raises Unavailable."""
-    config = {
-        "name": name,
-        "deliver_policy": "by_start_sequence",
-        "opt_start_seq": after + 1,
-        "ack_policy": "none",
-        "replay_policy": "instant",
-        "mem_storage": True,
-        "num_replicas": 1,
-        **more,
-    }
-    request = {"stream_name": stream, "action": "create", "config": config}
-    return await requests.api(f"CONSUMER.CREATE.{stream}.{name}", request, timeout_s=CREATE_S)
-
-
-async def forget_ephemeral(requests: Requests, stream: str, name: str) -> None:
-    """Delete it if the server still has it and can be asked; otherwise it goes by itself, being inactive."""
-    with contextlib.suppress(ScheddError):
-        await requests.api(f"CONSUMER.DELETE.{stream}.{name}", timeout_s=1.0)
-
-
-def stored_message(message: Msg) -> StoredMessage:
-    """A delivered message in the shape of one that was read."""
-    delivery = read_reply(message.reply)
-    return StoredMessage(message.subject, delivery.seq, message.data, message.headers or {}, delivery.at)

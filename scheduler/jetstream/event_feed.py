@@ -15,8 +15,8 @@ from datetime import datetime
 from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
-from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral
 from scheduler.jetstream.delivery import read_reply
+from scheduler.jetstream.ephemeral import create_ephemeral, forget_ephemeral
 from scheduler.jetstream.errors import from_exception
 from scheduler.jetstream.pulling import Puller
 from scheduler.jetstream.requests import Requests

@@ -7,15 +7,12 @@ which the server may place on a follower that lags behind, so it is read until t
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.core.triggers import EPOCH
-from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral, stored_message
-from scheduler.jetstream.pulling import Puller
+from scheduler.jetstream.ephemeral import BULK, PATIENCE_S, passing, stored_message
 from scheduler.jetstream.requests import Requests, StoredMessage
 from scheduler.ports.queues import Recorded
 from scheduler.wire.events import decode_event
@@ -23,10 +20,6 @@ from scheduler.wire.instants import cut
 from scheduler.wire.names import Names
 
 STEPS = 32  # events of one kind that are read step by step
-BULK = 500
-PATIENCE_S = 2.0
-FORGET_S = 10.0
-_NS = 1_000_000_000
 
 
 class EventLog:
@@ -74,7 +67,8 @@ class EventLog:
     async def _bulk(self, subjects: Sequence[str], total: int) -> list[StoredMessage]:
         """Through a consumer, until as many have come as the leader counted. Raises Unavailable if they do not."""
         found: dict[int, StoredMessage] = {}
-        async with self._consumer(subjects) as puller:
+        stream, filters = self._names.events, list(subjects)
+        async with passing(self._requests, stream, "events", 0, filter_subjects=filters) as puller:
             while len(found) < total:
                 batch = await puller.pull(BULK, PATIENCE_S)
                 if not batch:
@@ -82,19 +76,6 @@ class EventLog:
                     raise Unavailable(f"{self._names.events}: {missing} events are not delivered {puller.trouble}")
                 found |= {message.seq: message for message in map(stored_message, batch)}
         return list(found.values())
-
-    @asynccontextmanager
-    async def _consumer(self, subjects: Sequence[str]) -> AsyncIterator[Puller]:
-        stream, name = self._names.events, f"events-{secrets.token_hex(6)}"
-        more = {"filter_subjects": list(subjects), "inactive_threshold": int(FORGET_S * _NS)}
-        await create_ephemeral(self._requests, stream, name, 0, more)
-        puller = Puller(self._requests.client, stream, name)
-        try:
-            await puller.open()
-            yield puller
-        finally:
-            await puller.close()
-            await forget_ephemeral(self._requests, stream, name)
 
 
 def _recorded(message: StoredMessage) -> Recorded | None:

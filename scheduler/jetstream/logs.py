@@ -7,23 +7,14 @@ read until that last one has come.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from scheduler.core.errors import Unavailable
-from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral, stored_message
 from scheduler.jetstream.delivery import read_reply
-from scheduler.jetstream.pulling import Puller
+from scheduler.jetstream.ephemeral import BULK, PATIENCE_S, passing, stored_message
 from scheduler.jetstream.requests import Requests, StoredMessage
 from scheduler.ports.logs import StoredLine
 from scheduler.wire.names import Names
 
 STEPS = 12  # lines that are read step by step
-BULK = 500
-PATIENCE_S = 2.0
-FORGET_S = 10.0
-_NS = 1_000_000_000
 
 
 class NatsLogs:
@@ -57,7 +48,7 @@ class NatsLogs:
     async def _bulk(self, subject: str, after: int, last: int, most: int) -> list[StoredMessage]:
         """Through a consumer, until the last one has come, or enough of them. Raises Unavailable if it does not."""
         found: list[StoredMessage] = []
-        async with self._consumer(subject, after) as puller:
+        async with passing(self._requests, self._names.logs, "logs", after, filter_subject=subject) as puller:
             while len(found) < most and (not found or found[-1].seq < last):
                 batch = await puller.pull(min(BULK, most - len(found)), PATIENCE_S)
                 if not batch:
@@ -67,16 +58,3 @@ class NatsLogs:
                         raise Unavailable(f"{self._names.logs}: lines were lost on their way: ask again")
                     found.append(stored_message(message))
         return found[:most]
-
-    @asynccontextmanager
-    async def _consumer(self, subject: str, after: int) -> AsyncIterator[Puller]:
-        stream, name = self._names.logs, f"logs-{secrets.token_hex(6)}"
-        more = {"filter_subject": subject, "inactive_threshold": int(FORGET_S * _NS)}
-        await create_ephemeral(self._requests, stream, name, after, more)
-        puller = Puller(self._requests.client, stream, name)
-        try:
-            await puller.open()
-            yield puller
-        finally:
-            await puller.close()
-            await forget_ephemeral(self._requests, stream, name)

@@ -70,12 +70,4 @@ class NatsSignals:
             found = decode_advisory(self._names, message.data)
         except InvalidArgument as problem:
             return Poison(subject=message.subject, ack=message.reply, problem=problem.message)
-        return Signal(
-            kind=found.kind,
-            queue=found.queue,
-            task_seq=found.task_seq,
-            deliveries=found.deliveries,
-            at=found.at,
-            reason=found.reason,
-            ack=message.reply,
-        )
+        return Signal.of(found, ack=message.reply)

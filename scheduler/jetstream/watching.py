@@ -17,8 +17,8 @@ from contextlib import suppress
 from nats.aio.msg import Msg
 
 from scheduler.core.errors import ScheddError
-from scheduler.jetstream.changes import create_ephemeral, forget_ephemeral, stored_message
 from scheduler.jetstream.delivery import read_reply
+from scheduler.jetstream.ephemeral import create_ephemeral, forget_ephemeral, stored_message
 from scheduler.jetstream.errors import from_exception
 from scheduler.jetstream.requests import Requests, StoredMessage
 

@@ -43,12 +43,4 @@ class MemorySignals:
             found = decode_advisory(self._server.names, message.data)
         except InvalidArgument as problem:
             return Poison(subject=message.subject, ack=delivery.token, problem=problem.message)
-        return Signal(
-            kind=found.kind,
-            queue=found.queue,
-            task_seq=found.task_seq,
-            deliveries=found.deliveries,
-            at=found.at,
-            reason=found.reason,
-            ack=delivery.token,
-        )
+        return Signal.of(found, ack=delivery.token)

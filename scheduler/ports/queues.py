@@ -11,6 +11,7 @@ from msgspec import Struct
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Action
 from scheduler.core.model.queue import QueueEdit, QueueSettings
+from scheduler.wire.advisories import Advisory
 
 
 class Pair(Struct, frozen=True):
@@ -80,6 +81,10 @@ class Signal(Struct, frozen=True):
     at: datetime
     reason: str | None
     ack: str
+
+    @classmethod
+    def of(cls, told: Advisory, ack: str) -> Signal:
+        return cls(told.kind, told.queue, told.task_seq, told.deliveries, told.at, told.reason, ack)
 
 
 class ReportMessage(Struct, frozen=True):

@@ -31,6 +31,8 @@ from tests.acceptance.plain_worker import sign_in_by
 from tests.acceptance.processes import PlainWorker, Process, Replica, SdkWorker
 from tests.nats_servers import Server
 
+R3 = {"SCHEDD_STREAM_REPLICAS": "3", "SCHEDD_LEASE": "8", "SCHEDD_HORIZON": "30s"}
+"""Settings of a replica where every stream has three copies: an election takes seconds."""
 SHORT = {"SCHEDD_LEASE": "3", "SCHEDD_RECONCILE_EVERY": "2", "SCHEDD_RECONCILE_GRACE": "3", "SCHEDD_DUE_ACK_WAIT": "2"}
 ENDED = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 TERMINAL = ENDED | {"skipped", "missed", "paused", "superseded", "expired"}

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from scheduler.client import Client
 from scheduler.core.errors import Conflict, NotFound, Unavailable, Unsure
-from tests.acceptance.conftest import FAILED
 from tests.acceptance.harness import Site
 from tests.nats_servers import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-R3 = {"SCHEDD_STREAM_REPLICAS": "3", "SCHEDD_LEASE": "8", "SCHEDD_HORIZON": "30s"}
 GONE: dict[str, Any] = {}
-
-
-@pytest.fixture
-async def wide(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    async with Site(tmp_path, cluster.urls, env=R3) as found:
-        yield found
-        if request.node.stash.get(FAILED, False):
-            found.show_logs()
 
 
 class User:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import FAILED
-from tests.acceptance.harness import Site, eventually
+from tests.acceptance.harness import R3, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.nats_servers import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-R3 = {"SCHEDD_STREAM_REPLICAS": "3", "SCHEDD_LEASE": "8", "SCHEDD_HORIZON": "30s"}
-
-
-@pytest.fixture
-async def wide(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    async with Site(tmp_path, cluster.urls, env=R3) as found:
-        yield found
-        if request.node.stash.get(FAILED, False):
-            found.show_logs()
 
 
 async def test_killing_the_nodes_that_lead_our_streams_loses_nothing(wide: Site, cluster: Cluster) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from tests.acceptance.harness import Put, Site, eventually
+from tests.acceptance.harness import R3, Put, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.acceptance.processes import PlainWorker, Replica
 from tests.faults.namespaces import Network, missing_here
@@ -24,7 +24,6 @@ from tests.nats_servers import Cluster, Server
 
 pytestmark = pytest.mark.timeout(240)
 TICK = {"every": "1s", "queue": "old", "type": "tick", "overlap": "allow", "catch_up": {"after": "10m"}}
-R3 = {"SCHEDD_STREAM_REPLICAS": "3", "SCHEDD_LEASE": "8", "SCHEDD_HORIZON": "30s"}
 
 
 @pytest.fixture
