@@ -28,7 +28,8 @@ SHORT: Mapping[str, str] = {
     "SCHEDD_CONNECT_TIMEOUT": "20s",
 }
 """So that what a run leaves behind is gone within a rest. The horizon is longer than any outage here: what an edited
-definition owed between the watermark and the edit, nobody knows any more once it is replaced unseen (history 1)."""
+definition owed between the watermark and the edit is superseded, and once it is replaced while no replica runs nobody
+knows of it at all (history 1)."""
 HERD, BUSY, PARKED = "herd", "busy", "parked"
 BUSY_S = 1.4
 EDITED, MOODY, BUSIES = 5, 6, 3
