@@ -9,6 +9,7 @@ DISPATCHER, LAUNCH = f"{SERVICES}/test_dispatcher.py", f"{SERVICES}/test_launch.
 DISPATCH, WITHHELD = (f"tests/unit/interleavings/test_{name}.py" for name in ("dispatch", "withheld"))
 BUFFERS, INSPECTOR, LATE = (f"{SERVICES}/test_{name}.py" for name in ("buffers", "inspector", "late"))
 DISOWNING = f"{SERVICES}/test_disowning.py"
+DISPATCHER_DUE, DISPATCHER_FAULTS = f"{SERVICES}/test_dispatcher_due.py", f"{SERVICES}/test_dispatcher_faults.py"
 DISPATCHER_LATE, RECONCILE = f"{SERVICES}/test_dispatcher_late.py", f"{SERVICES}/test_reconcile.py"
 TRACKER, KILLS = f"{SERVICES}/test_tracker.py", f"{SERVICES}/test_tracker_kills.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
@@ -23,13 +24,13 @@ DISPATCHING = (
         "Somebody writes after the batch was pulled and before it is decided, with a silent watch: the newest "
         "definition decides, since how far the bucket is, is asked after the batch arrived.",
         f"{DISPATCH}::test_a_write_between_the_pull_and_the_decision_counts",
-        f"{DISPATCHER}::test_decided_by_what_is_stored_now",
-        f"{DISPATCHER}::test_no_decision_without_proof_of_freshness",
+        f"{DISPATCHER_DUE}::test_decided_by_what_is_stored_now",
+        f"{DISPATCHER_DUE}::test_no_decision_without_proof_of_freshness",
     ),
     Interleaving(
         "4.2",
         "Armed by one definition, edited to another before the fire: a mismatch of generations alone is no verdict.",
-        f"{DISPATCHER}::test_decided_by_what_is_stored_now",
+        f"{DISPATCHER_DUE}::test_decided_by_what_is_stored_now",
         "tests/unit/core/test_dispatching.py::test_who_armed_it_is_no_verdict",
     ),
     Interleaving(
@@ -56,7 +57,7 @@ DISPATCHING = (
         "4.6",
         "kill -9 or SIGSTOP between any two of record, slot, pair, queued and ack: whoever comes next gets to the "
         "very same pair.",
-        f"{DISPATCHER}::test_killed_anywhere",
+        f"{DISPATCHER_FAULTS}::test_killed_anywhere",
         f"{STEPS}::test_a_kill_at_each_step_comes_to_exactly_one_task",
         f"{STEPS}::test_a_stall_at_each_step_changes_nothing",
     ),

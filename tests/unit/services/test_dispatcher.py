@@ -1,4 +1,4 @@
-"""The dispatcher under attack: killed at every call, every fault at every write, rivals, repeats, edits, garbage."""
+"""The dispatcher under attack: rivals, repeats, records that are old or garbage, much at once, and a stop."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.core.model.execution import State
-from scheduler.memory.events import MemoryEvents
-from scheduler.memory.messages import Write
 from scheduler.wire.reports import Outcome
 from tests.unit.core.executions import in_state
 from tests.unit.services.dispatch_stage import (
     At,
     Dispatching,
-    Failing,
     Mingling,
     Stoppable,
     due,
@@ -30,7 +26,7 @@ from tests.unit.services.dispatch_stage import (
     put,
     states,
 )
-from tests.unit.services.tracking_stage import Replica, Tripwire, World
+from tests.unit.services.tracking_stage import Replica, World
 
 POLICIES: dict[str, dict[str, Any]] = {
     "skip": {},
@@ -57,100 +53,6 @@ async def check_once(world: World, policy: str) -> None:
     await finish(world)
     assert (await execution(world)).state is State.SUCCEEDED
     assert (await world.row()).active == ()
-
-
-# --- kills and faults
-
-
-@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("policy", POLICIES)
-async def test_killed_anywhere(policy: str, late: bool) -> None:
-    """Killed at its n-th call, for every n: whoever comes next gets to the same record and the same task."""
-    number = 1
-    while True:
-        world = World()
-        put(world, **POLICIES[policy])
-        due(world)
-        async with Dispatching(world, Tripwire(number, late=late)) as doomed:
-            await doomed.run()
-        async with Dispatching(world) as heir:
-            await heir.run(15)
-            await heir.settlement.flush()
-        await check_once(world, policy)
-        if not doomed.wire.tripped:
-            break
-        number += 1
-    assert number > 6  # sometimes: at the pull, the proof of freshness, reads, writes, the pair, the ack
-
-
-@pytest.mark.parametrize("fault", ["lose_ack", "lose", "refuse", "late"])
-@pytest.mark.parametrize("policy", POLICIES)
-async def test_every_fault_at_every_write(policy: str, fault: str) -> None:
-    """One write lands unheard, is lost, refused (10164) or lands late: one verdict, counted once, one lateness."""
-    for number in range(6):
-        world = World()
-        put(world, **POLICIES[policy])
-        due(world)
-        async with Dispatching(world) as replica:
-            world.server._faults.extend([""] * number + [fault])
-            await replica.run(30)
-            is_fired = policy not in ("paused", "superseded")
-            reason = "auto" if is_fired else {"paused": "paused", "superseded": "edited"}[policy]
-            expected = [("fired" if is_fired else policy, reason)]
-            assert replica.verdicts() == expected or (fault == "late" and not is_fired)
-            assert replica.telemetry.count("lateness") == (1 if is_fired else 0)
-        await check_once(world, policy)
-
-
-@pytest.mark.parametrize(
-    ("problem", "late"),
-    [(Unavailable("electing"), False), (Unsure("no answer"), False), (Unsure("no answer"), True)],
-    ids=["refused", "lost", "unanswered"],
-)
-@pytest.mark.parametrize("policy", POLICIES)
-async def test_every_call_fails_once(policy: str, problem: ScheddError, late: bool) -> None:
-    """The n-th call, read or write, pull or ack, is refused or gets no answer, for every n: the same verdict."""
-    number = 3  # the first two fill the cache, before there is a dispatcher
-    while True:
-        world = World()
-        put(world, **POLICIES[policy])
-        due(world)
-        async with Dispatching(world, Failing(number, problem, late=late)) as replica:
-            await replica.run(20)
-        await check_once(world, policy)
-        if not replica.wire.tripped:
-            break
-        number += 1
-    assert number > 7
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("fault", ["lose_ack", "lose", "refuse", "late"])
-async def test_a_storm_of_faults(policy: str, fault: str) -> None:
-    """Many writes in a row go wrong: it only takes longer."""
-    world = World()
-    put(world, **POLICIES[policy])
-    due(world)
-    async with Dispatching(world) as replica:
-        world.server._faults.extend([fault] * 8)
-        await replica.run(60)
-    await check_once(world, policy)
-
-
-async def test_the_server_is_away() -> None:
-    """For a minute nothing can be asked: then everything is dispatched, and nobody spun meanwhile."""
-    world = World()
-    put(world, overlap="allow", catch_up={"after": "5m"})
-    async with Dispatching(world) as replica, replica.running():
-        await world.clock.advance(0.1)
-        world.server.down = True
-        ids = [due(world, seconds) for seconds in range(5)]
-        calls = replica.wire.count
-        await world.clock.advance(60)
-        assert replica.wire.count - calls < 200
-        world.server.down = False
-        await world.clock.advance(10)
-        assert await states(world) == dict.fromkeys(ids, State.QUEUED)
 
 
 # --- rivals and repeats
@@ -306,127 +208,6 @@ async def test_a_stop_right_before_the_pair() -> None:
         await world.clock.advance(10)
         assert world.server.tasks.messages == {}
     assert world.server.tasks.last_seq == 2  # claim and task, once; the claim itself has gone
-
-
-# --- what is due and when
-
-
-async def test_poison_is_set_aside() -> None:
-    """A due message that cannot be read is acknowledged and counted, and its batch goes on."""
-    world = World()
-    put(world)
-    for body in (b"", b"{", b'{"v":2,"generation":1,"fire_at":"2026-11-21T08:00:00.000Z","epoch":1}'):
-        world.server.timeline.store([Write(world.names.due("a", nominal(9)), body)])
-    world.server.timeline.store([Write(f"{world.names.namespace}.due.a.never", b"{}")])
-    due(world)
-    async with Dispatching(world) as replica:
-        await replica.run()
-        assert replica.telemetry.count("dropped", what="due", reason="poison") == 4
-    await check_once(world, "skip")
-
-
-async def test_early_ones_wait() -> None:
-    """A server's clock is ahead: handed back until it is time, and then neither lost nor early."""
-    world = World()
-    put(world, overlap="allow")
-    early = [due(world, seconds) for seconds in (20, 20.001, 100)]
-    on_time = due(world)
-    async with Dispatching(world) as replica, replica.running():
-        await world.clock.advance(15)
-        assert list(await states(world)) == [on_time]
-        assert replica.telemetry.count("dropped", what="due", reason="early") == 3
-        put(world, every=None, at=["2026-11-21T08:00:20Z", "2026-11-21T08:00:20.001Z", "2026-11-21T08:01:40Z"])
-        await world.clock.advance(10)
-        assert await states(world) == dict.fromkeys([on_time, *early[:2]], State.QUEUED) | {early[1]: State.SKIPPED}
-        await finish(world)
-        await world.clock.advance(100)
-        assert (await states(world))[early[2]] is State.QUEUED
-    queued_at = (await execution(world, 100)).queued_at
-    assert queued_at is not None
-    assert nominal(99) <= queued_at <= nominal(102)
-
-
-@pytest.mark.parametrize(
-    ("edit", "state", "reason"),
-    [
-        ({"paused": True}, State.PAUSED, "paused"),
-        ({"paused": True, "paused_until": "2026-11-21T08:00:01Z"}, State.PAUSED, "paused"),
-        ({"paused": True, "paused_until": "2026-11-21T08:00:00Z"}, State.QUEUED, None),
-        ({"every": None, "cron": "30 * * * * *"}, State.SUPERSEDED, "edited"),
-        ({"every": "2s", "payload": {"n": 2}}, State.QUEUED, None),
-        ({"every": None}, State.SUPERSEDED, "invalid"),
-        ({"typo": 1}, State.SUPERSEDED, "invalid"),
-        (None, State.SUPERSEDED, "deleted"),
-    ],
-)
-@pytest.mark.parametrize("is_stalled", [False, True], ids=["watching", "stalled"])
-async def test_decided_by_what_is_stored_now(
-    edit: dict[str, Any] | None, state: State, reason: str | None, is_stalled: bool
-) -> None:
-    """Edited, paused or deleted between arm and fire, with a watch that says nothing: the newest definition decides."""
-    world = World()
-    put(world)
-    async with Dispatching(world) as replica:
-        if is_stalled:
-            replica.bucket.stall_watches()
-        if edit is None:
-            await world.schedules.delete("a")
-        else:
-            put(world, **edit)
-        due(world)
-        await replica.run()
-        done = await execution(world)
-        assert (done.state, done.reason) == (state, reason)
-        assert len(world.tasks()) == (state is State.QUEUED)
-        fired = state is State.QUEUED
-        assert replica.verdicts() == [("fired", "auto") if fired else (state.value, reason)]
-        ended = [each["state"] for each in MemoryEvents(world.server).of("finished", "a") for each in [each.data]]
-        assert ended == ([] if fired else [state.value])
-        is_known = reason not in ("deleted", "invalid")
-        assert replica.telemetry.count("finished") == (not fired and is_known)
-    assert due_left(world) == []
-
-
-async def test_a_schedule_that_was_never_there() -> None:
-    """Its due message ends as superseded, and makes neither a task nor a row."""
-    world = World()
-    due(world, 0, "ghost")
-    async with Dispatching(world) as replica:
-        await replica.run()
-        await replica.settlement.flush()
-    assert await states(world) == {id_of(0, "ghost"): State.SUPERSEDED}
-    assert await world.status.keys() == []
-
-
-async def test_an_edit_that_wants_it_later() -> None:
-    """A start_delay was added before its nominal time, and the old arm fired all the same: it waits."""
-    world = World()
-    put(world)
-    put(world, start_delay="5s", overlap="allow")
-    async with Dispatching(world) as replica, replica.running():
-        await world.clock.advance(1)
-        due(world, 1)
-        await world.clock.advance(4.8)
-        assert await states(world) == {}
-        await world.clock.advance(1)
-        done = await execution(world, 1)
-        assert (done.state, done.fire_at) == (State.QUEUED, nominal(6))
-        assert done.queued_at is not None
-        assert done.queued_at >= nominal(6)
-
-
-async def test_no_decision_without_proof_of_freshness() -> None:
-    """The bucket does not answer: the batch is handed back as it is, and decided when it does."""
-    world = World()
-    put(world, catch_up={"after": "1m"})
-    async with Dispatching(world) as replica, replica.running():
-        await world.clock.advance(0.1)
-        replica.bucket.fail_next(*[Unavailable("electing")] * 2)
-        due(world)
-        await world.clock.advance(1)
-        assert await states(world) == {}
-        await world.clock.advance(14)
-    await check_once(world, "skip")
 
 
 # --- what breaks
