@@ -23,7 +23,6 @@ from scheduler.core.dispatching import InForce
 from scheduler.core.errors import Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import AFTER_MIN
-from scheduler.core.planning import still_yields
 from scheduler.core.triggers import EPOCH
 from scheduler.core.triggers.base import MILLISECOND
 from scheduler.ports.checkpoints import Checkpoints, NoCheckpoints
@@ -386,17 +385,8 @@ class Planner:
     async def _rearm_requested(self) -> None:
         while self._rearms:
             occurrences, future = self._rearms[0]
-            wanted = [each for each in occurrences if self._is_wanted(each)]
+            wanted = [each for each in occurrences if self._schedules.wants(each)]
             await self._committer.commit_all(self._office_holder, wanted, [])
             self._rearms.pop(0)
             if not future.done():
                 future.set_result(None)
-
-    def _is_wanted(self, occurrence: Occurrence) -> bool:
-        """As things are now: not edited away, not paused."""
-        known = self._schedules.get(occurrence.schedule_id)
-        if known is None or known.in_force is None:
-            return False
-        definition, nominal = known.in_force.definition, occurrence.nominal_at
-        is_yielded = still_yields(definition, known.in_force.trigger, nominal)
-        return is_yielded and not definition.schedule.is_paused_at(nominal)

@@ -15,9 +15,10 @@ from scheduler.core.arming import next_wanted
 from scheduler.core.calendars import Calendar, no_calendars
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
+from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.schedule import Definition
 from scheduler.core.overlap import Terms, terms_of
-from scheduler.core.planning import owes_until
+from scheduler.core.planning import owes_until, still_yields
 from scheduler.core.triggers import compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -164,6 +165,15 @@ class ScheduleCache:
     def get(self, schedule_id: str) -> Known | None:
         """What is known of a schedule, its delete marker included."""
         return self._known.get(schedule_id)
+
+    def wants(self, occurrence: Occurrence) -> bool:
+        """As things are now: not edited away, not paused."""
+        known = self.get(occurrence.schedule_id)
+        if known is None or known.in_force is None:
+            return False
+        definition, nominal = known.in_force.definition, occurrence.nominal_at
+        is_yielded = still_yields(definition, known.in_force.trigger, nominal)
+        return is_yielded and not definition.schedule.is_paused_at(nominal)
 
     def __iter__(self) -> Iterator[Known]:
         return iter(self._known.values())
