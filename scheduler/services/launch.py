@@ -22,13 +22,14 @@ could be refused a slot, and write `skipped`, while the other gets it and queues
   has been there for twice as long;
 - each of these is written over the record as it was read before the slot was asked for: one of two is turned away.
 
-A record past its deadline ends as `expired`, and one too old for a pair as `lost`, under the same rules and one more.
-Who was refused a slot looks for the claim once more: the slot comes before the task, but an edit of the policy may have
-made a slot necessary after the task was sent. Time that has passed tells nothing of the sort. So who ends the record of
-another for that reads it, then takes its claim without a task (`withhold`), then writes over what he read. Is there a
-claim with a task already, the record becomes `queued`, and from then on the deadline ends it as any other in its queue.
-Is there none, whatever anybody sends from now on is refused, however long he was stopped between his last look and his
-pair. Who notes after the reading that he goes on turns the end away, and is refused his pair: the next look ends it.
+A record past its deadline ends as `expired`, and one too old for a pair as `lost`, under the same rules and one more,
+which holds for `skipped`, too. The slot comes before the task, but an edit of the policy may have made a slot necessary
+after the task was sent, or while its sender stands still; and time that has passed tells nothing of the sort. So who
+ends the record of another reads it, then takes its claim without a task (`withhold`), then writes over what he read. Is
+there a claim with a task already, the record becomes `queued`, and from then on the deadline ends it as any other in
+its queue. Is there none, whatever anybody sends from now on is refused, however long he was stopped between his last
+look and his pair. Who notes after the reading that he goes on turns the end away, and is refused his pair: the next
+look ends it.
 Whoever dies with a withheld claim is followed by one who finds it withheld, and writes the same end.
 
 What fails for one candidate fails for no other. A record that was there and cannot be read (or is gone) is never
@@ -176,8 +177,8 @@ class Launcher:
             else:
                 await self._make_room(step, admission)
                 waiting += [step] if admission.verdict == WAIT else []
-        await self._prove([step for step in (*(step for step, _ in refused), *waiting) if not step.fresh])
-        await self._refuse([(step, reason) for step, reason in refused if step.result is None])
+        await self._refuse(refused)
+        await self._prove([step for step in waiting if not step.fresh])
         await self._wait(open_ones(waiting))
 
     async def _make_room(self, step: Step, admission: Admission) -> None:
@@ -228,7 +229,7 @@ class Launcher:
         await self._tell_queued(steps, await self._withheld(steps))
 
     async def _prove(self, steps: list[Step]) -> None:
-        """Of these, which find no slot, somebody else may have sent the task while none was needed: an edit of the
+        """Of these, which are to wait, somebody else may have sent the task while no slot was needed: an edit of the
         policy takes none back."""
         await self._tell_queued(
             steps,
@@ -251,13 +252,12 @@ class Launcher:
 
     async def _refuse(self, refused: list[tuple[Step, str]]) -> None:
         now = self._clock.now()
-        ends: list[tuple[Step, Event]] = []
-        for step, reason in refused:
-            if is_left_to_us(step, now):
-                ends.append((step, Finish(at=now, state=State.SKIPPED, reason=reason)))
-            else:
+        for step, _ in refused:
+            if not is_left_to_us(step, now):
                 step.result = Unsure("another replica may be launching it")
-        await self._end(ends)
+        await self._withhold([step for step, _ in refused if step.result is None and not step.fresh])
+        ends = [(step, Finish(at=now, state=State.SKIPPED, reason=reason)) for step, reason in refused]
+        await self._end([(step, end) for step, end in ends if step.result is None])
 
     async def _end(self, ends: Sequence[tuple[Step, Event]]) -> None:
         await self._move(ends)

@@ -117,8 +117,9 @@ DISPATCHING = (
     ),
     Interleaving(
         "4.15",
-        "A launcher stands still between its last look and its pair, somebody else ends the record as expired or "
-        "lost, and the pair is sent after all: refused, its claim is withheld.",
+        "A launcher stands still between its last look and its pair, somebody else ends the record as expired, "
+        "skipped (an edit had made a slot necessary) or lost, and the pair is sent after all: refused, its claim is "
+        "withheld.",
         f"{WITHHELD}::test_no_task_follows_a_verdict",
         f"{LAUNCH}::test_a_creator_stopped_right_before_its_pair_sends_nothing",
         f"{QUEUES}::test_a_withheld_claim_lets_no_task_follow",

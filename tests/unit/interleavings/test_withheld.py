@@ -15,7 +15,7 @@ from scheduler.core.model.execution import Execution, State
 from scheduler.services.launch_steps import Candidate, Result
 from scheduler.wire.record import encode_execution
 from tests.unit.services.dispatch_stage import Dispatching, execution, id_of, nominal, put
-from tests.unit.services.test_launch import candidate, launch
+from tests.unit.services.test_launch import candidate, held, launch
 from tests.unit.services.tracking_stage import Replica, World
 
 Ender = Callable[[World, Candidate], Awaitable[None]]
@@ -64,17 +64,27 @@ async def _lost_by_the_reconciler(world: World, wanted: Candidate) -> None:
         await leader.reconcile(every_s=901)
 
 
+async def _skipped_by_a_rival(world: World, wanted: Candidate) -> None:
+    """No slot was needed, and now one is, which another run holds."""
+    put(world, overlap="skip")
+    holder, _ = await held(world)
+    await world.clock.advance(60)
+    async with holder, Dispatching(world) as rival:
+        await launch(rival, candidate(rival))
+
+
 @pytest.mark.parametrize(
     ("end", "state", "reason"),
     [
         (_expired_by_a_rival, State.EXPIRED, "start_deadline"),
+        (_skipped_by_a_rival, State.SKIPPED, "overlap"),
         (_lost_by_a_rival, State.LOST, "claimed_too_long"),
         (_lost_by_the_reconciler, State.LOST, "claimed_too_long"),
     ],
     ids=lambda each: getattr(each, "__name__", str(each)).strip("_"),
 )
 async def test_no_task_follows_a_verdict(end: Ender, state: State, reason: str) -> None:
-    """Expired or lost by somebody else, and only then the pair is sent: refused, and the verdict stays."""
+    """Expired, skipped or lost by somebody else, and only then the pair is sent: refused, and the verdict stays."""
     world = World()
     put(world, overlap="allow")
     changes = {"start_by": nominal(5)} if state is State.EXPIRED else {}
