@@ -24,6 +24,7 @@ from scheduler.ports.telemetry import Telemetry
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.lost_definitions import Definitions, Rewrite, rewrite
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.schedules import ScheduleCache
 from scheduler.wire.ids import is_schedule_id
 
@@ -33,6 +34,8 @@ TICK_S = 1.0  # how soon after a reconnect it looks
 CONFIRM_S = 1.0  # a follower that was just elected may be a moment behind itself
 SPARE = 1000  # sequences that others may have seen and we have not
 _SCHEDULES, _CALENDARS, _EXECUTIONS = "-schedules", "-calendars", "-executions"  # how the names of their streams end
+_TASKS = "_TASKS"
+SHOWN_MAX = 10  # keys in one log line
 
 
 class Restoring:
@@ -49,13 +52,14 @@ class Restoring:
         schedules: ScheduleCache,
         calendars: CalendarCache,
         index: ExecutionIndex,
+        lost_tasks: LostTasks,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._births, self._ensure = births, ensure
         self._raise_above, self._reconnects = raise_above, reconnects
         self._schedules, self._calendars, self._index = schedules, calendars, index
-        self._clock, self._telemetry = clock, telemetry
+        self._lost_tasks, self._clock, self._telemetry = lost_tasks, clock, telemetry
         self._seen: dict[str, StreamSeen] = {}
         self._owed: dict[str, list[Rewrite]] = {}  # definitions to put back, by stream
         self._low: dict[str, int] = {}  # streams that lost their end, and what they are to be raised above
@@ -141,6 +145,8 @@ class Restoring:
             message = "a stream lost its end: its NATS server found a damaged block and gave up what lay behind it"
             self._tell(name, message, event="stream_cut", was=was, now=now)
         self._low[name] = max(was + SPARE, self._low.get(name, 0))
+        if name.endswith(_TASKS):
+            self._lost_tasks.note(now, self._low[name])
 
     async def _prove(self, streams: Mapping[str, StreamSeen | None]) -> None:
         """Compare with memory what may have been lost unseen: after a reconnect, and where sequences went back."""
@@ -198,3 +204,12 @@ class Restoring:
         if count:
             extra = {"event": "definitions_put_back", "stream": stream, "count": count}
             log.warning("definitions were put back from memory", extra=extra)
+            await self._prove_kept(definitions)
+
+    async def _prove_kept(self, definitions: Definitions) -> None:
+        """Where a damaged message still counts, its server takes each write of that key and drops it: all we can do is
+        to say so. It is carried out from memory for as long as a replica lives."""
+        if left := await definitions.lost():
+            message = "NATS forgets definitions that it acknowledges: export them while we know them, and restore NATS"
+            keys = [each.key for each in left[:SHOWN_MAX]]
+            self._tell(definitions.stream, message, event="definitions_not_kept", count=len(left), keys=keys)

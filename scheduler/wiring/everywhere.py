@@ -18,6 +18,7 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.handing_over import LateOnes
 from scheduler.services.housekeeping import Housekeeper
 from scheduler.services.launch import Launcher
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.one_shots import OneShots
 from scheduler.services.promotion import Promoter
 from scheduler.services.purging import Purger
@@ -188,6 +189,7 @@ class Everywhere:
             slots=self.slots,
             settlement=self.settlement,
             index=self.index,
+            lost_tasks=self.lost_tasks,
             clock=self.clock,
             telemetry=self.telemetry,
             batch=self.settings.batch,
@@ -224,9 +226,14 @@ class Everywhere:
             schedules=self.schedules,
             calendars=self.calendars,
             index=self.index,
+            lost_tasks=self.lost_tasks,
             clock=self.clock,
             telemetry=self.telemetry,
         )
+
+    @cached_property
+    def lost_tasks(self) -> LostTasks:
+        return LostTasks()
 
     @cached_property
     def watermark_copy(self) -> WatermarkCopy:

@@ -14,6 +14,7 @@ from scheduler.ports.queues import Reports, Signals, TaskQueues
 from scheduler.ports.stores import Bucket
 from scheduler.ports.telemetry import Telemetry
 from scheduler.services.executions import ExecutionIndex
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
 from scheduler.services.settlement import Settlement
@@ -46,6 +47,7 @@ class Tracker:
         slots: SlotKeeper,
         settlement: Settlement,
         index: ExecutionIndex,
+        lost_tasks: LostTasks,
         clock: Clock,
         telemetry: Telemetry,
         batch: int = BATCH,
@@ -81,7 +83,12 @@ class Tracker:
             slots=slots,
             workers=self.workers,
             vanished=Vanished(
-                queues=queues, signals=signals, clock=clock, grace_s=VANISHED_GRACE_S, floor=records.claim_floor
+                queues=queues,
+                signals=signals,
+                lost_tasks=lost_tasks,
+                clock=clock,
+                grace_s=VANISHED_GRACE_S,
+                floor=records.claim_floor,
             ),
             clock=clock,
             telemetry=telemetry,

@@ -24,6 +24,7 @@ from scheduler.core.tracking import Report, events_of_reports, newest_start
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import Progress, Reports, Signals, TaskQueues
 from scheduler.ports.telemetry import Telemetry
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.records import Change, Changed, Records
 from scheduler.services.slots import SlotKeeper
 from scheduler.services.tracker.folding import Folder
@@ -57,9 +58,17 @@ class Vanished:
     """
 
     def __init__(
-        self, *, queues: TaskQueues, signals: Signals, clock: Clock, grace_s: float, floor: timedelta = FLOOR
+        self,
+        *,
+        queues: TaskQueues,
+        signals: Signals,
+        lost_tasks: LostTasks,
+        clock: Clock,
+        grace_s: float,
+        floor: timedelta = FLOOR,
     ) -> None:
         self._queues, self._signals, self._clock, self._grace_s = queues, signals, clock, grace_s
+        self._lost_tasks = lost_tasks
         self._floor = floor
         self._witnesses: OrderedDict[int, _Witness] = OrderedDict()  # by task sequence
 
@@ -79,13 +88,14 @@ class Vanished:
     async def lost(self, executions: Sequence[Execution]) -> set[str]:
         """Of the vanished, those whose task the server lost, so that nobody need have worked on it.
 
-        The stream was made anew since; or the claim is gone with the task, and nothing removes a claim for F.
+        The stream was made anew since, or lost its end; or the claim is gone with the task, and nothing removes a claim
+        for F.
         Raises Unsure, Unavailable.
         """
         if not executions:
             return set()
         begins_at, now = await self._queues.begins_at(), self._clock.now()
-        lost = {each.id for each in executions if _seq(each) < begins_at}
+        lost = {each.id for each in executions if _seq(each) < begins_at or _seq(each) in self._lost_tasks}
         young = [each for each in executions if each.queued_at is not None and now - each.queued_at < self._floor / 2]
         claims = await gathered([self._queues.claimed_seq(each.id, each.drive) for each in young])
         return lost | {each.id for each, claim in zip(young, claims, strict=True) if claim is None}

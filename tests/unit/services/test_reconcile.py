@@ -120,6 +120,19 @@ async def test_an_ack_that_nobody_told() -> None:
         assert replica.telemetry.of("repaired") == [{"kind": "gone"}]
 
 
+async def test_a_task_that_the_server_lost_behind_its_claim() -> None:
+    """Its disk was damaged right between the two: the claim does not make it a success that nobody worked on."""
+    world = World()
+    async with Replica(world) as replica:
+        execution = await replica.launched()
+        seq = execution.task_seq or 0
+        world.server.tasks.delete(seq)
+        replica.lost_tasks.note(seq - 1, seq)
+        await replica.reconcile(rounds=3, every_s=31)
+    record = await world.record(execution.id)
+    assert (record.state, record.reason) == (State.LOST, "stream_lost")
+
+
 @pytest.mark.parametrize("signal", ["term", "nak", "max_deliveries"])
 async def test_a_signal_is_never_inferred_away(signal: str) -> None:
     """The task is gone and its signal waits, for long: whatever the reconciler sees, it does not become a success."""

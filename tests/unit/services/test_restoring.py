@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.stores import StreamSeen
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.executions import ExecutionIndex
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.restoring import Restoring
 from scheduler.services.schedules import OUT_OF_TOUCH_S, ScheduleCache
 from scheduler.wire.keys import CUT_KEY
@@ -46,6 +47,7 @@ class World:
         self.executions = MemoryBucket(server, "schedd-executions")
         self.index = ExecutionIndex(self.executions.replica(), self.clock, self.telemetry)
         self.calendars = calendars
+        self.lost_tasks, self.tasks_last = LostTasks(), 0
         self.reconnects = 0
         self.raised: list[tuple[str, int]] = []
         self.restoring = self.restore()
@@ -59,15 +61,23 @@ class World:
             schedules=self.cache,
             calendars=self.calendars,
             index=self.index,
+            lost_tasks=self.lost_tasks,
             clock=self.clock,
             telemetry=self.telemetry,
         )
 
     async def births(self) -> dict[str, StreamSeen | None]:
-        last = {SCHEDULES: await self.schedules.last_revision(), EXECUTIONS: await self.executions.last_revision()}
+        last = {
+            SCHEDULES: await self.schedules.last_revision(),
+            EXECUTIONS: await self.executions.last_revision(),
+            TASKS: self.tasks_last,
+        }
         return {name: born and StreamSeen(born, last.get(name, 0)) for name, born in self.born.items()}
 
     async def raise_above(self, stream: str, above: int) -> int:
+        if stream == TASKS:
+            self.tasks_last = above + 1
+            return 1
         bucket = {SCHEDULES: self.schedules, EXECUTIONS: self.executions}[stream]
         self.raised.append((stream, above))
         while await bucket.last_revision() <= above:
@@ -240,6 +250,35 @@ async def test_a_gap_in_the_middle(world: World) -> None:
     revision = await world.schedules.last_revision()
     await look(world)
     assert await world.schedules.last_revision() == revision
+
+
+async def test_tasks_that_went_with_the_end_of_their_stream_are_remembered(world: World) -> None:
+    """All that may have been given and is lost, and nothing that is left or comes after."""
+    world.tasks_last = 120
+    await look(world)
+    world.tasks_last = 61
+    await look(world)
+    assert [each in world.lost_tasks for each in (61, 62, 120, 1120, 1121)] == [False, True, True, True, False]
+
+
+async def test_a_definition_that_nats_does_not_keep_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes each write of that key and drops it: memory still has it, and whoever looks after NATS has to know."""
+    put_many = world.cache.mirror.bucket.put_many
+
+    async def forgotten(writes: Any) -> Any:
+        results = await put_many(writes)
+        world.schedules.stream.delete(world.schedules.stream.last_seq)
+        return results
+
+    monkeypatch.setattr(world.cache.mirror.bucket, "put_many", forgotten)
+    world.schedules.stream.delete(2)
+    world.reconnects += 1
+    await look(world)
+    (told,) = [each for each in caplog.records if getattr(each, "event", "") == "definitions_not_kept"]
+    assert (vars(told)["count"], vars(told)["keys"]) == (1, ["b.c"])
+    assert world.cache.get("b.c") is not None
 
 
 async def test_executions_that_went_back_are_read_again(world: World) -> None:

@@ -43,6 +43,7 @@ from scheduler.services.executions import ExecutionIndex
 from scheduler.services.launch import Launcher
 from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.leader import Tenure
+from scheduler.services.lost_tasks import LostTasks
 from scheduler.services.promotion import Promoter
 from scheduler.services.queues import QueueKeeper
 from scheduler.services.reconcile import Ground, Reconciler
@@ -196,6 +197,7 @@ class Replica:
         self.index = ExecutionIndex(world.executions.replica(), clock, self.telemetry)
         self.queues = around(MemoryTaskQueues(world.server))
         self.rearmed: list[Occurrence] = []
+        self.lost_tasks = LostTasks()
         self.tracker = Tracker(
             reports=around(MemoryReports(world.server)),
             signals=around(MemorySignals(world.server)),
@@ -206,6 +208,7 @@ class Replica:
             slots=self.slots,
             settlement=self.settlement,
             index=self.index,
+            lost_tasks=self.lost_tasks,
             clock=clock,
             telemetry=self.telemetry,
         )
