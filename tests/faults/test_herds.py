@@ -142,13 +142,14 @@ async def test_definitions_applied_at_once(site: Site, tmp_path: Path, count: in
     file.write_text(json.dumps(definitions(count)))
     began = utc_now()
     applying = await schedctl(site, "apply", "-f", str(file), "--yes")
+    told = asyncio.create_task(applying.communicate())  # it tells of each: who does not listen holds it up
     unready = 0
-    while applying.returncode is None:
+    while not told.done():
         unready += sum(
             status != 200 for status, _ in await asyncio.gather(*(each.http("/readyz") for each in replicas))
         )
-        await asyncio.wait([asyncio.ensure_future(applying.wait())], timeout=1)
-    output = (await applying.communicate())[0].decode()
+        await asyncio.wait([told], timeout=1)
+    output = (await told)[0].decode()
     assert applying.returncode == 0, output[-2000:]
     took_s = (utc_now() - began).total_seconds()
     counts = (await site.request("status.get"))["schedules"]
