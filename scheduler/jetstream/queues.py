@@ -19,10 +19,10 @@ from scheduler.jetstream.errors import InFlight
 from scheduler.jetstream.queue_consumers import QueueConsumers
 from scheduler.jetstream.requests import Message, PendingBatch, Requests, StoredMessage
 from scheduler.ports.clock import Clock
-from scheduler.ports.queues import Claim, Pair, Queued, WaitingTask
+from scheduler.ports.queues import Claim, Pair, Queued, StoredTask, WaitingTask
 from scheduler.wire import headers as h
 from scheduler.wire.names import Names
-from scheduler.wire.tasks import WITHHELD, parse_claim_subject
+from scheduler.wire.tasks import WITHHELD, execution_of, parse_claim_subject
 
 BATCH_PAIRS = 256  # a whole pull of due messages; measured 20 k pairs/s, 16 k with 125 (the server takes 1000 messages)
 BATCH_BYTES = 2 * 1024 * 1024  # the server holds a batch in memory until its commit
@@ -195,6 +195,11 @@ class NatsTaskQueues(QueueConsumers):
         found = await self._requests.stored_many(self._names.tasks, [{"seq": seq} for seq in task_seqs])
         prefix = f"{self._names.namespace}.task."
         return [message is not None and message.subject.startswith(prefix) for message in found]
+
+    async def next_task(self, after: int) -> StoredTask | None:
+        query = {"seq": after + 1, "next_by_subj": self._names.all_tasks}
+        found = await self._requests.stored(self._names.tasks, query)
+        return None if found is None else StoredTask(found.seq, execution_of(self._names, found.subject), found.at)
 
     async def begins_at(self) -> int:
         info = await self._requests.api(f"STREAM.INFO.{self._names.tasks}")

@@ -26,6 +26,7 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 5.0  # two heartbeats and a bit: the consumer is gone
 FORGET_S = 30.0
 TICK_S = 1.0
+RESUBSCRIBING_S = 1.0
 PAUSE_S = (0.1, 2.0)  # before the next attempt, doubling
 _NS = 1_000_000_000
 _LAST_CONSUMER = "Nats-Last-Consumer"
@@ -148,8 +149,16 @@ class _Session:
     async def close(self) -> None:
         subscription = getattr(self, "_subscription", None)
         if subscription is not None and not self._client.is_closed:
+            await self._subscribed_anew()
             with suppress(Exception):  # the connection is going: so is the subscription
                 await subscription.unsubscribe()
+
+    async def _subscribed_anew(self) -> None:
+        """While it reconnects the client may just have sent the subscription anew, and would not send its end."""
+        for _ in range(round(RESUBSCRIBING_S / TICK_S)):
+            if not self._client.is_reconnecting:
+                return
+            await asyncio.sleep(TICK_S)
 
     async def _on_message(self, message: Msg) -> None:
         self._arrived.append(message)

@@ -11,8 +11,8 @@ from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
 from scheduler.memory.consumers import MemoryConsumer
 from scheduler.memory.messages import Limits, Message, Write, matches
 from scheduler.memory.server import MemoryServer
-from scheduler.ports.queues import Claim, Pair, Queued, QueueState, WaitingTask
-from scheduler.wire.tasks import WITHHELD, parse_claim_subject
+from scheduler.ports.queues import Claim, Pair, Queued, QueueState, StoredTask, WaitingTask
+from scheduler.wire.tasks import WITHHELD, execution_of, parse_claim_subject
 
 NO_LIMIT = 1_000_000_000
 FOREVER = datetime(2199, 12, 31, tzinfo=UTC)
@@ -164,6 +164,13 @@ class MemoryTaskQueues:
         prefix = f"{self._names.namespace}.task."
         found = (self._stream.messages.get(seq) for seq in task_seqs)
         return [message is not None and message.subject.startswith(prefix) for message in found]
+
+    async def next_task(self, after: int) -> StoredTask | None:
+        self._server.check()
+        for message in self._stream.after(after):
+            if matches(message.subject, self._names.all_tasks):
+                return StoredTask(message.seq, execution_of(self._names, message.subject), message.at)
+        return None
 
     async def begins_at(self) -> int:
         self._server.check()

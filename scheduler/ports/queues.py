@@ -122,6 +122,14 @@ class QueueMaker(Protocol):
         """Make the durable consumer of the queue if it is missing. Raises Unavailable."""
 
 
+class StoredTask(Struct, frozen=True):
+    """A task in the stream, delivered or not; `at`: since when. `execution_id` empty: it names none."""
+
+    seq: int
+    execution_id: str
+    at: datetime
+
+
 class TaskQueues(Protocol):
     """The tasks stream."""
 
@@ -172,6 +180,9 @@ class TaskQueues(Protocol):
 
     async def present(self, task_seqs: Sequence[int]) -> list[bool]:
         """Whether these tasks are still in the stream."""
+
+    async def next_task(self, after: int) -> StoredTask | None:
+        """The first task behind a sequence. Raises Unsure, Unavailable."""
 
     async def begins_at(self) -> int:
         """The first sequence that this stream can have given: older tasks were lost with the stream before it.

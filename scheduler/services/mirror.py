@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry, Watch
 
@@ -25,6 +26,8 @@ class Mirror:
     def __init__(self, bucket: Bucket, clock: Clock, apply: Callable[[Entry], None]) -> None:
         self.bucket = bucket
         self.applied = 0
+        self.newest_at = EPOCH
+        """When the newest entry that was ever applied was written, by the server's time."""
         self.changed = asyncio.Event()
         self._clock = clock
         self._apply = apply
@@ -75,5 +78,5 @@ class Mirror:
         for entry in entries:
             if entry.revision > self.applied:
                 self._apply(entry)
-                self.applied = entry.revision
+                self.applied, self.newest_at = entry.revision, max(entry.at, self.newest_at)
         self.changed.set()

@@ -15,9 +15,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.reconciling import Repair
+from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import StreamSeen
 from scheduler.ports.telemetry import Telemetry
@@ -63,6 +65,7 @@ class Restoring:
         self._seen: dict[str, StreamSeen] = {}
         self._owed: dict[str, list[Rewrite]] = {}  # definitions to put back, by stream
         self._low: dict[str, int] = {}  # streams that lost their end, and what they are to be raised above
+        self._calm_at: dict[str, datetime] = {}
         self._proven = reconnects()
         self._turn = asyncio.Lock()  # the leader's reconciler looks, too
 
@@ -79,6 +82,13 @@ class Restoring:
             await self._clock.sleep(TICK_S)
             if self._reconnects() != self._proven:
                 return
+            self._note_calm()
+
+    def _note_calm(self) -> None:
+        """Up to when we have seen all that was written, as long as NATS stands."""
+        for stream in self._seen:
+            if definitions := self._definitions(stream):
+                self._calm_at[stream] = definitions.mirror.newest_at
 
     async def look(self) -> None:
         """Raises Unsure, Unavailable; then the next look goes on."""
@@ -157,18 +167,22 @@ class Restoring:
                 continue
             definitions = self._definitions(name)
             if definitions is not None:
-                await self._compare(definitions, seen)
+                await self._compare(definitions, seen, self._calm_at.get(name, EPOCH) if is_due else EPOCH)
             elif name.endswith(_EXECUTIONS) and (name in self._low or await self._index.is_behind_itself()):
                 self._is_cut(name, self._index.mirror.applied, seen.last)
         self._proven = reconnects
 
-    async def _compare(self, definitions: Definitions, seen: StreamSeen) -> None:
-        rewrites = await definitions.lost()
+    async def _compare(self, definitions: Definitions, seen: StreamSeen, seen_until: datetime) -> None:
+        rewrites = await definitions.lost(seen_until)
         if not rewrites:
             return
         self._owed[definitions.stream] = rewrites
-        extra = {"event": "definitions_lost", "stream": definitions.stream, "count": len(rewrites)}
-        log.error("definitions were lost, or cannot be heard of", extra=extra)
+        lost = [each for each in rewrites if not each.is_ghost]
+        extra = {"stream": definitions.stream, "ghosts": len(rewrites) - len(lost), "count": len(lost)}
+        if not lost:
+            log.warning("NATS has deleted definitions again", extra={"event": "definitions_haunt", **extra})
+            return
+        log.error("definitions were lost, or cannot be heard of", extra={"event": "definitions_lost", **extra})
         self._is_cut(definitions.stream, max(seen.last, definitions.mirror.applied), seen.last)
 
     def _definitions(self, stream: str) -> Definitions | None:
@@ -203,7 +217,7 @@ class Restoring:
         del self._owed[stream]
         if count:
             extra = {"event": "definitions_put_back", "stream": stream, "count": count}
-            log.warning("definitions were put back from memory", extra=extra)
+            log.warning("definitions were put right from memory", extra=extra)
             await self._prove_kept(definitions)
 
     async def _prove_kept(self, definitions: Definitions) -> None:

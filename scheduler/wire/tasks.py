@@ -46,6 +46,14 @@ def parse_task_subject(names: Names, subject: str) -> TaskKey:
     return TaskKey(queue, execution_id)
 
 
+def execution_of(names: Names, subject: str) -> str:
+    """The execution that the subject of a task names; empty if it names none."""
+    try:
+        return parse_task_subject(names, subject).execution_id
+    except InvalidArgument:
+        return ""
+
+
 def _rest(names: Names, subject: str, word: str) -> str:
     prefix = f"{names.namespace}.{word}."
     if not subject.startswith(prefix):

@@ -157,6 +157,24 @@ async def test_what_is_no_claim(stage: Stage) -> None:
     assert await stage.queues.present([result.task_seq, result.task_seq - 1, 10_000_000]) == [True, False, False]
 
 
+async def test_one_task_after_the_other(stage: Stage) -> None:
+    """In the order of the stream, of any queue, delivered or not; claims are passed over, and what is gone."""
+    first, second = queued(await stage.queues.publish([pair("a"), pair("b.c", queue="OTHER")]))
+    await pulled(stage, 1)
+    found = await stage.queues.next_task(0)
+    assert found is not None
+    assert (found.seq, found.execution_id) == (first.task_seq, f"a.{TAIL}")
+    assert abs((stage.now() - found.at).total_seconds()) < 60
+    found = await stage.queues.next_task(found.seq)
+    assert found is not None
+    assert (found.seq, found.execution_id) == (second.task_seq, f"b.c.{TAIL}")
+    assert await stage.queues.next_task(found.seq) is None
+    await stage.queues.remove(first.task_seq)
+    found = await stage.queues.next_task(0)
+    assert found is not None
+    assert found.seq == second.task_seq
+
+
 async def test_removed(stage: Stage) -> None:
     """A task that is removed is gone and told so once; its claim still stands."""
     (result,) = queued(await stage.queues.publish([pair("x")]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -121,9 +122,10 @@ async def sound(site: Site, puts: dict[str, Put], workers: list[PlainWorker], st
     assert row["state"] == "invalid", row
     assert FIELD in row["error"], row
     assert not [id_ for id_ in records if id_.startswith("strange.")], strange
-    audit: dict[str, Any] = await site.request("schedule.audit", {"id": id_, "since": format_instant(put.at)})
-    assert audit["unexplained"] == 0, audit
-    assert audit["expected"] >= sum(each.startswith(f"{id_}.") for each in owed.must) > 0, audit
+    mine = [at for each, at in owed.must.items() if each.startswith(f"{id_}.")]
+    window = {"since": format_instant(put.at), "until": format_instant(max(mine) + timedelta(milliseconds=1))}
+    audit: dict[str, Any] = await site.request("schedule.audit", {"id": id_, **window})
+    assert (audit["expected"], audit["unexplained"]) == (len(mine), 0), audit
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def repairs_on(ground: Ground) -> tuple[Repairer, ...]:
         ),
         WorkersRepair(index=index, slots=slots, liveness=tracker.liveness, clock=clock),
         GoneRepair(index=index, records=records, queues=queues, inspector=tracker.inspector, clock=clock, ages=ages),
-        LeftoversRepair(index=index, queues=queues, clock=clock, ages=ages),
+        LeftoversRepair(index=index, records=records, queues=queues, clock=clock, ages=ages),
         slots,
         RowsRepair(rows=rows, schedules=schedules, clock=clock, ages=ages),
         ClaimedRepair(

@@ -149,10 +149,14 @@ def _of(deliveries: Sequence[Delivery], due: Owed, *, parked: bool) -> list[Deli
 
 
 def _explained(history: Soak, id_: str) -> bool:
-    """A pause is told as one range, not as a record of each instant: then the audit of that time has to add up."""
+    """A pause, and what an edit takes away, is told as a range, not as a record of each instant: then the audit of that
+    time has to add up."""
     at = nominal_of(id_)
     return any(
-        each.since <= at < each.until and not each.unexplained and not each.problem and each.verdicts.get("paused")
+        each.since <= at < each.until
+        and not each.unexplained
+        and not each.problem
+        and (each.verdicts.get("paused") or each.verdicts.get("superseded"))
         for each in history.audits
         if each.schedule == schedule_of(id_)
     )

@@ -116,13 +116,13 @@ async def test_definitions_are_put_back(world: World, made_by_another: bool) -> 
     """All that were there as they were, invalid ones too, deleted ones not; whoever made the bucket anew."""
     before = await world.live()
     world.lose(made_by_another=made_by_another)
-    await world.restoring.look()
+    await look(world)
     assert await world.live() == before
     assert set(before) == {"a", "b.c", "typo"}
     assert world.born[SCHEDULES] == "tuesday"
     assert world.telemetry.count("repaired", kind="consumers") == 1
     revision = await world.schedules.last_revision()
-    await world.restoring.look()
+    await look(world)
     assert await world.schedules.last_revision() == revision
 
 
@@ -130,7 +130,7 @@ async def test_what_was_put_meanwhile_stays(world: World) -> None:
     """Somebody who was faster, a person or another replica, is not overwritten."""
     world.lose(made_by_another=True)
     world.schedules.put_raw("a", b'{"every": "5m", "queue": "q", "type": "t"}')
-    await world.restoring.look()
+    await look(world)
     assert json.loads((await world.live())["a"])["every"] == "5m"
     assert set(await world.live()) == {"a", "b.c", "typo"}
 
@@ -141,8 +141,8 @@ async def test_it_goes_on_after_a_failure(world: World) -> None:
     world.lose()
     world.cache.mirror.bucket.fail_next(Unavailable("electing"))  # type: ignore[attr-defined]
     with pytest.raises(Unavailable):
-        await world.restoring.look()
-    await world.restoring.look()
+        await look(world)
+    await look(world)
     assert await world.live() == before
 
 
@@ -279,6 +279,57 @@ async def test_a_definition_that_nats_does_not_keep_is_told(
     (told,) = [each for each in caplog.records if getattr(each, "event", "") == "definitions_not_kept"]
     assert (vars(told)["count"], vars(told)["keys"]) == (1, ["b.c"])
     assert world.cache.get("b.c") is not None
+
+
+async def _haunted(world: World, *, after: bool = False) -> None:
+    """`gone` was put and deleted, its mark was removed, NATS was killed, and has the value again; `after`: all the rest
+    was written before it."""
+    world.schedules.put_raw("gone", HELLO)
+    message = world.schedules.stream.messages[world.schedules.stream.last_seq]
+    await world.clock.advance(1)
+    revision = await world.schedules.delete("gone")
+    if not after:
+        world.schedules.put_raw("later", HELLO)
+    await timely(world, world.cache.fresh())
+    world.restoring._note_calm()
+    world.schedules.stream.delete(revision)
+    world.cache.forget("gone", revision)
+    world.schedules.stream.messages[message.seq] = message
+    world.schedules.stream._by_subject[message.subject] = {message.seq: None}
+    world.reconnects += 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_what_was_deleted_long_ago_is_deleted_again(world: World, after: bool) -> None:
+    """A crash brought it back, and nothing but its time tells: no sequence is raised for it."""
+    await look(world)
+    await _haunted(world, after=after)
+    assert "gone" in await world.live()
+    await look(world)
+    assert "gone" not in await world.live()
+    assert world.raised == []
+    await timely(world, world.cache.fresh())
+    assert "gone" not in world.cache.live_ids()
+
+
+async def test_what_is_put_right_after_a_crash_is_no_ghost(world: World) -> None:
+    """Under a sequence that was given before, so that no mirror hears of it: it is written anew, not deleted."""
+    await look(world)
+    world.restoring._note_calm()
+    last = await world.schedules.last_revision()
+    await world.clock.advance(1)
+    cut(world.schedules, last - 3)
+    world.schedules.put_raw("other", HELLO)
+    for _ in range(3):
+        world.schedules.put_raw("later", HELLO)
+    await timely(world, world.cache.fresh())
+    assert world.cache.get("later") is not None
+    world.restoring._note_calm()  # a reconnect that nobody has counted yet
+    world.reconnects += 1
+    await look(world)
+    await timely(world, world.cache.fresh())
+    assert (await world.live())["other"] == HELLO
+    assert world.cache.get("other") is not None
 
 
 async def test_executions_that_went_back_are_read_again(world: World) -> None:
