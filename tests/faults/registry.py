@@ -377,8 +377,8 @@ FAULTS = (
     ),
     Fault(
         id="F28",
-        broken="all of it for minutes (half an hour: python -m tests.faults.soak), in an order that the seed decides, a"
-        " quarter of the time quiet, while clients edit, pause, delete, trigger and cancel",
+        broken="all of it for minutes (half an hour: python -m tests.faults.soak), in an order that the seed decides, "
+        "with quiet in between, while clients edit, pause, delete, trigger and cancel",
         expected="every invariant; memory, files, consumers and stored bytes return to where they were",
         tests=(
             "tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back",

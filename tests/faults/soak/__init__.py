@@ -1,4 +1,4 @@
-"""The soak: every fault that the nemesis has, in an order the seed decides, a quarter of the time quiet, and clients at
+"""The soak: every fault that the nemesis has, in an order the seed decides, with quiet in between, and clients at
 work all the while; then whether everything that was taken is given back.
 
 history.py    what was seen of a run: everything the verdict follows from

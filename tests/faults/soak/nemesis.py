@@ -1,4 +1,4 @@
-"""The nemesis: breaks one thing at a time and mends it, in an order that the seed decides; a quarter of it is quiet.
+"""The nemesis: breaks one thing at a time and mends it, in an order that the seed decides, with quiet in between.
 
 Each fault says whether it was seen to happen: the process is gone, every thread of it stopped, a connection was cut.
 One replica is never killed, so that its memory tells of the whole run; it is stopped and cut off all the more.
@@ -70,7 +70,7 @@ class Nemesis:
         return self._deck.pop()
 
     def _shuffled(self) -> list[Fault]:
-        """Each fault once, in any order, and as much quiet as makes a quarter of the time: see `quiet`."""
+        """Each fault once, in any order, and some quiet: see `quiet`."""
         faults: list[Fault] = [
             self.kill_replica, self.kill_every_replica, self.restart_replica, self.stop_replica, self.stop_survivor,
             self.kill_nats, self.restart_nats, self.stop_nats, self.kill_worker, self.stop_worker,
