@@ -62,11 +62,11 @@ class CalendarCache:
         return newest
 
     async def _drop_vanished(self, newest: int) -> None:
-        keys = frozenset(await self.mirror.bucket.keys())
-        for known in [each for each in self._known.values() if each.revision <= newest and each.name not in keys]:
-            log.warning("deleted while cut off", extra={"event": "deletion_missed", "calendar": known.name})
-            del self._known[known.name]
-            self.changed(known.name)
+        for name in await self.mirror.vanished([each.name for each in self._known.values() if each.revision <= newest]):
+            if name in self._known and self._known[name].revision <= newest:
+                del self._known[name]
+                log.warning("deleted while cut off", extra={"event": "deletion_missed", "calendar": name})
+                self.changed(name)
 
     def get(self, name: str) -> KnownCalendar | None:
         """What is known under a name, its delete marker included."""

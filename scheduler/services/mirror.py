@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scheduler.core.triggers import EPOCH
 from scheduler.ports.clock import Clock
@@ -17,6 +17,7 @@ from scheduler.ports.stores import Bucket, Entry, Watch
 
 log = logging.getLogger(__name__)
 
+ASKED_AT_ONCE = 500
 PATIENCE_S = 0.05  # how long `fresh` lets the watch deliver before it reads by itself
 
 
@@ -59,6 +60,18 @@ class Mirror:
                 log.info("read past a slow watch", extra={"event": "watch_behind", "from": behind, "to": newest})
                 self._watch.restart(self.applied)
         return newest
+
+    async def vanished(self, known: Iterable[str]) -> list[str]:
+        """Which of these keys have no value any more: not among all keys, and not when they are asked for themselves.
+
+        Raises Unsure, Unavailable.
+        """
+        listed = frozenset(await self.bucket.keys())
+        missing = [each for each in known if each not in listed]
+        found: list[Entry | None] = []
+        for start in range(0, len(missing), ASKED_AT_ONCE):
+            found += await self.bucket.get_many(missing[start : start + ASKED_AT_ONCE])
+        return [key for key, entry in zip(missing, found, strict=True) if entry is None or entry.deleted]
 
     async def reread(self, revision: int) -> None:
         """Apply everything written after `revision` again. Raises Unsure, Unavailable."""

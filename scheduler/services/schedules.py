@@ -155,12 +155,16 @@ class ScheduleCache:
         return no_calendars(name) if self.calendars is None else self.calendars.find(name)
 
     async def _drop_vanished(self, newest: int) -> None:
-        keys = frozenset(await self.mirror.bucket.keys())
-        for place in (self._known, self._invalid_keys):
-            for known in [each for each in place.values() if each.revision <= newest and each.id not in keys]:
-                log.warning("deleted while cut off", extra={"event": "deletion_missed", "schedule": known.id})
-                place.pop(known.id, None)
-                self._uses.put(known.id, ())
+        gone = await self.mirror.vanished([each.id for each in self._known.values() if each.revision <= newest])
+        if self._invalid_keys:
+            listed = frozenset(await self.mirror.bucket.keys())
+            gone += [key for key in self._invalid_keys if key not in listed]
+        for key in gone:
+            place = self._known if key in self._known else self._invalid_keys
+            if key in place and place[key].revision <= newest:  # else it was put again since
+                log.warning("deleted while cut off", extra={"event": "deletion_missed", "schedule": key})
+                del place[key]
+                self._uses.put(key, ())
 
     def get(self, schedule_id: str) -> Known | None:
         """What is known of a schedule, its delete marker included."""

@@ -1,4 +1,4 @@
-"""The soak (`python -m tests.faults.soak`) for three minutes: everything at once, clients at work, with quiet in between."""
+"""The soak (`python -m tests.faults.soak`) for three minutes: everything at once, and clients at work."""
 
 from __future__ import annotations
 
