@@ -83,14 +83,14 @@ def differences(
             found.append(Rewrite(key, value.raw, 0))
     for key, entry in stored.items():
         mine = known.get(key)
-        if not is_ours(key) or entry.revision > applied or (mine is None and entry.deleted):
+        if not is_ours(key) or entry.revision > applied or (entry.deleted and (mine is None or mine.deleted)):
             continue
         if mine is None and entry.at <= seen_until and in_order.fits(entry):
             found.append(Rewrite(key, None, entry.revision, is_ghost=True))
         elif mine is None or mine.at < entry.at:
             found.append(Rewrite(key, None if entry.deleted else entry.value, entry.revision))
         elif mine.revision != entry.revision:
-            found.append(Rewrite(key, None if mine.deleted else mine.raw, entry.revision))
+            found.append(Rewrite(key, None if mine.deleted else mine.raw, entry.revision, is_ghost=mine.deleted))
     return found
 
 

@@ -281,9 +281,9 @@ async def test_a_definition_that_nats_does_not_keep_is_told(
     assert world.cache.get("b.c") is not None
 
 
-async def _haunted(world: World, *, after: bool = False) -> None:
+async def _haunted(world: World, *, after: bool = False, forgotten: bool = True) -> None:
     """`gone` was put and deleted, its mark was removed, NATS was killed, and has the value again; `after`: all the rest
-    was written before it."""
+    was written before it; `forgotten`: no replica remembers the mark."""
     world.schedules.put_raw("gone", HELLO)
     message = world.schedules.stream.messages[world.schedules.stream.last_seq]
     await world.clock.advance(1)
@@ -293,23 +293,29 @@ async def _haunted(world: World, *, after: bool = False) -> None:
     await timely(world, world.cache.fresh())
     world.restoring._note_calm()
     world.schedules.stream.delete(revision)
-    world.cache.forget("gone", revision)
+    if forgotten:
+        world.cache.forget("gone", revision)
     world.schedules.stream.messages[message.seq] = message
     world.schedules.stream._by_subject[message.subject] = {message.seq: None}
     world.reconnects += 1
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_what_was_deleted_long_ago_is_deleted_again(world: World, after: bool) -> None:
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_what_was_deleted_long_ago_is_deleted_again(world: World, after: bool, forgotten: bool) -> None:
     """A crash brought it back, and nothing but its time tells: no sequence is raised for it."""
     await look(world)
-    await _haunted(world, after=after)
+    await _haunted(world, after=after, forgotten=forgotten)
     assert "gone" in await world.live()
     await look(world)
     assert "gone" not in await world.live()
     assert world.raised == []
     await timely(world, world.cache.fresh())
     assert "gone" not in world.cache.live_ids()
+    revision = await world.schedules.last_revision()
+    world.reconnects += 1
+    await look(world)
+    assert await world.schedules.last_revision() == revision, "a mark over a mark is written by nobody"
 
 
 async def test_what_is_put_right_after_a_crash_is_no_ghost(world: World) -> None:
