@@ -2,7 +2,8 @@
 
 A message that nats-py cannot decode ends its read loop, and with it the whole connection; a server passes on any
 subject and any header block, so anybody who may publish could do that to us. A reconnect that is refused leaves its
-socket open. And `tls://` is spoken in the clear to a server that does not insist on TLS, passwords included.
+socket open, and closing a connection that is just lost may cancel whoever closes it. And `tls://` is spoken in the
+clear to a server that does not insist on TLS, passwords included.
 
 Credentials and certificates are replaced while we run. nats-py reads some of their files once, gives up for good when
 the server says that ours are no longer good, and stops trying, without a word, over a file that is half written. Here
@@ -14,10 +15,11 @@ name is checked once and remembered, and a block as a whole; what is unusual goe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +63,14 @@ class ToughClient(NatsClient):
         problem = Error(f"nats: {err_msg}")
         await self._error_cb(problem)
         await self._process_op_err(problem)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Its reader waits for the end of the transport as well, and is cancelled over it: to whoever closes that must
+        not look as if he were."""
+        transport: Any = self._transport
+        if transport is not None:
+            transport.wait_closed = _to_the_end(transport.wait_closed)
+        await super()._close(status, do_cbs)
 
     async def _connect_to_server(self, s: Any) -> None:
         old: Any = self._transport
@@ -138,6 +148,19 @@ def parse_headers(raw: bytes) -> dict[str, str]:
         if colon and is_name(name := name.strip()):
             found[name] = value.strip()
     return found
+
+
+def _to_the_end(wait: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def waited() -> None:
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        try:
+            await wait()
+        except asyncio.CancelledError:
+            if task is None or task.cancelling() > before:
+                raise
+
+    return waited
 
 
 @lru_cache(maxsize=1024)  # users choose some of the names: what is remembered is bounded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -78,3 +79,41 @@ def test_a_block_is_read_as_nats_py_reads_it(headers: dict[str, str]) -> None:
 def test_garbage_is_never_raised_through(raw: bytes) -> None:
     """A header block is foreign input."""
     assert isinstance(parse_headers(raw), dict)
+
+
+class Ending:
+    """A transport that is closed while somebody else, who is cancelled, waits for its end as well."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().call_soon(self.ended.cancel)
+
+    async def wait_closed(self) -> None:
+        await self.ended
+
+
+async def test_who_closes_is_not_cancelled() -> None:
+    """Unless somebody does cancel him: and whoever wants to know of the end is told."""
+    client, told = ToughClient(), asyncio.Event()
+
+    async def closed() -> None:
+        told.set()
+
+    client._closed_cb, client._transport, client._flush_queue = closed, Ending(), asyncio.Queue()  # type: ignore[assignment]
+    await client.close()
+    assert client.is_closed
+    assert told.is_set()
+
+
+async def test_who_is_cancelled_while_he_closes() -> None:
+    """It is passed on."""
+    client = ToughClient()
+    client._transport, client._flush_queue = Ending(), asyncio.Queue()  # type: ignore[assignment]
+    client._transport.close = lambda: None  # type: ignore[method-assign,union-attr]
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
