@@ -34,8 +34,8 @@ async def test_latency_and_lost_packets_change_hardly_a_leader(site: Site, dice:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_ten_minutes_of_latency_and_lost_packets_change_hardly_a_leader(site: Site, dice: random.Random) -> None:
-    """F10: ten minutes of it: the lease changes hands at most once, and each occurrence comes once, however late: five a
-    second is about all that such a link carries."""
+    """F10: ten minutes of it: the lease changes hands at most once, and each occurrence comes once, however late: it is
+    about all that such a link carries."""
     await far_away(site, Distance(WAY_S, 0.1, dice), DEFAULTS, lasts_s=600, transitions=1, late_max_s=480)
 
 
