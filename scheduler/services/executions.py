@@ -94,6 +94,8 @@ class ExecutionIndex:
         self._ends: deque[End] = deque()
         self.ends_after = 0
         """The revision behind which all ends are in memory."""
+        self.newest_task_seq = 0
+        """The highest sequence of a task that a record tells of."""
         self.is_whole = True
         """Whether `recent` has all there are."""
         self.on_seen: Callable[[Seen], None] = lambda seen: None  # told of every write; set where everything is wired
@@ -248,6 +250,7 @@ class ExecutionIndex:
 
     def _put(self, seen: Seen) -> None:
         self.on_seen(seen)
+        self.newest_task_seq = max(self.newest_task_seq, seen.summary.task_seq or 0)
         self._recent[seen.id] = seen
         self._recent.move_to_end(seen.id)
         if len(self._recent) > self._recent_max:

@@ -170,6 +170,8 @@ class Restoring:
                 await self._compare(definitions, seen, self._calm_at.get(name, EPOCH) if is_due else EPOCH)
             elif name.endswith(_EXECUTIONS) and (name in self._low or await self._index.is_behind_itself()):
                 self._is_cut(name, self._index.mirror.applied, seen.last)
+            elif name.endswith(_TASKS) and is_due:
+                await self._compare_tasks(name)
         self._proven = reconnects
 
     async def _compare(self, definitions: Definitions, seen: StreamSeen, seen_until: datetime) -> None:
@@ -184,6 +186,12 @@ class Restoring:
             return
         log.error("definitions were lost, or cannot be heard of", extra={"event": "definitions_lost", **extra})
         self._is_cut(definitions.stream, max(seen.last, definitions.mirror.applied), seen.last)
+
+    async def _compare_tasks(self, name: str) -> None:
+        """Records tell how far the tasks had come at least, before we ask."""
+        newest, seen = self._index.newest_task_seq, (await self._births()).get(name)
+        if seen is not None and seen.last < newest:
+            self._is_cut(name, newest, seen.last)
 
     def _definitions(self, stream: str) -> Definitions | None:
         if stream.endswith(_SCHEDULES):

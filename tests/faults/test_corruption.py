@@ -26,7 +26,7 @@ from tests.acceptance.processes import Replica
 from tests.faults.damage import CUT, DELETE, FLIP, INDEX, damage
 from tests.nats_servers import Cluster, Server
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(300)
 slow = pytest.mark.slow
 TIMELINE, TASKS, SCHEDULES, EXECUTIONS = (
     "SCHEDD_TIMELINE",
@@ -211,7 +211,7 @@ async def test_records_in_a_damaged_block_are_told_by_audit(
         open_ = [id_ for id_ in expected.must if id_ in records and records[id_]["state"] not in TERMINAL]
         return None if open_ else records
 
-    records = await eventually(ended, within_s=60, what="every record that is left to end")
+    records = await eventually(ended, within_s=120, what="every record that is left to end")  # two rounds and a grace
     findings = check(expected, of(worker.deliveries(), expected), late_max_s=LATE_S)
     print(findings)
     assert findings.clean, findings

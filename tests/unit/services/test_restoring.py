@@ -261,6 +261,19 @@ async def test_tasks_that_went_with_the_end_of_their_stream_are_remembered(world
     assert [each in world.lost_tasks for each in (61, 62, 120, 1120, 1121)] == [False, True, True, True, False]
 
 
+async def test_tasks_that_were_given_since_the_last_look_and_lost(world: World) -> None:
+    """No look had seen so many: records tell how far the tasks had come."""
+    world.tasks_last = 100
+    await look(world)
+    world.executions.put_raw(str(RECORD["id"]), json.dumps({**RECORD, "state": "queued", "task_seq": 120}).encode())
+    await world.index.start()
+    world.tasks_last = 109
+    world.reconnects += 1
+    await look(world)
+    assert [each in world.lost_tasks for each in (109, 110, 1120)] == [False, True, True]
+    assert world.tasks_last > 1120
+
+
 async def test_a_definition_that_nats_does_not_keep_is_told(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
