@@ -12,11 +12,12 @@ from contextlib import suppress
 from scheduler.core.errors import ScheddError
 from scheduler.jetstream.errors import NoConsumer
 from scheduler.jetstream.requests import Message, Requests
+from scheduler.jetstream.timeline import deliver_from
 from scheduler.wire import headers as h
 from scheduler.wire.ids import format_nominal
 from scheduler.wire.instants import EPOCH
 from scheduler.wire.keys import CUT_KEY
-from scheduler.wire.names import DISPATCHER, Names
+from scheduler.wire.names import Names
 
 BATCH = 1000
 _SOON = "1"  # seconds until such a message is gone
@@ -31,7 +32,8 @@ async def raise_above(requests: Requests, names: Names, stream: str, above: int)
     if message is None:
         return 0
     if stream == names.timeline:
-        await renew_dispatcher(requests, names)
+        with suppress(NoConsumer):  # the dispatcher's believes to have delivered what comes now
+            await deliver_from(requests, names, 1)
     count = 0
     while (missing := above + 1 - await _last(requests, stream)) > 0:
         acks = await requests.publish_many([_copy(message) for _ in range(min(BATCH, missing))])
@@ -40,14 +42,6 @@ async def raise_above(requests: Requests, names: Names, stream: str, above: int)
                 raise ack
         count += len(acks)
     return count
-
-
-async def renew_dispatcher(requests: Requests, names: Names) -> None:
-    """Take away the consumer of what is due: it believes to have delivered sequences that the timeline gave again, and
-    passes over whatever fired under them. The next one begins with all that is there. Raises Unsure, Unavailable.
-    """
-    with suppress(NoConsumer):
-        await requests.api(f"CONSUMER.DELETE.{names.timeline}.{DISPATCHER}")
 
 
 async def _last(requests: Requests, stream: str) -> int:

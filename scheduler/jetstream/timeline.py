@@ -235,7 +235,12 @@ class NatsTimeline:
         return None if found is None else found.seq
 
     async def deliver_from(self, seq: int) -> None:
-        await self._requests.api(f"CONSUMER.RESET.{self._names.timeline}.{DISPATCHER}", {"seq": seq})
+        await deliver_from(self._requests, self._names, seq)
+
+
+async def deliver_from(requests: Requests, names: Names, seq: int) -> None:
+    """See `ports.timeline.Timeline.deliver_from`. Raises NoConsumer as well."""
+    await requests.api(f"CONSUMER.RESET.{names.timeline}.{DISPATCHER}", {"seq": seq})
 
 
 _Body = TypeVar("_Body")

@@ -26,7 +26,7 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 5.0  # two heartbeats and a bit: the consumer is gone
 FORGET_S = 30.0
 TICK_S = 1.0
-RESUBSCRIBING_S = 1.0
+RESUBSCRIBING_S, LOOK_S = 1.0, 0.05
 PAUSE_S = (0.1, 2.0)  # before the next attempt, doubling
 _NS = 1_000_000_000
 _LAST_CONSUMER = "Nats-Last-Consumer"
@@ -155,10 +155,10 @@ class _Session:
 
     async def _subscribed_anew(self) -> None:
         """While it reconnects the client may just have sent the subscription anew, and would not send its end."""
-        for _ in range(round(RESUBSCRIBING_S / TICK_S)):
+        for _ in range(round(RESUBSCRIBING_S / LOOK_S)):
             if not self._client.is_reconnecting:
                 return
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(LOOK_S)
 
     async def _on_message(self, message: Msg) -> None:
         self._arrived.append(message)

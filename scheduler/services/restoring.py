@@ -231,7 +231,7 @@ class Restoring:
     async def _prove_kept(self, definitions: Definitions) -> None:
         """Where a damaged message still counts, its server takes each write of that key and drops it: all we can do is
         to say so. It is carried out from memory for as long as a replica lives."""
-        if left := await definitions.lost():
+        if left := [each for each in await definitions.lost() if not each.is_ghost]:
             message = "NATS forgets definitions that it acknowledges: export them while we know them, and restore NATS"
             keys = [each.key for each in left[:SHOWN_MAX]]
             self._tell(definitions.stream, message, event="definitions_not_kept", count=len(left), keys=keys)

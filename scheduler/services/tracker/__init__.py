@@ -76,20 +76,17 @@ class Tracker:
             telemetry=telemetry,
             batch=batch,
         )
+        grace_s, floor = VANISHED_GRACE_S, records.claim_floor
+        vanished = Vanished(
+            queues=queues, signals=signals, lost_tasks=lost_tasks, clock=clock, grace_s=grace_s, floor=floor
+        )
         self.inspector = Inspector(
             records=records,
             reports=reports,
             folder=self.folder,
             slots=slots,
             workers=self.workers,
-            vanished=Vanished(
-                queues=queues,
-                signals=signals,
-                lost_tasks=lost_tasks,
-                clock=clock,
-                grace_s=VANISHED_GRACE_S,
-                floor=records.claim_floor,
-            ),
+            vanished=vanished,
             clock=clock,
             telemetry=telemetry,
         )
