@@ -33,6 +33,7 @@ WORKERS = "tests/acceptance/test_workers.py"
 WORKER_FAULTS = "tests/integration/test_worker_faults.py"
 CONNECTION = "tests/integration/test_connection.py"
 TIMELINE = "tests/contracts/test_timeline.py"
+RENEWALS = "tests/unit/services/test_leader_renewals.py"
 SIMULATION = "tests/unit/simulation/test_simulation.py"
 SEEDS = "tests/unit/simulation/test_seeds.py"
 
@@ -159,7 +160,7 @@ FAULTS = (
             f"{SLOW}::test_half_a_second_of_latency_changes_no_leader",
             f"{SLOW}::test_latency_and_lost_packets_change_hardly_a_leader",
             f"{SLOW}::test_ten_minutes_of_latency_and_lost_packets_change_hardly_a_leader",
-            "tests/unit/services/test_leader.py::test_an_answer_that_takes_longer_than_a_retry_period_keeps_the_office",
+            f"{RENEWALS}::test_an_answer_that_takes_longer_than_a_retry_period_keeps_the_office",
             f"{SIMULATION}::test_history",
         ),
     ),
@@ -331,7 +332,7 @@ FAULTS = (
         broken="a fire that is stuck in the server, since its write was refused when it was due",
         expected="armed again by the reconciler, late and once",
         tests=(
-            "tests/unit/services/test_reconcile.py::test_arms_that_are_stuck",
+            "tests/unit/services/test_reconcile_arms.py::test_arms_that_are_stuck",
             "tests/unit/services/test_planner_faults.py::test_stuck_arms_are_armed_again",
             f"{QUEUES}::test_the_disk_limit_is_reached_and_lifted",
         ),

@@ -10,6 +10,7 @@ OUTCOMES = "tests/unit/interleavings/test_outcomes.py"
 DISPATCHER_LATE, RECONCILE = f"{SERVICES}/test_dispatcher_late.py", f"{SERVICES}/test_reconcile.py"
 CANCELLING, RETRY = f"{SERVICES}/test_cancelling.py", f"{SERVICES}/test_retry_steps.py"
 TRACKER, KILLS = f"{SERVICES}/test_tracker.py", f"{SERVICES}/test_tracker_kills.py"
+SIGNALS = f"{SERVICES}/test_tracker_signals.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
 RECORDS, HOUSE, SCHEMA = (f"{SERVICES}/test_{name}.py" for name in ("records", "housekeeping", "schema"))
 TRIGGER = f"{SERVICES}/api/test_trigger.py"
@@ -52,7 +53,7 @@ ATTEMPTS = (
         "7.5",
         "An ack, NAK or TERM overtakes the reports, which a dead replica holds: only reports decide.",
         f"{OUTCOMES}::test_a_signal_overtakes_the_report_that_explains_it",
-        f"{TRACKER}::test_signals_of_an_sdk_run_are_ignored",
+        f"{SIGNALS}::test_signals_of_an_sdk_run_are_ignored",
     ),
     Interleaving(
         "7.6",
@@ -64,37 +65,37 @@ ATTEMPTS = (
         "MAX_DELIVERIES comes while reports are unfolded, or while the worker still runs it: read back, or held; "
         "the message is removed.",
         f"{OUTCOMES}::test_the_last_delivery_is_over_before_the_reports_are_folded",
-        f"{TRACKER}::test_max_deliveries_while_its_worker_runs_it",
-        f"{TRACKER}::test_max_deliveries",
+        f"{SIGNALS}::test_max_deliveries_while_its_worker_runs_it",
+        f"{SIGNALS}::test_max_deliveries",
     ),
     Interleaving(
         "7.8",
         "A TERM says that the task was deleted: our removal, or a strange hand's; no outcome.",
         f"{OUTCOMES}::test_a_removal_by_a_strange_hand_is_no_outcome",
-        f"{TRACKER}::test_plain_naks_up_to_max_tries",
+        f"{SIGNALS}::test_plain_naks_up_to_max_tries",
         "tests/contracts/test_signals.py::test_removal",
     ),
     Interleaving(
         "7.9",
         "A task is gone and its signal waits, or got lost: waited for, then inferred; never before.",
-        f"{RECONCILE}::test_an_ack_that_nobody_told",
+        f"{SERVICES}/test_reconcile_gone.py::test_an_ack_that_nobody_told",
         f"{SERVICES}/test_inspector.py::test_a_task_that_vanished",
-        f"{RECONCILE}::test_a_signal_is_never_inferred_away",
+        f"{SERVICES}/test_reconcile_gone.py::test_a_signal_is_never_inferred_away",
     ),
     Interleaving(
         "7.10",
         "Killed between the record and the removal of a task: the record says why it goes, in this order.",
         f"{KILLS}::test_killed_anywhere",
         f"{OUTCOMES}::test_a_worker_that_claims_after_the_take_of_a_cancel_begins_nothing",
-        f"{RECONCILE}::test_a_task_that_outlived_its_execution",
+        f"{SERVICES}/test_reconcile_leftovers.py::test_a_task_that_outlived_its_execution",
     ),
     Interleaving(
         "7.11",
         "A worker's row forgets a run and names it again, or goes: lost only after a whole ack wait of silence.",
         f"{OUTCOMES}::test_a_lost_worker_is_lost_after_a_whole_ack_wait_of_silence_only",
         f"{OUTCOMES}::test_a_silence_ends_no_attempt_but_the_one_that_was_silent",
-        f"{RECONCILE}::test_a_row_that_forgot_the_run",
-        f"{RECONCILE}::test_a_worker_that_lives",
+        f"{SERVICES}/test_reconcile_workers.py::test_a_row_that_forgot_the_run",
+        f"{SERVICES}/test_reconcile_workers.py::test_a_worker_that_lives",
     ),
     Interleaving(
         "7.12",
@@ -130,7 +131,7 @@ ATTEMPTS = (
         "The claim expired under a long backlog, and the reconciler looks before the signal is folded: found by "
         "its sequence; TERM, NAK and MAX_DELIVERIES never become a success.",
         f"{OUTCOMES}::test_a_failure_under_a_long_backlog_is_never_inferred_away",
-        f"{TRACKER}::test_a_claim_that_has_expired",
+        f"{SIGNALS}::test_a_claim_that_has_expired",
         f"{TRACKING}::test_any_signals",
     ),
     Interleaving(
@@ -154,7 +155,7 @@ AUDIT_AND_REPAIR = (
     Interleaving(
         "9.1",
         "An arm got stuck and is handed to the planner: armed through its one batch, unless it is not wanted by then.",
-        f"{RECONCILE}::test_arms_that_are_stuck",
+        f"{SERVICES}/test_reconcile_arms.py::test_arms_that_are_stuck",
         f"{REFUSED}::test_stuck_arms_are_armed_again",
         f"{REFUSED}::test_rearm_never_hangs",
         "tests/contracts/test_server_facts.py::test_a_fire_that_was_refused_is_stuck_until_it_is_armed_again",
@@ -168,7 +169,7 @@ AUDIT_AND_REPAIR = (
     Interleaving(
         "9.3",
         "A consumer is deleted under everybody: restored.",
-        f"{RECONCILE}::test_missing_consumers",
+        f"{SERVICES}/test_reconcile_consumers.py::test_missing_consumers",
         "tests/faults/test_nats.py::test_lost_streams_are_made_again",
     ),
     Interleaving(

@@ -6,10 +6,11 @@ from tests.unit.interleavings.interleaving import Interleaving
 
 SERVICES = "tests/unit/services"
 LEADER, ENDS = f"{SERVICES}/test_leader.py", f"{SERVICES}/test_leader_ends.py"
+RENEWALS = f"{SERVICES}/test_leader_renewals.py"
 PLANNER, SLICES = f"{SERVICES}/test_planner.py", f"{SERVICES}/test_planner_slices.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
 REPLACED = f"{SERVICES}/test_replaced_unseen.py"
-HOUSE, APPLIED, CALENDARS = (f"{SERVICES}/test_{name}.py" for name in ("housekeeping", "applied", "calendars"))
+WATERMARKS, APPLIED, CALENDARS = (f"{SERVICES}/test_{name}.py" for name in ("watermarks", "applied", "calendars"))
 LEADING_TESTS = "tests/unit/interleavings/test_leading.py"
 TAKE_OVER = "tests/unit/interleavings/test_take_over.py"
 TIMELINE = "tests/contracts/test_timeline.py"
@@ -42,14 +43,14 @@ LEADING = (
     Interleaving(
         "1.4",
         "A renewal's answer is late: the deadline counts from before the write was sent, so trust ends first.",
-        f"{LEADER}::test_the_deadline_counts_from_before_the_write_was_sent",
+        f"{RENEWALS}::test_the_deadline_counts_from_before_the_write_was_sent",
         f"{LEADING_TESTS}::test_a_term_ends_at_its_deadline_whatever_hangs",
-        f"{LEADER}::test_the_deadline_is_kept_while_a_renewal_hangs",
+        f"{RENEWALS}::test_the_deadline_is_kept_while_a_renewal_hangs",
     ),
     Interleaving(
         "1.5",
         "A renewal or campaign lands though its answer is lost: read back, it is ours by its nonce, and nobody else's.",
-        f"{LEADER}::test_a_renewal_whose_answer_is_lost_is_adopted_by_its_nonce",
+        f"{RENEWALS}::test_a_renewal_whose_answer_is_lost_is_adopted_by_its_nonce",
         f"{LEADER}::test_a_campaign_whose_answer_is_lost_is_read_back",
         f"{LEADER}::test_a_campaign_that_landed_unknown_to_us_blocks_nobody",
         f"{LEADERSHIP}::test_owns_by_the_nonce_of_the_write",
@@ -57,8 +58,8 @@ LEADING = (
     Interleaving(
         "1.6",
         "A renewal is refused for now (10164) or finds no answer: repeated until the deadline, which does not move.",
-        f"{LEADER}::test_renewals_refused_for_now_are_repeated_until_the_deadline",
-        f"{LEADER}::test_renewals_refused_beyond_the_deadline_end_the_term",
+        f"{RENEWALS}::test_renewals_refused_for_now_are_repeated_until_the_deadline",
+        f"{RENEWALS}::test_renewals_refused_beyond_the_deadline_end_the_term",
     ),
     Interleaving(
         "1.7",
@@ -123,7 +124,7 @@ LEADING = (
         "1.16",
         "A leader is stopped between its check and its write, which nobody can check: the fence refuses it.",
         f"{LEADER}::test_what_an_old_holder_still_sends_is_refused",
-        f"{HOUSE}::test_a_stalled_leader_does_not_overwrite_the_copy_of_a_later_term",
+        f"{WATERMARKS}::test_a_stalled_leader_does_not_overwrite_the_copy_of_a_later_term",
     ),
     Interleaving(
         "1.17",
@@ -212,8 +213,8 @@ WATERMARK = (
     Interleaving(
         "2.10",
         "The timeline is lost: the copy of the watermark, and no later than it was written; without either, now.",
-        f"{HOUSE}::test_a_lost_timeline_is_planned_again_from_when_the_copy_was_written",
-        f"{HOUSE}::test_without_any_watermark_it_begins_now_and_remembers_when",
+        f"{WATERMARKS}::test_a_lost_timeline_is_planned_again_from_when_the_copy_was_written",
+        f"{WATERMARKS}::test_without_any_watermark_it_begins_now_and_remembers_when",
     ),
     Interleaving(
         "2.11",

@@ -6,11 +6,12 @@ from tests.unit.interleavings.interleaving import Interleaving
 
 SERVICES = "tests/unit/services"
 DISPATCHER, LAUNCH = f"{SERVICES}/test_dispatcher.py", f"{SERVICES}/test_launch.py"
+RIVALS, ENDS = f"{SERVICES}/test_launch_rivals.py", f"{SERVICES}/test_launch_ends.py"
 DISPATCH, WITHHELD = (f"tests/unit/interleavings/test_{name}.py" for name in ("dispatch", "withheld"))
 BUFFERS, INSPECTOR, LATE = (f"{SERVICES}/test_{name}.py" for name in ("buffers", "inspector", "late"))
 DISOWNING = f"{SERVICES}/test_disowning.py"
 DISPATCHER_DUE, DISPATCHER_FAULTS = f"{SERVICES}/test_dispatcher_due.py", f"{SERVICES}/test_dispatcher_faults.py"
-DISPATCHER_LATE, RECONCILE = f"{SERVICES}/test_dispatcher_late.py", f"{SERVICES}/test_reconcile.py"
+DISPATCHER_LATE = f"{SERVICES}/test_dispatcher_late.py"
 TRACKER, KILLS = f"{SERVICES}/test_tracker.py", f"{SERVICES}/test_tracker_kills.py"
 REFUSED, NOTES = f"{SERVICES}/test_planner_faults.py", f"{SERVICES}/test_planner_notes.py"
 RECORDS, HOUSE, SCHEMA = (f"{SERVICES}/test_{name}.py" for name in ("records", "housekeeping", "schema"))
@@ -43,8 +44,8 @@ DISPATCHING = (
         "4.4",
         "Its first replica died after the claim: whoever is handed it goes on from there, however late it is.",
         f"{DISPATCHER_LATE}::test_a_late_one_that_has_a_record_goes_on",
-        f"{LAUNCH}::test_a_look_says_that_it_went_on",
-        f"{LAUNCH}::test_what_was_queued_before_keeps_its_time",
+        f"{RIVALS}::test_a_look_says_that_it_went_on",
+        f"{RIVALS}::test_what_was_queued_before_keeps_its_time",
     ),
     Interleaving(
         "4.5",
@@ -71,9 +72,9 @@ DISPATCHING = (
         "4.8",
         "One replica finds the slot taken and is slow to say so, another gets it meanwhile, or the other way "
         "round: one of skip and task is turned away.",
-        f"{LAUNCH}::test_a_skip_turns_the_creator_away",
-        f"{LAUNCH}::test_a_rival_turns_the_creators_skip_away",
-        f"{LAUNCH}::test_a_rival_refuses_only_what_is_old_enough",
+        f"{RIVALS}::test_a_skip_turns_the_creator_away",
+        f"{RIVALS}::test_a_rival_turns_the_creators_skip_away",
+        f"{RIVALS}::test_a_rival_refuses_only_what_is_old_enough",
     ),
     Interleaving(
         "4.9",
@@ -107,8 +108,8 @@ DISPATCHING = (
         "4.13",
         "It is still claimed after half the claim floor: lost, unless its claim proves that its task is there.",
         f"{DISPATCHER}::test_claimed_for_half_the_claim_floor",
-        f"{RECONCILE}::test_claimed_too_long_is_lost",
-        f"{LAUNCH}::test_a_rival_is_too_late_for_a_task",
+        f"{SERVICES}/test_reconcile_claimed.py::test_claimed_too_long_is_lost",
+        f"{RIVALS}::test_a_rival_is_too_late_for_a_task",
     ),
     Interleaving(
         "4.14",
@@ -121,21 +122,21 @@ DISPATCHING = (
         "skipped (an edit had made a slot necessary) or lost, and the pair is sent after all: refused, its claim is "
         "withheld.",
         f"{WITHHELD}::test_no_task_follows_a_verdict",
-        f"{LAUNCH}::test_a_creator_stopped_right_before_its_pair_sends_nothing",
+        f"{ENDS}::test_a_creator_stopped_right_before_its_pair_sends_nothing",
         f"{QUEUES}::test_a_withheld_claim_lets_no_task_follow",
     ),
     Interleaving(
         "4.16",
         "The pair lands before the claim is withheld: the claim is told instead, and the record says queued.",
         f"{WITHHELD}::test_the_pair_wins_if_it_was_first",
-        f"{LAUNCH}::test_a_task_that_is_there_is_no_expired_one",
+        f"{ENDS}::test_a_task_that_is_there_is_no_expired_one",
         f"{QUEUES}::test_what_is_queued_cannot_be_withheld",
     ),
     Interleaving(
         "4.17",
         "A third one goes on with it between the withheld claim and the end: the end is turned away, the next "
         "look ends it, and no task comes.",
-        f"{LAUNCH}::test_who_takes_it_up_turns_the_end_away",
+        f"{ENDS}::test_who_takes_it_up_turns_the_end_away",
     ),
     Interleaving(
         "4.18",
@@ -195,8 +196,8 @@ SLOTS = (
     Interleaving(
         "5.6",
         "Whoever waits is ended while its turn comes: one of the two is turned away.",
-        f"{SERVICES}/test_launch_ends.py::test_what_ended_before_its_turn_came_gets_no_task",
-        f"{SERVICES}/test_launch_ends.py::test_only_its_creator_says_that_it_waits",
+        f"{ENDS}::test_what_ended_before_its_turn_came_gets_no_task",
+        f"{ENDS}::test_only_its_creator_says_that_it_waits",
     ),
     Interleaving(
         "5.7",

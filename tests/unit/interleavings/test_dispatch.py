@@ -20,23 +20,23 @@ from tests.unit.services.dispatch_stage import (
     FLOOR_S,
     At,
     Dispatching,
+    candidate,
+    die,
     due,
     due_left,
     execution,
     finish,
+    held,
     id_of,
+    launch,
+    let_go,
     nominal,
     put,
 )
 from tests.unit.services.late_stage import LateReplica, ranges
-from tests.unit.services.test_launch import candidate, held, launch, let_go
 from tests.unit.services.tracking_stage import Replica, World
 
 TWO_HOURS = 7200
-
-
-async def _die() -> None:
-    raise asyncio.CancelledError
 
 
 def _paused(world: World) -> None:
@@ -83,7 +83,7 @@ async def test_the_claim_floor_counts_from_the_record(heir: str) -> None:
     is young, however old its nominal time; it is rolled forward, not lost."""
     world = World()
     put(world)
-    async with Dispatching(world, checkpoints=At("launch.claimed", _die)) as doomed:
+    async with Dispatching(world, checkpoints=At("launch.claimed", die)) as doomed:
         wanted = candidate(doomed, -TWO_HOURS)
         with pytest.raises(asyncio.CancelledError):
             await launch(doomed, wanted)
@@ -170,7 +170,7 @@ async def test_an_edit_between_the_claim_and_the_task_changes_nothing_of_it(poin
         world = World()
         put(world, payload={"n": 1})
         due(world)
-        async with Dispatching(world, checkpoints=At(point, _die)) as doomed:
+        async with Dispatching(world, checkpoints=At(point, die)) as doomed:
             await doomed.run(0.5)
         claimed = await execution(world)
         assert claimed.state is State.CLAIMED
@@ -251,7 +251,7 @@ async def test_an_edit_of_the_policy_takes_no_task_back(overlap: str) -> None:
     world = World()
     put(world, overlap="allow")
     due(world)
-    async with Dispatching(world, checkpoints=At("launch.paired", _die)) as doomed:
+    async with Dispatching(world, checkpoints=At("launch.paired", die)) as doomed:
         await doomed.run(0.5)
     assert len(world.tasks()) == 1
     put(world, overlap=overlap)

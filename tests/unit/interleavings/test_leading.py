@@ -7,8 +7,7 @@ import asyncio
 from scheduler.core.leadership import LeaseTimings
 from scheduler.services.leader import Tenure
 from tests.unit.services.planning_world import World
-from tests.unit.services.standing import TAKEN_OVER_S, Candidate
-from tests.unit.services.test_leader import once
+from tests.unit.services.standing import TAKEN_OVER_S, Candidate, once
 
 UNEVEN = LeaseTimings(15.0, 9.0, 4.0)  # the deadline is at no multiple of the retry period
 

@@ -14,8 +14,7 @@ from scheduler.core.errors import Unavailable
 from scheduler.core.model.execution import Execution, State
 from scheduler.services.launch_steps import Candidate, Result
 from scheduler.wire.record import encode_execution
-from tests.unit.services.dispatch_stage import Dispatching, execution, id_of, nominal, put
-from tests.unit.services.test_launch import candidate, held, launch
+from tests.unit.services.dispatch_stage import Dispatching, candidate, execution, held, id_of, launch, nominal, put
 from tests.unit.services.tracking_stage import Replica, World
 
 Ender = Callable[[World, Candidate], Awaitable[None]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
+from msgspec import structs
 
 from scheduler.core.errors import ScheddError
 from scheduler.core.model.execution import Execution, State
@@ -22,9 +23,10 @@ from scheduler.memory.timeline import MemoryTimeline
 from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.chains import Chains
-from scheduler.services.dispatcher import Dispatcher
+from scheduler.services.dispatcher import Dispatcher, SortedOut
 from scheduler.services.handing_over import LateOnes
 from scheduler.services.launch import Launcher
+from scheduler.services.launch_steps import Candidate, Result
 from scheduler.services.promotion import Promoter
 from scheduler.services.records import Records
 from scheduler.services.rows import StatusRows
@@ -39,6 +41,7 @@ from tests.unit.services.tracking_stage import QUEUE, Replica, Tripwire, World
 
 FLOOR_S = 1800.0
 EVERY = {"every": "1s", "queue": QUEUE, "type": "t"}
+Act = Callable[[], Awaitable[None]]
 
 
 class Mingling(Tripwire):
@@ -107,6 +110,18 @@ class At:
         if name == self._point:
             self._point = ""
             await self._do()
+
+
+class Points:
+    """Checkpoints that do something at several points, once each."""
+
+    def __init__(self, **acts: Act) -> None:
+        self._acts = {f"launch.{point}": act for point, act in acts.items()}
+
+    async def reached(self, name: str) -> None:
+        act = self._acts.pop(name, None)
+        if act is not None:
+            await act()
 
 
 def put(world: World, schedule_id: str = "a", **fields: Any) -> int:
@@ -228,3 +243,37 @@ async def finish(world: World) -> None:
 
 async def execution(world: World, seconds: float = 0, schedule_id: str = "a") -> Execution:
     return await world.record(id_of(seconds, schedule_id))
+
+
+async def held(world: World) -> tuple[Replica, Execution]:
+    """A run of schedule `a` that holds its slot."""
+    holder = Replica(world)
+    return holder, await holder.launched(-100)
+
+
+async def let_go(world: World, holder: Replica) -> None:
+    world.queue.ack(world.take().token)
+    await holder.track()
+
+
+def candidate(replica: Dispatching, seconds: float = 0, schedule_id: str = "a", **changes: Any) -> Candidate:
+    """As the dispatcher would make it."""
+    known = replica.schedules.get(schedule_id)
+    assert known is not None
+    assert known.in_force is not None
+    found = SortedOut({}, {}, {})
+    due(replica.world, seconds, schedule_id)
+    (delivery,) = replica.world.server.due.take(1)
+    replica.world.server.due.ack(delivery.token)
+    read = replica.timeline._port._read(delivery)
+    replica.dispatcher._decide(read, replica.world.clock.now(), found)
+    (execution,) = [each.execution for each in (*found.fires.values(), *found.late.values())]
+    return Candidate(structs.replace(execution, **changes), known.in_force.definition.schedule, known.in_force.trigger)
+
+
+async def launch(replica: Dispatching, *candidates: Candidate) -> list[Result]:
+    return await replica.launcher.launch(candidates)
+
+
+async def die() -> None:
+    raise asyncio.CancelledError

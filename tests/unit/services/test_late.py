@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.services.late import SETTLE_S
-from tests.unit.services.dispatch_stage import FLOOR_S, At, Dispatching, Failing, Mingling, due, finish, put
+from tests.unit.services.dispatch_stage import FLOOR_S, At, Dispatching, Failing, Mingling, die, due, finish, put
 from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, verdicts
 from tests.unit.services.tracking_stage import Tripwire, World
 
@@ -24,10 +24,6 @@ MODES: dict[str, tuple[dict[str, Any], str]] = {  # and what becomes of the minu
     "window": ({"mode": "earliest", "window": "170s"}, "wwFcc"),
     "none": ({"mode": "none"}, "ccccc"),
 }
-
-
-async def _die() -> None:
-    raise asyncio.CancelledError
 
 
 async def late_world(mode: str) -> World:
@@ -233,7 +229,7 @@ async def test_a_decision_that_lay_for_longer_than_records_live_fires_nothing() 
     put(world, **EVERY, retention={"age": "0s"})
     await world.clock.advance(320)
     await note(world, 60)
-    async with LateReplica(world, checkpoints=At("late.fired", _die)) as doomed:
+    async with LateReplica(world, checkpoints=At("late.fired", die)) as doomed:
         await doomed.lead()
         await finish(world)
     assert await recorded(world) == {300: "fired"}

@@ -63,6 +63,7 @@ from scheduler.wire.status import decode_status, encode_status
 QUEUE = "Q"
 DAILY = Cron(("0 9 * * *",))
 EVERY_DAY = b'{"cron": "0 9 * * *", "queue": "Q", "type": "t"}'
+BOOM = Failure("ValueError", "boom", "trace")
 
 
 class Tripwire:
@@ -344,3 +345,20 @@ class Replica:
         clock = self.world.clock
         office = Office(1, 1, Watermark(clock.now(), applied))
         return Tenure(clock, Term(1, clock.boottime_s() + lasts_s), office)
+
+
+def lose_signals(world: World) -> None:
+    """The server's signals are sent at most once: these never arrived."""
+    for seq in list(world.server.advisories.messages):
+        world.server.advisories.delete(seq)
+    world.server.signals.take(100)
+
+
+async def begun(world: World, replica: Replica, **changes: int) -> Execution:
+    """An execution that its SDK worker has in hand: its row lists it, its start is folded."""
+    execution = await replica.launched(**changes)
+    world.take()
+    await world.beat((execution.id, 1))
+    world.start(execution.id)
+    await replica.track()
+    return execution
