@@ -1,11 +1,9 @@
-"""Cron expressions: what they mean, what is refused and with which words, and that the hash never changes."""
+"""Cron expressions: what they mean, and what is refused and with which words."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise, product
-from time import process_time
+from itertools import islice
 
 import pytest
 from croniter import croniter
@@ -14,31 +12,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.core.model.schedule import Cron, Dst, Gap, Schedule, Twice
-from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
-from scheduler.core.triggers.cron import CronTrigger
-from scheduler.core.triggers.cron_calendar import Days
+from scheduler.core.model.schedule import Cron, Dst, Gap, Schedule
+from scheduler.core.triggers import LAST, compile_trigger, shortest_gap
 from scheduler.core.triggers.cron_text import SHORTCUTS, read_cron
-from scheduler.core.triggers.hashed import expand_h, hash_of
 from scheduler.core.triggers.union import Union
-from scheduler.core.zones import Segment, Zone, zone_of
-
-NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
-DSTS = [Dst(gap=gap, overlap=overlap) for gap, overlap in product(Gap, Twice)]
-
-
-def compiled(*expressions: str, zone: str = "UTC", schedule_id: str = "s") -> CompiledTrigger:
-    return compile_trigger(Schedule(id=schedule_id, queue="q", type="t", trigger=Cron(expressions), timezone=zone))
-
-
-def first(trigger: CompiledTrigger, count: int, after: datetime = NEW_YEAR) -> list[str]:
-    found: list[str] = []
-    at = trigger.next_after(after)
-    while len(found) < count and at is not None:
-        found.append(f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03d}" if at.microsecond else ""))
-        at = trigger.next_after(at)
-    return found
-
+from tests.unit.core.cron_triggers import NEW_YEAR, compiled, first
 
 MEANINGS = {
     "five fields": ("30 9 * * *", ["2027-01-01 09:30:00", "2027-01-02 09:30:00"]),
@@ -283,79 +261,6 @@ def test_compiled_expressions_are_shared() -> None:
     assert compiled("0 9 1 MAR *", schedule_id="a") is compiled("0 9 1 MAR *", schedule_id="b")
 
 
-# --- H
-GOLDEN_HASHES = {
-    ("nightly-report", "minute"): 2277777005714250344,
-    ("nightly-report", "hour"): 7305537117689434580,
-    ("a", "minute"): 14754079795349133822,
-    ("a.b", "weekday"): 12950456906475514161,
-}
-
-
-@pytest.mark.parametrize(("schedule_id", "field"), GOLDEN_HASHES)
-def test_hash_is_frozen(schedule_id: str, field: str) -> None:
-    """The hash behind H never changes: that would move every schedule that uses it."""
-    assert hash_of(schedule_id, field) == GOLDEN_HASHES[schedule_id, field]
-
-
-def test_hashed_schedules_spread() -> None:
-    """`H H * * *` puts a thousand schedules on very many different minutes of the day, not all on a few."""
-    minutes = {first(compiled("H H * * *", schedule_id=f"job-{n}"), 1)[0][-8:] for n in range(1000)}
-    assert len(minutes) > 650  # 1440 minutes and 1000 balls: about 720 are hit
-
-
-@given(schedule_id=st.from_regex(r"[a-z]{1,12}", fullmatch=True), step=st.integers(1, 90))
-def test_hash_stays_in_its_range(schedule_id: str, step: int) -> None:
-    """H, H/n, H(a-b) and H(a-b)/n keep to their ranges; days to 1-28, which every month has."""
-    assert 0 <= int(expand_h("h", "minute", 0, 59, schedule_id)) <= 59
-    assert 10 <= int(expand_h("h(10-20)", "minute", 0, 59, schedule_id)) <= 20
-    start = int(expand_h(f"h/{step}", "minute", 0, 59, schedule_id).split("-")[0])
-    assert 0 <= start < min(step, 60)
-    days = read_cron("0 0 H * *", schedule_id).days.rule.days
-    assert days is not None
-    assert max(days) <= 28
-
-
-def test_hashed_expression_fires_each_period() -> None:
-    """`H/15` fires four times an hour, fifteen minutes apart."""
-    trigger = compiled("H/15 * * * *", schedule_id="nightly-report")
-    found = [datetime.fromisoformat(text) for text in first(trigger, 9)]
-    assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=15)}
-
-
-def test_hash_in_a_list() -> None:
-    """Each entry of a list may hash: the same place in the first and the second half of the hour."""
-    trigger = compiled("H(0-29),H(30-59) * * * *", schedule_id="nightly-report")
-    found = [datetime.fromisoformat(text) for text in first(trigger, 9)]
-    assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=30)}
-
-
-# --- rare and long ones
-EVIL = (
-    "0 0 0 29 2 * 2096",
-    "* * * 31 2 * 1970-2099",
-    "0 0 29 2 */7",
-    "59 59 23 31 12 ? 2099",
-    "0 0 * 2 5#5",
-    ",".join(str(n) for n in range(60)) + " * * * *",
-    "*/1,*/2,*/3,*/4,*/5 */1,*/2 */1,*/2 */1,*/2 */1,*/2",
-)
-
-
-@pytest.mark.parametrize("expression", EVIL)
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_no_expression_takes_long(expression: str, zone: str) -> None:
-    """The rarest and the longest expressions are read, or refused, and searched both ways in well under a second."""
-    began = process_time()
-    with suppress(InvalidArgument):
-        trigger = compiled(expression, zone=zone)
-        trigger.next_after(datetime(1970, 1, 1, tzinfo=UTC))
-        trigger.next_after(datetime(2099, 12, 31, tzinfo=UTC))
-        trigger.previous_before(LAST)
-    assert process_time() - began < 0.5
-
-
-# --- zones in front
 def test_a_zone_in_front_is_the_zone_of_its_expression() -> None:
     """It overrides the schedule's timezone for that expression only, whatever the case of the prefix."""
     trigger = compiled("cron_tz=Asia/Tokyo 0 9 * * *", "0 9 * * *", zone="Europe/Berlin")
@@ -387,31 +292,3 @@ def test_never_fires_because_of_clocks() -> None:
     with pytest.raises(InvalidArgument, match="clocks in Europe/Berlin skip all its times"):
         compile_trigger(schedule)
     assert first(compile_trigger(replace(schedule, dst=Dst())), 2) == ["2027-03-28 01:00:00"]
-
-
-# --- the bound on every search
-def test_every_search_ends_after_some_thousand_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rarest expressions there are look at no more months than there are, and at a few segments of the zone."""
-    steps = {"months": 0, "segments": 0}
-    month, segment_at = Days._month, Zone.segment_at
-
-    def counted_month(days: Days, year: int, number: int) -> tuple[int, ...]:
-        steps["months"] += 1
-        return month(days, year, number)
-
-    def counted_segment(zone: Zone, instant: int) -> Segment:
-        steps["segments"] += 1
-        return segment_at(zone, instant)
-
-    monkeypatch.setattr(Days, "_month", counted_month)
-    monkeypatch.setattr(Zone, "segment_at", counted_segment)
-    for expression in ("30 30 2 28 3 ? 2027", "0 30 2 29 2 +0 2096", "0 */7 2 31 3 +0", "* * 2 29 2 +1#5"):
-        for zone, dst in product(("Europe/Berlin", "Australia/Lord_Howe"), DSTS):
-            with suppress(InvalidArgument):
-                trigger = CronTrigger(read_cron(expression, "s"), zone_of(zone), dst)
-                for ask in (trigger.next_after, trigger.previous_before):
-                    for at in (NEW_YEAR, datetime(1970, 1, 1, tzinfo=UTC), LAST):
-                        steps.update(months=0, segments=0)
-                        ask(at)
-                        assert steps["months"] < 12 * 231 * 2
-                        assert steps["segments"] < 1500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from time import process_time
 
@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.model.schedule import Cron, Schedule
-from scheduler.core.triggers import CompiledTrigger, compile_trigger, shortest_gap
-
-NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
-
-
-def compiled(*expressions: str, zone: str = "UTC") -> CompiledTrigger:
-    return compile_trigger(Schedule(id="s", queue="q", type="t", trigger=Cron(expressions), timezone=zone))
-
+from scheduler.core.triggers import CompiledTrigger, shortest_gap
+from tests.unit.core.cron_triggers import NEW_YEAR, compiled
 
 # --- one expression
 GAPS = {
