@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from scheduler.core.errors import ScheddError
 from scheduler.jetstream.buckets import NatsBucket
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.topology import topology
@@ -17,6 +18,7 @@ from scheduler.wire.names import Names
 
 WAIT_S = 10.0
 _STEP_S = 0.05
+MANY = 5000
 
 
 class BucketStage(Protocol):
@@ -92,3 +94,8 @@ class Delivered:
     @property
     def revisions(self) -> list[int]:
         return [entry.revision for entry in self.entries]
+
+
+def written(results: list[int | ScheddError]) -> list[int]:
+    assert all(isinstance(result, int) for result in results), [each for each in results if not isinstance(each, int)]
+    return [result for result in results if isinstance(result, int)]

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from scheduler.wire.names import Names
-from tests.contracts.stages import MemoryStage, NatsStage, Stage
+from tests.contracts.bucket_stages import BucketStage, MemoryBucketStage, NatsBucketStage
+from tests.contracts.memory_stage import MemoryStage
+from tests.contracts.nats_stage import NatsStage
+from tests.contracts.stages import Stage
 from tests.nats_servers import Server, connected
 
 _numbers = itertools.count(1)
@@ -35,3 +38,15 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
         await nats_stage.open()
         yield nats_stage
         await nats_stage.close()
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[BucketStage]:
+    if request.param == "memory":
+        yield MemoryBucketStage()
+        return
+    server = request.getfixturevalue("shared_server")
+    async with connected(server.url, timeout_s=5.0) as requests:
+        stage = NatsBucketStage(requests, Names(f"bucket{next(_numbers)}"))
+        await stage.open()
+        yield stage

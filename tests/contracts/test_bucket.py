@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator
 
 import pytest
 
-from scheduler.core.errors import Conflict, InvalidArgument, ScheddError, Unavailable, Unsure
+from scheduler.core.errors import Conflict, InvalidArgument, Unavailable, Unsure
 from scheduler.ports.stores import Entry, Write
-from scheduler.wire.names import Names
-from tests.contracts.bucket_stages import BucketStage, Delivered, MemoryBucketStage, NatsBucketStage
-from tests.nats_servers import connected
-
-MANY = 5000
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(params=["memory", "nats"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[BucketStage]:
-    if request.param == "memory":
-        yield MemoryBucketStage()
-        return
-    server = request.getfixturevalue("shared_server")
-    async with connected(server.url, timeout_s=5.0) as requests:
-        stage = NatsBucketStage(requests, Names(f"bucket{next(_numbers)}"))
-        await stage.open()
-        yield stage
-
-
-def _written(results: list[int | ScheddError]) -> list[int]:
-    assert all(isinstance(result, int) for result in results), [each for each in results if not isinstance(each, int)]
-    return [result for result in results if isinstance(result, int)]
-
+from tests.contracts.bucket_stages import MANY, BucketStage, MemoryBucketStage, written
 
 # --- one key
 
@@ -216,7 +191,7 @@ async def test_values_are_bytes(place: BucketStage, value: bytes) -> None:
 
 async def test_get_many_in_order(place: BucketStage) -> None:
     """Answers stand in the order of the keys asked for, None where there is nothing."""
-    _written(await place.bucket.put_many([Write(f"k{number}", b"%d" % number) for number in range(1200)]))
+    written(await place.bucket.put_many([Write(f"k{number}", b"%d" % number) for number in range(1200)]))
     keys = [f"k{number}" for number in range(1199, -1, -1)] + ["missing"]
     found = await place.bucket.get_many(keys)
     assert [entry and entry.value for entry in found] == [*(b"%d" % number for number in range(1199, -1, -1)), None]
@@ -245,8 +220,8 @@ async def test_keys_by_pattern(place: BucketStage) -> None:
 
 async def test_changes_are_complete(place: BucketStage) -> None:
     """Of 5,000 keys, some rewritten and some deleted, every key's newest entry comes once, ascending."""
-    _written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(MANY)]))
-    _written(await place.bucket.put_many([Write(f"k{number}", b"2") for number in range(0, MANY, 3)]))
+    written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(MANY)]))
+    written(await place.bucket.put_many([Write(f"k{number}", b"2") for number in range(0, MANY, 3)]))
     for number in range(0, MANY, 250):
         await place.bucket.delete(f"k{number}")
     changes = await place.bucket.changes_since(0)
@@ -263,7 +238,7 @@ async def test_changes_are_complete(place: BucketStage) -> None:
 
 async def test_changes_behind_a_revision(place: BucketStage) -> None:
     """Only what was written after the revision comes, whether that is little or much."""
-    revisions = _written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(2000)]))
+    revisions = written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(2000)]))
     for behind in (revisions[-1], revisions[-2], revisions[-400], revisions[500], revisions[-1] + 10):
         expected = [revision for revision in revisions if revision > behind]
         assert [entry.revision for entry in await place.bucket.changes_since(behind)] == expected
@@ -272,9 +247,9 @@ async def test_changes_behind_a_revision(place: BucketStage) -> None:
 async def test_changes_when_most_are_gone(place: BucketStage) -> None:
     """Large holes in the sequence, at the end too, neither hide an entry nor end the reading early."""
     for _ in range(4):
-        _written(await place.bucket.put_many([Write("hot", b"1")] * 400))
+        written(await place.bucket.put_many([Write("hot", b"1")] * 400))
     cold = await place.bucket.put("cold", b"1")
-    last = _written(await place.bucket.put_many([Write("hot", b"2")] * 1500))[-1]
+    last = written(await place.bucket.put_many([Write("hot", b"2")] * 1500))[-1]
     assert [entry.revision for entry in await place.bucket.changes_since(0)] == [cold, last]
     await place.bucket.expire(last)
     assert [entry.key for entry in await place.bucket.changes_since(0)] == ["cold"]
@@ -283,7 +258,7 @@ async def test_changes_when_most_are_gone(place: BucketStage) -> None:
 
 async def test_changes_while_others_write(place: BucketStage) -> None:
     """Reading until one has caught up with the past finds every key, whatever is written meanwhile."""
-    _written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(3000)]))
+    written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(3000)]))
     done = False
 
     async def write() -> None:
@@ -308,75 +283,6 @@ async def test_changes_while_others_write(place: BucketStage) -> None:
     assert len(seen) == 3000
 
 
-# --- watching
-
-
-async def test_watch_delivers_in_order(place: BucketStage) -> None:
-    """Everything behind the revision comes in ascending order, each once: what is there, what follows, and markers."""
-    await place.bucket.put("old", b"0")
-    start = await place.bucket.put("a", b"1")
-    delivered = Delivered()
-    second = await place.bucket.put("b", b"2")
-    watch = place.bucket.watch(start, delivered)
-    third = await place.bucket.delete("b")
-    fourth = await place.bucket.put("ümläut", b"4")
-    await place.until(lambda: fourth in delivered.revisions)
-    await watch.stop()
-    assert delivered.revisions in ([second, third, fourth], [third, fourth])  # history 1: `second` may be gone by then
-    assert [entry.key for entry in delivered.entries][-2:] == ["b", "ümläut"]
-    assert [entry.deleted for entry in delivered.entries][-2:] == [True, False]
-    assert delivered.entries[-1] == await place.bucket.get("ümläut")
-
-
-async def test_watch_of_many(place: BucketStage) -> None:
-    """A storm of 5,000 writes reaches the watch without a gap."""
-    delivered = Delivered()
-    watch = place.bucket.watch(0, delivered)
-    revisions = _written(await place.bucket.put_many([Write(f"k{number}", b"1") for number in range(MANY)]))
-    await place.until(lambda: len(delivered.entries) >= MANY)
-    await watch.stop()
-    assert delivered.revisions == revisions
-
-
-async def test_watch_restarts_where_it_is_told(place: BucketStage) -> None:
-    """A restart delivers everything behind the revision given, again if need be."""
-    first = await place.bucket.put("a", b"1")
-    second = await place.bucket.put("b", b"1")
-    delivered = Delivered()
-    watch = place.bucket.watch(0, delivered)
-    await place.until(lambda: delivered.revisions == [first, second])
-    watch.restart(first)
-    await place.until(lambda: delivered.revisions == [first, second, second])
-    third = await place.bucket.put("c", b"1")
-    await place.until(lambda: delivered.revisions[-1] == third)
-    await watch.stop()
-    assert delivered.revisions == [first, second, second, third]
-
-
-async def test_a_stopped_watch_is_silent(place: BucketStage) -> None:
-    """After `stop`, which may be called twice, nothing is delivered."""
-    delivered = Delivered()
-    watch = place.bucket.watch(0, delivered)
-    await place.bucket.put("a", b"1")
-    await place.until(lambda: len(delivered.entries) == 1)
-    await watch.stop()
-    await watch.stop()
-    await place.bucket.put("b", b"1")
-    await place.sleep(0.3)
-    assert len(delivered.entries) == 1
-
-
-async def test_watches_do_not_disturb_each_other(place: BucketStage) -> None:
-    """Two watches of one bucket each get everything, from where each began."""
-    first = await place.bucket.put("a", b"1")
-    early, late = Delivered(), Delivered()
-    watches = [place.bucket.watch(0, early), place.bucket.watch(first, late)]
-    second = await place.bucket.put("b", b"1")
-    await place.until(lambda: early.revisions == [first, second] and late.revisions == [second])
-    for watch in watches:
-        await watch.stop()
-
-
 # --- faults of the twin, which services are tested with
 
 
@@ -397,25 +303,3 @@ async def test_the_twin_fails_as_told() -> None:
     (result,) = await stage.bucket.put_many([Write("c", b"1")])
     assert isinstance(result, Conflict)
     assert await stage.bucket.get("c") is None
-
-
-async def test_the_twin_stalls_as_told() -> None:
-    """A stalled watch of one replica says nothing until it is restarted; the other replica's goes on."""
-    stage = MemoryBucketStage()
-    mine, other = Delivered(), Delivered()
-    replica = stage.twin.replica()
-    watches = [stage.twin.watch(0, mine), replica.watch(0, other)]
-    stage.twin.stall_watches()
-    revision = await stage.bucket.put("a", b"1")
-    await stage.until(lambda: other.revisions == [revision])
-    assert mine.revisions == []
-    watches[0].restart(0)
-    await stage.until(lambda: mine.revisions == [revision])
-    stage.server.down = True
-    stage.twin.put_raw("b", b"1")
-    await stage.sleep(5)
-    assert len(mine.entries) == 1
-    stage.server.down = False
-    await stage.until(lambda: len(mine.entries) == 2)
-    for watch in watches:
-        await watch.stop()

@@ -10,7 +10,9 @@ from scheduler.core.errors import InvalidArgument, Unavailable
 from scheduler.ports.queues import Fact
 from scheduler.wire.events import Event, decode_event
 from scheduler.wire.instants import EPOCH
-from tests.contracts.stages import MemoryStage, NatsStage, Stage
+from tests.contracts.memory_stage import MemoryStage
+from tests.contracts.nats_stage import NatsStage
+from tests.contracts.stages import Stage
 
 
 async def stored(stage: Stage, subject: str, count: int) -> list[Event]:

@@ -25,7 +25,7 @@ SUITES = {
     "TaskQueues": "test_queues.py",
     "Telemetry": "test_telemetry.py",
     "Timeline": "test_timeline.py",
-    "Watch": "test_bucket.py",
+    "Watch": "test_watch.py",
 }
 WITHOUT = {
     "Api": "one implementation, services/api; its transports are adapters of their own (tests/integration/test_api.py)",

@@ -9,7 +9,9 @@ import pytest
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.jetstream.provisioning import restore
 from scheduler.ports.queues import Claim, Pair, Queued
-from tests.contracts.stages import MemoryStage, NatsStage, Stage, Task, collected, nothing_more
+from tests.contracts.memory_stage import MemoryStage
+from tests.contracts.nats_stage import NatsStage
+from tests.contracts.stages import Stage, Task, collected, nothing_more
 
 TAIL = "20261121T080000000Z"
 

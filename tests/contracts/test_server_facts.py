@@ -20,7 +20,8 @@ from scheduler.ports.timeline import Due, Office, Watermark
 from scheduler.services.burying import bury
 from scheduler.wire.names import Names
 from tests.contracts.bucket_stages import NatsBucketStage
-from tests.contracts.stages import NatsStage, Stage, collected, nothing_more, occurrence
+from tests.contracts.nats_stage import NatsStage
+from tests.contracts.stages import Stage, collected, nothing_more, occurrence
 from tests.nats_servers import Server, connected
 
 TAIL = "20261121T080000000Z"

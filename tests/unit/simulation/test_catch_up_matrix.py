@@ -16,7 +16,7 @@ import pytest
 
 from scheduler.memory.clock import START
 from scheduler.wire.ids import execution_id
-from tests.unit.simulation.test_chains import Stage, play
+from tests.unit.simulation.chain_stage import Stage, play
 from tests.unit.simulation.workers import TYPE
 
 LETTERS = {

@@ -17,7 +17,7 @@ import pytest
 from scheduler.core.jitter import jitter_of
 from scheduler.core.model.execution import Execution, State
 from tests.unit.simulation import site as sites
-from tests.unit.simulation.test_chains import Stage, play
+from tests.unit.simulation.chain_stage import Stage, play
 from tests.unit.simulation.workers import TYPE
 
 MS = timedelta(milliseconds=1)

@@ -26,8 +26,9 @@ from hypothesis.stateful import (
 
 from scheduler.core.lifecycle import can_redrive
 from tests.unit.simulation.checks import violations, violations_so_far
+from tests.unit.simulation.clients import GARBAGE
 from tests.unit.simulation.clocks import Wall
-from tests.unit.simulation.history import GARBAGE, History
+from tests.unit.simulation.history import History
 from tests.unit.simulation.playing import TOO_FAR_OFF, seeded
 from tests.unit.simulation.site import Replica, Site
 from tests.unit.simulation.test_mutations import no_claim
