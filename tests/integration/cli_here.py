@@ -11,7 +11,7 @@ import pytest
 
 from cli.running import run
 from cli.schedctl import app
-from tests.integration.test_cli import Result
+from tests.integration.cli_process import Result
 
 Cli = Callable[..., Awaitable[Result]]
 

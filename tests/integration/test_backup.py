@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.client import Client
 from scheduler.testing import LocalSchedd
-from tests.integration.test_cli import run
+from tests.integration.cli_process import run
 
 HELLO = {"every": "1h", "queue": "q", "type": "t", "payload": {"n": 1}, "labels": {"team": "crm"}}
 FAST = {"SCHEDD_LEASE": "2"}

@@ -13,7 +13,7 @@ import pytest
 from scheduler.client import Client
 from tests.acceptance.standing import Standing, stand
 from tests.integration.cli_here import Cli, cli_at
-from tests.integration.test_cli import run
+from tests.integration.cli_process import run
 
 MANY = [500, pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
 

@@ -9,31 +9,16 @@ import re
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator
 from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
-from tests.integration.fake_daemon import FakeDaemon, connected, execution, nats_server
+from tests.integration.fake_daemon import FakeDaemon, execution
 
 HELLO = {"every": "10s", "queue": "default", "type": "hello"}
 ROOT = Path(__file__).parents[2]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-@pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    async with nats_server(tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def daemon(url: str) -> AsyncIterator[FakeDaemon]:
-    async with connected(url) as client:
-        daemon = FakeDaemon()
-        await daemon.serve(client)
-        yield daemon
 
 
 async def on_terminal(url: str, *arguments: str, typed: str = "", **env: str) -> tuple[int, str]:
