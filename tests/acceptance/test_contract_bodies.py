@@ -6,17 +6,15 @@ import asyncio
 import base64
 import json
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.acceptance.harness import Site, eventually, utc_now
+from tests.acceptance.plain_queue import HAND, SECOND, put, queue_of, record_of
 from tests.acceptance.standing import Standing
-from tests.acceptance.test_contract_tasks import put, queue_of, record_of
 
-SECOND = timedelta(seconds=1)
 DAY_S = 24 * 3600
 CLAIM_FLOOR_S = 30 * 60
-HAND: dict[str, Any] = {"manual": True, "type": "t", "overlap": "allow"}
 SLOW = """
 import asyncio
 from scheduler.worker import Worker

@@ -14,13 +14,12 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.harness import Site, eventually, utc_now
+from tests.acceptance.plain_queue import HAND, put, queue_of, record_of
 from tests.acceptance.processes import Replica
 from tests.acceptance.standing import Standing
-from tests.acceptance.test_contract_tasks import put, queue_of, record_of
 from tests.nats_servers import Server
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-HAND: dict[str, Any] = {"manual": True, "type": "t", "overlap": "allow"}
 
 METRICS: dict[str, tuple[str, set[str]]] = {
     "leader": ("gauge", set()),

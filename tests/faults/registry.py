@@ -29,6 +29,7 @@ UNDER_FIRE = "tests/faults/test_sdk_under_fire.py"
 TEN_THOUSAND = "tests/faults/test_sdk_ten_thousand.py"
 BAD_VALUES = "tests/acceptance/test_bad_values.py"
 TASKS = "tests/acceptance/test_contract_tasks.py"
+OUTCOMES = "tests/acceptance/test_contract_outcomes.py"
 WORKERS = "tests/acceptance/test_workers.py"
 WORKER_FAULTS = "tests/integration/test_worker_faults.py"
 CONNECTION = "tests/integration/test_connection.py"
@@ -300,8 +301,8 @@ FAULTS = (
         expected="after its tries it has failed, with the reason on record; the queue drains",
         tests=(
             f"{WORKER_FAULTS}::test_tries_end_although_every_worker_dies",
-            f"{TASKS}::test_naks_end_with_max_tries",
-            f"{TASKS}::test_a_worker_that_never_answers",
+            f"{OUTCOMES}::test_naks_end_with_max_tries",
+            f"{OUTCOMES}::test_a_worker_that_never_answers",
             "tests/integration/test_cancel_and_retry.py::test_a_dead_letter_at_once",
         ),
     ),

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
 from nats.js.errors import KeyWrongLastSequenceError, ServerError
 
-from scheduler.core.errors import InvalidArgument, Unavailable
+from scheduler.core.errors import Unavailable
 from scheduler.jetstream.buckets import NatsBucket
-from scheduler.jetstream.provisioning import births, check_server, ensure_queue, provision, restore
+from scheduler.jetstream.provisioning import births, ensure_queue, provision, restore
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.jetstream.topology import topology
 from scheduler.system.clock import SystemClock
 from scheduler.wire.names import Names
-from tests.nats_servers import Cluster, Server, connected
-
-NAMES = Names()
-EVERYTHING = len(topology(NAMES).streams) + len(topology(NAMES).consumers)
-
-
-async def _config(requests: Requests, stream: str) -> dict[str, Any]:
-    config: dict[str, Any] = (await requests.api(f"STREAM.INFO.{stream}"))["config"]
-    return config
+from tests.integration.provisioned import EVERYTHING, NAMES, config_of
+from tests.nats_servers import connected
 
 
 async def _change(requests: Requests, stream: str, **changes: Any) -> None:
-    await requests.api(f"STREAM.UPDATE.{stream}", {**await _config(requests, stream), **changes})
+    await requests.api(f"STREAM.UPDATE.{stream}", {**await config_of(requests, stream), **changes})
 
 
 # --- made
@@ -50,25 +40,25 @@ async def test_everything_is_made_once(requests: Requests) -> None:
 async def test_what_the_contract_says(requests: Requests) -> None:
     """The settings that the contract names are in force on the server."""
     await provision(requests, NAMES)
-    timeline = await _config(requests, "SCHEDD_TIMELINE")
+    timeline = await config_of(requests, "SCHEDD_TIMELINE")
     assert timeline["subjects"] == ["schedd.arm.>", "schedd.due.>", "schedd.epoch", "schedd.watermark"]
     assert timeline["retention"] == "workqueue"
     assert timeline["allow_msg_schedules"]
     assert timeline["allow_msg_ttl"]
     assert timeline["allow_atomic"]
     assert (timeline["max_msgs"], timeline["max_bytes"], timeline["max_age"]) == (-1, -1, 0)
-    tasks = await _config(requests, "SCHEDD_TASKS")
+    tasks = await config_of(requests, "SCHEDD_TASKS")
     assert (tasks["retention"], tasks["discard"], tasks["allow_atomic"], tasks["allow_msg_ttl"]) == (
         "workqueue",
         "new",
         True,
         True,
     )
-    schedules = await _config(requests, "KV_schedd-schedules")
+    schedules = await config_of(requests, "KV_schedd-schedules")
     assert (schedules["deny_purge"], schedules["max_msgs_per_subject"]) == (True, 1)
-    assert not (await _config(requests, "KV_schedd-control"))["allow_direct"]
+    assert not (await config_of(requests, "KV_schedd-control"))["allow_direct"]
     day_ns = 86_400 * 10**9
-    ages = {word: (await _config(requests, f"SCHEDD_{word}"))["max_age"] for word in ("REPORTS", "EVENTS", "LOGS")}
+    ages = {word: (await config_of(requests, f"SCHEDD_{word}"))["max_age"] for word in ("REPORTS", "EVENTS", "LOGS")}
     assert ages == {"REPORTS": 7 * day_ns, "EVENTS": 30 * day_ns, "LOGS": 7 * day_ns}
     due = (await requests.api("CONSUMER.INFO.SCHEDD_TIMELINE.dispatcher"))["config"]
     assert (due["filter_subject"], due["ack_wait"], due["max_ack_pending"]) == ("schedd.due.>", 5 * 10**9, 5120)
@@ -152,7 +142,7 @@ async def test_acks_of_tasks_are_recorded(requests: Requests, nats_client: Clien
 async def test_drift_is_repaired(requests: Requests) -> None:
     """What the guarantees rest on is set back; what belongs to the operator stays, a further subject too."""
     await provision(requests, NAMES)
-    subjects = [*(await _config(requests, "SCHEDD_TASKS"))["subjects"], "theirs.>"]
+    subjects = [*(await config_of(requests, "SCHEDD_TASKS"))["subjects"], "theirs.>"]
     await _change(requests, "SCHEDD_TASKS", discard="old", description="mine", subjects=subjects)
     await _change(requests, "SCHEDD_EVENTS", max_age=10**15)
     await _change(requests, "KV_schedd-control", allow_direct=True)
@@ -162,9 +152,9 @@ async def test_drift_is_repaired(requests: Requests) -> None:
         "repaired stream SCHEDD_TASKS: discard",
         "repaired stream SCHEDD_TIMELINE: max_msgs",
     ]
-    tasks = await _config(requests, "SCHEDD_TASKS")
+    tasks = await config_of(requests, "SCHEDD_TASKS")
     assert (tasks["discard"], tasks["description"], tasks["subjects"]) == ("new", "mine", subjects)
-    assert (await _config(requests, "SCHEDD_EVENTS"))["max_age"] == 10**15
+    assert (await config_of(requests, "SCHEDD_EVENTS"))["max_age"] == 10**15
     assert await restore(requests, NAMES) == []
 
 
@@ -202,7 +192,7 @@ async def test_history_is_not_cut(requests: Requests, nats_client: Client) -> No
         await bucket.put("a", b"%d" % number)
     await provision(requests, NAMES)
     assert (await requests.api("STREAM.INFO.KV_schedd-schedules"))["state"]["messages"] == 3
-    assert (await _config(requests, "KV_schedd-schedules"))["deny_purge"]
+    assert (await config_of(requests, "KV_schedd-schedules"))["deny_purge"]
     (entry,) = await NatsBucket(requests, "schedd-schedules").changes_since(0)
     assert entry.value == b"2"
 
@@ -222,7 +212,7 @@ async def test_what_cannot_be_undone_stays(requests: Requests) -> None:
     began = time.monotonic()
     await provision(requests, NAMES)
     assert time.monotonic() - began < 5
-    config = await _config(requests, name)
+    config = await config_of(requests, name)
     assert (config["discard"], config["max_age"], config["allow_rollup_hdrs"], config["deny_purge"]) == (
         "new",
         0,
@@ -267,139 +257,6 @@ async def test_the_first_sequence_is_one(requests: Requests) -> None:
     for stream in topology(NAMES).streams:
         assert (await requests.api(f"STREAM.INFO.{stream.name}"))["state"]["last_seq"] == 0
     assert await provision(requests, NAMES) == []
-
-
-# --- refused
-
-
-async def test_a_foreign_stream_in_our_place(requests: Requests) -> None:
-    """A stream of that name with another retention is neither used nor touched: one sentence says what to do."""
-    foreign = {"name": "SCHEDD_TASKS", "subjects": ["x"], "retention": "limits", "storage": "file"}
-    await requests.api("STREAM.CREATE.SCHEDD_TASKS", foreign)
-    with pytest.raises(InvalidArgument, match="SCHEDD_TASKS exists with retention 'limits', schedd needs 'workqueue'"):
-        await provision(requests, NAMES)
-    assert (await _config(requests, "SCHEDD_TASKS"))["subjects"] == ["x"]
-
-
-async def test_somebody_holds_our_subjects(requests: Requests) -> None:
-    """A stream of another name on one of our subjects is told at once, with the step that met it."""
-    foreign = {"name": "OTHER", "subjects": ["schedd.>"], "storage": "file"}
-    await requests.api("STREAM.CREATE.OTHER", foreign)
-    began = time.monotonic()
-    with pytest.raises(Unavailable, match=r"stream SCHEDD_.*overlap"):
-        await provision(requests, NAMES)
-    assert time.monotonic() - began < 5
-
-
-async def test_more_replicas_than_servers(requests: Requests, caplog: pytest.LogCaptureFixture) -> None:
-    """Three replicas on a single server are refused at the first start, and only warned of when streams exist."""
-    with pytest.raises(InvalidArgument, match="--stream-replicas 1"):
-        await provision(requests, NAMES, replicas=3)
-    await provision(requests, Names("second"), replicas=1)
-    caplog.set_level(logging.WARNING)
-    assert await provision(requests, Names("second"), replicas=3) == []
-    assert any(record.__dict__.get("event") == "replicas_not_changed" for record in caplog.records)
-
-
-async def test_jetstream_is_off(tmp_path: Path) -> None:
-    """One clear sentence at once, exit code 5."""
-    server = Server(tmp_path / "nats", jetstream=False)
-    await server.start()
-    began = time.monotonic()
-    async with connected(server.url) as requests:
-        with pytest.raises(Unavailable, match="JetStream is off") as caught:
-            await provision(requests, NAMES)
-    assert caught.value.exit_code == 5
-    assert time.monotonic() - began < 3
-    await server.kill()
-
-
-async def test_jetstream_is_off_for_the_account(tmp_path: Path) -> None:
-    """The same when the server has JetStream and our account does not."""
-    accounts = "accounts { A { users: [ {user: a, password: a} ] }, B { jetstream: enabled, users: [ {user: b} ] } }"
-    server = Server(tmp_path / "nats", config=accounts)
-    await server.start()
-    async with connected(server.url.replace("//", "//a:a@")) as requests:
-        with pytest.raises(Unavailable, match="JetStream is off for this NATS account"):
-            await provision(requests, NAMES)
-    await server.kill()
-
-
-@pytest.mark.parametrize(
-    ("version", "good"), [((2, 13, 9), False), ((1, 99, 0), False), ((2, 14, 0), True), ((3, 0, 0), True)]
-)
-def test_old_servers(version: tuple[int, int, int], good: bool) -> None:
-    """Before 2.14 there are no schedules of the kind we need: one clear sentence with both versions, exit code 5."""
-    major, minor, patch = version
-    client = SimpleNamespace(connected_server_version=SimpleNamespace(major=major, minor=minor, patch=patch))
-    if good:
-        check_server(cast("Client", client))
-        return
-    with pytest.raises(
-        Unavailable, match=rf"needs nats-server 2\.14 or later, this one is {major}\.{minor}\.{patch}"
-    ) as caught:
-        check_server(cast("Client", client))
-    assert caught.value.exit_code == 5
-
-
-async def test_a_server_that_hangs(nats_server: Server, requests: Requests) -> None:
-    """Every call is bounded, and so is the whole: the step that hangs is named."""
-    nats_server.pause()
-    began = time.monotonic()
-    with pytest.raises(Unavailable, match=r"JetStream: not ready after"):
-        await provision(requests, NAMES, total_s=3)
-    assert time.monotonic() - began < 6
-    nats_server.resume()
-    assert len(await provision(requests, NAMES)) == EVERYTHING
-
-
-# --- three nodes
-
-
-@pytest.mark.cluster
-async def test_replicas_that_boot_with_the_cluster() -> None:
-    """Three daemons that provision at once while the servers are still electing all succeed, and agree."""
-    cluster = Cluster(3)
-    cluster.spawn()
-    try:
-
-        async def daemon() -> list[str]:
-            async with connected(cluster.urls) as requests:
-                return await provision(requests, NAMES, replicas=3)
-
-        await asyncio.gather(daemon(), daemon(), daemon())
-        async with connected(cluster.urls) as requests:
-            assert await provision(requests, NAMES, replicas=3) == []
-            for stream in topology(NAMES).streams:
-                info = await requests.api(f"STREAM.INFO.{stream.name}")
-                assert info["config"]["num_replicas"] == 3
-                assert info["state"]["last_seq"] == 0
-    finally:
-        await cluster.__aexit__()
-
-
-@pytest.mark.cluster
-async def test_replicas_can_be_added(cluster: Cluster) -> None:
-    """An installation with one replica gets three, data included; a restore leaves the number as it is."""
-    async with connected(cluster.urls, timeout_s=5.0) as requests:
-        await provision(requests, NAMES, replicas=1)
-        await NatsBucket(requests, "schedd-schedules").put("a", b"1")
-        changed = await provision(requests, NAMES, replicas=3)
-        assert len(changed) == len(topology(NAMES).streams)
-        assert await restore(requests, NAMES, replicas=1) == []
-        async with asyncio.timeout(30):
-            while not await _caught_up(requests, "KV_schedd-schedules"):
-                await asyncio.sleep(0.1)
-        await cluster.kill(await cluster.leader_of("KV_schedd-schedules"))
-        assert await cluster.leader_of("KV_schedd-schedules")
-        entry = await NatsBucket(requests, "schedd-schedules").get("a")
-        assert entry is not None
-        assert entry.value == b"1"
-
-
-async def _caught_up(requests: Requests, stream: str) -> bool:
-    followers = (await requests.api(f"STREAM.INFO.{stream}"))["cluster"].get("replicas", [])
-    return len(followers) == 2 and all(follower["current"] for follower in followers)
 
 
 async def test_births(requests: Requests) -> None:
