@@ -1,15 +1,17 @@
-"""A real server, replica and SDK worker for each file of this folder."""
+"""A real server, replica and SDK worker for each file of this folder; requests to them as in the tests of the API."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.contract_site import Caller, Place, stand_together
-from tests.acceptance.harness import Site
+from tests.acceptance.api.conftest import api, site
+from tests.acceptance.contract_site import Place, stand_together
 from tests.acceptance.sdk.serving import Served
+
+__all__ = ["api", "site"]
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +26,3 @@ def served(place: Place) -> Iterator[Served]:
     yield worker
     worker.signal(signal.SIGKILL)
     worker._process.wait(10)
-
-
-@pytest.fixture
-async def site(place: Place) -> AsyncIterator[Site]:
-    async with Site(place.folder, place.url) as found:
-        yield found
-
-
-@pytest.fixture
-def api(site: Site) -> Caller:
-    return Caller(site.client)
