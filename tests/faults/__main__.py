@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.faults.catalogue import Listed, chosen, listed
+from tests.faults.origin import where
 from tests.faults.registry import FAULTS
 from tests.faults.running import Outcome, page_of, run
 
@@ -49,12 +50,12 @@ def main(arguments: list[str]) -> int:
         print("\n".join(lines_of(found)))
         return 0
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
-    began = datetime.now(UTC)
+    began, origin = datetime.now(UTC), where()
     outcome: Outcome = run(found, seed=seed, marks=asked.marks)
     command = shlex.join(["python", "-m", "tests.faults", *arguments])
     asked.out.mkdir(parents=True, exist_ok=True)
     place = asked.out / "faults.md"
-    place.write_text(page_of(found, outcome, command=command, seed=seed, at=began))
+    place.write_text(page_of(found, outcome, command=command, seed=seed, at=began, where=origin))
     print(f"written to {place}")
     return 0 if outcome.is_good and all(each.tests for each in found) else 1
 

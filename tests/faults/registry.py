@@ -386,8 +386,5 @@ FAULTS = (
             "tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back",
             f"{SIMULATION}::test_histories",
         ),
-        missing="a run of half an hour that gives everything back: the last one lost nothing, but with records kept for"
-        " 150 s NATS brought back due messages older than that, and 785 of 56,820 fired twice; memory of the replica"
-        " that is never killed, two streams' bytes and the server's subscriptions were above their limits",
     ),
 )

@@ -75,14 +75,18 @@ def _case(element: ElementTree.Element) -> Case:
     return Case(f"{place}::{element.get('name')}", result, float(element.get("time") or 0), figures)
 
 
-def page_of(found: Sequence[Listed], outcome: Outcome, *, command: str, seed: int, at: datetime) -> str:
-    """One page of Markdown: a line a fault, then what the checker counted and what is missing."""
+def page_of(
+    found: Sequence[Listed], outcome: Outcome, *, command: str, seed: int, at: datetime, where: Sequence[str]
+) -> str:
+    """One page of Markdown: a line a fault, what the checker counted, what is missing. `where`: as `origin` tells."""
     counts = [result_of(each, outcome) for each in found]
     words = ", ".join(f"{counts.count(word)} {word}" for word in (*WORST, "missing") if word in counts)
     lines = [
         f"# Faults: {words}",
         "",
         f"{at:%Y-%m-%d %H:%M} UTC, seed {seed}, `{command}`",
+        "",
+        *(f"- {each}" for each in where),
         "",
         "| | what is broken | what has to hold | result | tests | s |",
         "|---|---|---|---|---|---|",

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import msgspec
 
+from tests.faults.origin import where
 from tests.faults.soak.history import Plan, Soak
 from tests.faults.soak.judging import Verdict, judge
 from tests.faults.soak.picture import picture
 from tests.faults.soak.report import report
 from tests.faults.soak.running import deliveries_in, soak
-from tests.faults.storm.__main__ import seconds_of, where
+from tests.faults.storm.__main__ import seconds_of
 
 HISTORY, COMMAND, WHERE, PICTURE = "history.json", "command.txt", "where.txt", "soak.svg"
 

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import secrets
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from scheduler.embedded import find_binary
-from tests.acceptance.processes import ROOT
+from tests.faults.origin import commit, where
 from tests.faults.storm.figures import Figures, Plan, figures_of
 from tests.faults.storm.picture import picture
 from tests.faults.storm.processes import storm
@@ -128,20 +124,6 @@ def _known(place: Path, plan: Plan) -> Figures | None:
         return None
     same = msgspec.structs.replace(stored.figures.plan, seed=plan.seed) == plan
     return stored.figures if same and stored.commit == commit() else None
-
-
-def commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
-
-
-def where() -> list[str]:
-    """What the figures were taken on, without the name of the machine."""
-    server = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    machine = f"{os.cpu_count()} cores with everything on them, {platform.system()} {platform.machine()}"
-    return [f"{machine}, Python {platform.python_version()}, {server}, commit {commit()}"]
 
 
 if __name__ == "__main__":

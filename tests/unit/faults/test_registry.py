@@ -131,8 +131,16 @@ def test_the_page() -> None:
     """Date, command, seed, a row a fault, figures, what failed, what is missing."""
     found = listed([HELD, PARTLY, MISSING])
     at = datetime(2026, 11, 21, 16, 30, tzinfo=UTC)
-    page = page_of(found, Outcome(1, cases_of(XML)), command="python -m tests.faults --all", seed=7, at=at)
+    page = page_of(
+        found,
+        Outcome(1, cases_of(XML)),
+        command="python -m tests.faults --all",
+        seed=7,
+        at=at,
+        where=["2 cores, commit 1234567"],
+    )
     assert "2026-11-21 16:30 UTC, seed 7, `python -m tests.faults --all`" in page
+    assert "- 2 cores, commit 1234567" in page
     assert "| F1 | b | e | passed | 1 of 1 | 2 |" in page
     assert "| F2 | b | e | passed, partly held | 1 of 1 | 2 |" in page
     assert "| F3 | b | e | missing | 0 of 0 | 0 |" in page

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from tests.faults.storm.__main__ import _known, commit, parsed, seconds_of
+from tests.faults.origin import commit
+from tests.faults.storm.__main__ import _known, parsed, seconds_of
 from tests.faults.storm.figures import Term, figures_of
 from tests.faults.storm.processes import terms_in
 from tests.unit.faults.storm_histories import PLAN, after, clean
