@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
 from scheduler.jetstream.changes import Changes
-from scheduler.jetstream.errors import ApiError, InFlight, from_api
+from scheduler.jetstream.errors import ApiError, InFlight, Place, check_led, from_api
 from scheduler.jetstream.requests import Ack, Message, Requests, StoredMessage
 from scheduler.jetstream.watching import BucketWatch
 from scheduler.ports.clock import Clock
@@ -46,6 +46,7 @@ class _Info(Struct):
     ts: datetime | None = None
     total: int = 0
     limit: int = 0
+    cluster: Place | None = None
     error: ApiError | None = None
 
 
@@ -120,12 +121,14 @@ class NatsBucket:
             raise Unavailable(f"{self.name}: NATS does not tell the state of the bucket")
         return info.state.last_seq
 
-    async def changes_since(self, revision: int) -> list[Entry]:
+    async def changes_since(self, revision: int, until: int = 0) -> list[Entry]:
         """Complete up to the newest revision at the time of the call, whatever is written meanwhile."""
         found: dict[str, StoredMessage] = {}
         at = revision
         for _ in range(CHASES):
             newest = await self.last_revision()
+            if newest < until:
+                raise Unavailable(f"{self.name}: NATS tells the past: revision {newest}, and knew {until} before")
             if newest <= at:
                 break
             messages, at = await self._changes.since(at, newest)
@@ -168,6 +171,7 @@ class NatsBucket:
         info = _INFO.decode((await self._requests.call(f"$JS.API.{subject}", payload)).data)
         if info.error is not None:
             raise from_api(info.error, subject)
+        check_led(info.cluster, subject)
         return info
 
     def _subject(self, key: str) -> str:

@@ -47,6 +47,19 @@ class ApiError(Struct):
     description: str = ""
 
 
+class Place(Struct):
+    """Who leads a stream or a consumer, as JetStream tells with it; a server that is alone tells nothing."""
+
+    leader: str = ""
+
+
+def check_led(place: Place | None, doing: str) -> None:
+    """Raises Unavailable for what a node tells that knows of no leader: cut off for a while it answers by the side of
+    the leader, and with the past, until it has caught up (measured on 2.15.1: for many seconds)."""
+    if place is not None and not place.leader:
+        raise Unavailable(f"{doing}: has no leader at the moment")
+
+
 def from_api(error: ApiError, doing: str) -> ScheddError:
     """The error for a refusal of JetStream; `doing` tells what was tried, for the message."""
     text = f"{doing}: NATS refused it: {error.description} ({error.err_code})"

@@ -23,7 +23,7 @@ from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 
 from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
-from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, from_api
+from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Place, from_api
 from scheduler.jetstream.requests import Requests
 from scheduler.jetstream.topology import (
     Consumer,
@@ -66,6 +66,7 @@ class _Reply(Struct):
     state: _State | None = None
     ts: datetime | None = None
     created: str = ""
+    cluster: Place | None = None
 
 
 class _Refused(Exception):
@@ -119,7 +120,7 @@ async def restore(
 
 
 async def births(requests: Requests, names: Names) -> dict[str, StreamSeen | None]:
-    """Each declared stream as it is, None for one that does not exist; those that do not answer are left out.
+    """Each declared stream as it is, None for one that does not exist; those whose leader does not answer are left out.
 
     For looking often: each stream is asked by itself, since a list makes a cluster ask all streams of the account.
     """
@@ -128,10 +129,11 @@ async def births(requests: Requests, names: Names) -> dict[str, StreamSeen | Non
     replies = await asyncio.gather(*(run.look(stream) for stream in streams), return_exceptions=True)
     found: dict[str, StreamSeen | None] = {}
     for stream, reply in zip(streams, replies, strict=True):
-        if not isinstance(reply, BaseException):
-            found[stream.name] = (
-                None if reply is None else StreamSeen(reply.created, (reply.state or _State()).last_seq)
-            )
+        if reply is None:
+            found[stream.name] = None
+        elif isinstance(reply, _Reply):
+            if reply.cluster is None or reply.cluster.leader:
+                found[stream.name] = StreamSeen(reply.created, (reply.state or _State()).last_seq)
         elif not isinstance(reply, _Refused | ScheddError):
             raise reply
     return found

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from scheduler.core.errors import NotFound, Unavailable
+import msgspec
+
+from scheduler.core.errors import NotFound
 from scheduler.core.model.queue import Pause, QueueEdit, QueueSettings
-from scheduler.jetstream.errors import NoConsumer
+from scheduler.jetstream.errors import NoConsumer, Place, check_led
 from scheduler.jetstream.provisioning import ensure_queue
 from scheduler.jetstream.requests import Requests
 from scheduler.ports.queues import QueueState
@@ -136,8 +138,7 @@ def _metadata(edit: QueueEdit) -> dict[str, str]:
 
 def _state_of(info: Mapping[str, Any]) -> QueueState:
     """Raises Unavailable while the consumer has no leader: its numbers are then nobody's, and read 0."""
-    if "cluster" in info and not info["cluster"].get("leader"):
-        raise Unavailable(f"queue {info['name']!r} has no leader at the moment")
+    check_led(msgspec.convert(info.get("cluster"), Place | None), f"queue {info['name']!r}")
     config = info["config"]
     metadata = config.get("metadata") or {}
     settings = QueueSettings(

@@ -20,10 +20,11 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
-from scheduler.jetstream.errors import ApiError, from_api, from_exception, refusal
+from scheduler.jetstream.errors import ApiError, Place, check_led, from_api, from_exception, refusal
 from scheduler.wire import headers as h
 
 TIMEOUT_S = 5.0
+_TOLD_BY_A_LEADER = ("STREAM.INFO.", "CONSUMER.INFO.")
 
 
 class Ack(Struct):
@@ -161,6 +162,8 @@ class Requests:
         body: dict[str, Any] = msgspec.json.decode(reply.data)
         if body.get("error"):
             raise from_api(msgspec.convert(body["error"], ApiError), subject)
+        if subject.startswith(_TOLD_BY_A_LEADER):
+            check_led(msgspec.convert(body.get("cluster"), Place | None), subject)
         return body
 
     # --- publishing

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import takewhile
 
-from scheduler.core.errors import ScheddError
+from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.memory.consumers import MemoryConsumer
 from scheduler.memory.messages import Limits, Message
 from scheduler.memory.messages import Write as StreamWrite
@@ -95,8 +95,10 @@ class MemoryBucket:
         self._check()
         return self.stream.last_seq
 
-    async def changes_since(self, revision: int) -> list[Entry]:
+    async def changes_since(self, revision: int, until: int = 0) -> list[Entry]:
         self._check()
+        if self.stream.last_seq < until:
+            raise Unavailable(f"{self.name}: the past is told: revision {self.stream.last_seq}, and {until} was before")
         return [self._entry(message) for message in self.stream.after(revision)]
 
     async def leaf(self, after: int, most: int) -> Leaf:

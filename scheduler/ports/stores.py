@@ -80,8 +80,11 @@ class Bucket(Protocol):
     async def last_revision(self) -> int:
         """Sequence of the newest write to the bucket, markers included."""
 
-    async def changes_since(self, revision: int) -> list[Entry]:
-        """The newest entry of every key written after `revision`, markers included, by ascending revision."""
+    async def changes_since(self, revision: int, until: int = 0) -> list[Entry]:
+        """The newest entry of every key written after `revision`, markers included, by ascending revision.
+
+        `until`: what `last_revision` said before; raises Unavailable where who answers now knows less. Raises Unsure.
+        """
 
     async def leaf(self, after: int, most: int) -> Leaf:
         """What stands in `most` sequences, the first of them that of the first entry behind `after`; markers included.

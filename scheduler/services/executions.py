@@ -216,7 +216,7 @@ class ExecutionIndex:
         if revision >= self.ends_after:
             return [each for each in self._ends if each.revision > revision], self.mirror.applied
         newest = await self.mirror.bucket.last_revision()
-        entries = await self.mirror.bucket.changes_since(revision)
+        entries = await self.mirror.bucket.changes_since(revision, newest)
         return [end for each in entries if (end := _end_of(each)) is not None], newest
 
     def forget(self, execution_id: str, revision: int) -> None:

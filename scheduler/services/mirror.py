@@ -84,7 +84,7 @@ class Mirror:
         await self._read_to(await self.bucket.last_revision())
 
     async def _read_to(self, newest: int) -> None:
-        self._deliver(await self.bucket.changes_since(self.applied))
+        self._deliver(await self.bucket.changes_since(self.applied, newest))
         self.applied = max(self.applied, newest)
 
     def _deliver(self, entries: Sequence[Entry]) -> None:

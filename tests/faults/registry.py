@@ -150,6 +150,7 @@ FAULTS = (
             f"{PARTITION}::test_a_leader_whose_watch_is_cut_plans_no_stale_definition",
             f"{SPLIT}::test_links_that_fail_one_way_replace_the_leader_and_do_no_harm",
             f"{SPLIT}::test_a_leader_with_a_minority_of_nodes_is_replaced_and_does_no_harm",
+            f"{SPLIT}::test_a_node_that_was_cut_off_takes_nobody_back",
             f"{SPLIT}::test_a_node_whose_routes_flap_every_second_does_no_harm",
         ),
     ),

@@ -9,18 +9,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import nats.errors
 import pytest
 from msgspec import Struct
 
-from tests.acceptance.harness import R3, Put, Site, eventually
+from scheduler.core.errors import ScheddError
+from scheduler.jetstream.buckets import NatsBucket
+from scheduler.ports.stores import Entry
+from scheduler.services.mirror import Mirror
+from scheduler.system.clock import SystemClock
+from tests.acceptance.harness import R3, Found, Put, Site, eventually
 from tests.acceptance.herd import expected_of, put_many
 from tests.acceptance.processes import PlainWorker, Replica
 from tests.faults.namespaces import Network, missing_here
-from tests.nats_servers import Cluster, Server
+from tests.nats_servers import Cluster, Server, connected
 
 pytestmark = pytest.mark.timeout(240)
 TICK = {"every": "1s", "queue": "old", "type": "tick", "overlap": "allow", "catch_up": {"after": "10m"}}
@@ -130,6 +138,7 @@ async def test_a_leader_with_a_minority_of_nodes_is_replaced_and_does_no_harm(
     leader = await apart.leader()
     network.part(["n1"], ["n2", "n3"])
     await asyncio.sleep(8)
+    await eventually(lambda: is_led(apart, "KV_schedd-schedules"), within_s=30, what="the majority to elect")
     await moving.move()
     successor = await replaced(apart, leader)
     await asyncio.sleep(10)
@@ -140,6 +149,54 @@ async def test_a_leader_with_a_minority_of_nodes_is_replaced_and_does_no_harm(
     assert (await successor.metrics())["schedd_leader"] == 1
     await one_epoch(apart)
     await moving.verify(puts, worker, late_max_s=30)  # two elections and a lease, and how long TCP waits by then
+
+
+@pytest.mark.slow
+async def test_a_node_that_was_cut_off_takes_nobody_back(network: Network, machines: Cluster) -> None:
+    """F9: for many seconds it answers by the side of the leader, with the past: whoever is connected to it hears the
+    past or nothing while it is alone, then what is true, and never the past again."""
+    old, new = b'"old"', b'"new"'
+    async with (
+        connected(machines.servers["n1"].url, timeout_s=1) as near,
+        connected(machines.servers["n2"].url, timeout_s=5) as far,
+    ):
+        place = {"name": "KV_x", "subjects": ["$KV.x.>"], "num_replicas": 3, "max_msgs_per_subject": 1}
+        await eventually(lambda: answered(far.api("STREAM.CREATE.KV_x", place)), within_s=30, what="the stream")
+        mine, theirs = NatsBucket(near, "x"), NatsBucket(far, "x")
+        before = await eventually(lambda: answered(theirs.put("key", old)), within_s=30, what="its leader")
+        heard: list[Entry] = []
+        mirror = Mirror(mine, SystemClock(), heard.append)
+        await mirror.start()
+        assert [each.value for each in heard] == [old]
+        network.part(["n1"], ["n2", "n3"])
+        await asyncio.sleep(12)
+        after = await eventually(lambda: answered(theirs.put("key", new)), within_s=30, what="the majority to write")
+        network.heal()
+        told = await told_for(mirror, 20)
+        await mirror.stop()
+    assert told == sorted(told)
+    assert set(told) <= {before, after}
+    assert told[-1] == after
+    assert [each.value for each in heard] == [old, new]
+
+
+async def told_for(mirror: Mirror, seconds: float) -> list[int]:
+    """What it says to be the newest revision, asked again and again, unless it says that it does not know."""
+    told: list[int] = []
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        with suppress(ScheddError):
+            told.append(await mirror.fresh())
+        await asyncio.sleep(0.003)
+    return told
+
+
+async def answered(asked: Awaitable[Found]) -> Found | None:
+    """None where it is refused, or nobody answers."""
+    try:
+        return await asked
+    except ScheddError:
+        return None
 
 
 @pytest.mark.slow
@@ -216,6 +273,14 @@ async def well(cluster: Cluster) -> None:
         return all([await server.is_healthy() for server in cluster.servers.values()])
 
     await eventually(look, within_s=60, what="all nodes to be healthy")
+
+
+async def is_led(site: Site, stream: str) -> bool:
+    """Whether a leader answers for it."""
+    try:
+        return bool((await site.api(f"STREAM.INFO.{stream}"))["cluster"].get("leader"))
+    except (nats.errors.Error, KeyError):
+        return False
 
 
 async def led_by(site: Site, stream: str, name: str) -> None:

@@ -44,7 +44,7 @@ class RowsRepair:
         """The rows first: of a schedule that is deleted after that we hear as a schedule."""
         newest = await self._bucket.last_revision()
         if newest > self._rows_seen:
-            self._doubtful.update(entry.key for entry in await self._bucket.changes_since(self._rows_seen))
+            self._doubtful.update(entry.key for entry in await self._bucket.changes_since(self._rows_seen, newest))
             self._rows_seen = newest
         applied = await self._schedules.fresh()
         changed = self._schedules.changed_after(self._schedules_seen)

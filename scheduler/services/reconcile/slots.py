@@ -65,7 +65,7 @@ class SlotsRepair:
         newest = await self._rows.bucket.last_revision()
         if newest <= self._revision:
             return
-        for entry in await self._rows.bucket.changes_since(self._revision):
+        for entry in await self._rows.bucket.changes_since(self._revision, newest):
             slots = slots_of(row_of(entry))
             if slots.active or slots.waiting:
                 self.held[entry.key] = slots

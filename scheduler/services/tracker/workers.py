@@ -57,7 +57,7 @@ class Workers:
             return
         newest = await self._bucket.last_revision()
         if newest > self._revision:
-            for entry in await self._bucket.changes_since(self._revision):
+            for entry in await self._bucket.changes_since(self._revision, newest):
                 self._apply(entry)
             self._revision = newest
         self._looked_s = now_s

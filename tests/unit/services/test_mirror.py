@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from unittest import mock
 
 import pytest
 
@@ -123,6 +124,23 @@ async def test_what_cannot_be_proven_is_not_claimed(problem: ScheddError) -> Non
     await stage.mirror.stop()
 
 
+async def test_a_node_that_tells_the_past_proves_nothing() -> None:
+    """Between two answers of the leader one of a node that was cut off: what was written is not passed over."""
+    stage = Stage()
+    await stage.mirror.start()
+    stage.own.stall_watches()
+    await stage.bucket.put("a", b"1")
+    last_seq, stage.bucket.stream.last_seq = stage.bucket.stream.last_seq, 0
+    newest = mock.patch.object(stage.own, "last_revision", mock.AsyncMock(return_value=last_seq))
+    with newest, pytest.raises(Unavailable, match="past"):
+        await stage.fresh()
+    stage.bucket.stream.last_seq = last_seq
+    assert stage.mirror.applied == 0
+    assert await stage.fresh() == 1
+    assert stage.values == {"a": b"1"}
+    await stage.mirror.stop()
+
+
 async def test_many_may_ask_at_once() -> None:
     """Whatever is read twice is applied once, in order."""
     stage = Stage()
@@ -145,8 +163,8 @@ async def test_what_is_read_does_not_undo_what_was_delivered() -> None:
     await stage.bucket.put("a", b"old")
     original = stage.own.changes_since
 
-    async def changes_since(revision: int) -> list[Entry]:
-        found = await original(revision)
+    async def changes_since(revision: int, until: int = 0) -> list[Entry]:
+        found = await original(revision, until)
         await stage.bucket.put("a", b"new")
         assert stage.watch is not None
         stage.watch.restart(0)
