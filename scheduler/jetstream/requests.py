@@ -155,14 +155,17 @@ class Requests:
             raise type(reply)(f"{subject}: {reply.message}")
         return reply
 
-    async def api(self, subject: str, request: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
-        """One `$JS.API` request as a dictionary. Raises what its `error` stands for."""
+    async def api(
+        self, subject: str, request: Any = None, timeout_s: float | None = None, *, by_leader: bool = True
+    ) -> dict[str, Any]:
+        """One `$JS.API` request as a dictionary. Raises what its `error` stands for; Unavailable for what is told of a
+        stream or consumer `by_leader` alone, and is not."""
         payload = b"" if request is None else _encode(request)
         reply = await self.call(f"$JS.API.{subject}", payload, timeout_s=timeout_s)
         body: dict[str, Any] = msgspec.json.decode(reply.data)
         if body.get("error"):
             raise from_api(msgspec.convert(body["error"], ApiError), subject)
-        if subject.startswith(_TOLD_BY_A_LEADER):
+        if by_leader and subject.startswith(_TOLD_BY_A_LEADER):
             check_led(msgspec.convert(body.get("cluster"), Place | None), subject)
         return body
 

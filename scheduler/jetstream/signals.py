@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from scheduler.core.errors import InvalidArgument
 from scheduler.jetstream.delivery import ACK, answer
-from scheduler.jetstream.errors import ApiError, from_api, from_exception
+from scheduler.jetstream.errors import ApiError, Place, check_led, from_api, from_exception
 from scheduler.jetstream.pulling import Puller
 from scheduler.ports.queues import Poison, Progress, Signal
 from scheduler.wire.advisories import decode_advisory
@@ -29,6 +29,7 @@ class _Info(msgspec.Struct):
     delivered: _Position = _Position()
     num_pending: int = 0
     num_ack_pending: int = 0
+    cluster: Place | None = None
 
 
 class NatsSignals:
@@ -61,6 +62,7 @@ class NatsSignals:
         info = msgspec.json.decode(reply.data, type=_Info)
         if info.error is not None:
             raise from_api(info.error, subject)
+        check_led(info.cluster, subject)
         delivered = info.delivered.stream_seq
         folded = info.ack_floor.stream_seq if info.num_ack_pending else delivered
         return Progress(folded, delivered + info.num_pending)

@@ -20,7 +20,8 @@ class NatsStorage:
         self._names = [stream.name for stream in topology(names).streams]
 
     async def stores(self) -> Sequence[StoreState]:
-        infos = await asyncio.gather(*(self._requests.api(f"STREAM.INFO.{name}") for name in self._names))
+        subjects = [f"STREAM.INFO.{name}" for name in self._names]
+        infos = await asyncio.gather(*(self._requests.api(each, by_leader=False) for each in subjects))
         return sorted(map(_state_of, infos), key=lambda state: state.name)
 
     async def room(self) -> Room:

@@ -21,6 +21,14 @@ async def test_an_empty_bucket(place: BucketStage) -> None:
     assert await place.bucket.changes_since(0) == []
 
 
+async def test_changes_reach_what_was_told_before(place: BucketStage) -> None:
+    """Who knows less than the newest revision that was told tells the past: refused, and not taken for no change."""
+    newest = await place.bucket.put("a", b"1")
+    assert [each.revision for each in await place.bucket.changes_since(0, newest)] == [newest]
+    with pytest.raises(Unavailable, match="past"):
+        await place.bucket.changes_since(newest, newest + 1)
+
+
 async def test_put_and_get(place: BucketStage) -> None:
     """What was put is read back with its revision and the server's time, which never goes back."""
     revision = await place.bucket.put("a", b"one")

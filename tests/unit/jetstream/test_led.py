@@ -54,6 +54,7 @@ async def test_who_knows_no_leader_is_not() -> None:
     ):
         with pytest.raises(Unavailable, match="has no leader"):
             await asking
+    assert await requests.api("STREAM.INFO.X", by_leader=False) == PAST
 
 
 async def test_changes_are_read_from_no_past() -> None:
