@@ -121,7 +121,8 @@ FAULTS = (
     ),
     Fault(
         id="F7",
-        broken="a follower killed alone; rolling restart of three NATS nodes, stopped or as lame ducks",
+        broken="a follower killed alone; rolling restart of three NATS nodes, stopped or as lame ducks, each"
+        " when the last has caught up",
         expected="no effect; hardly noticed: at most late by an election each",
         tests=(
             f"{CLUSTER}::test_a_follower_that_dies_is_not_noticed",
@@ -142,8 +143,8 @@ FAULTS = (
     Fault(
         id="F9",
         broken="the leader behind a dead switch, or with a minority of NATS nodes; links that fail one way or every"
-        " second; a watch cut in the server",
-        expected="one epoch in force at a time; late by election and lease, once; no stale definition planned",
+        " second; a node that is back and still tells the past; a watch cut in the server",
+        expected="one epoch in force at a time; late by election and lease, once; no stale definition planned or fired",
         tests=(
             f"{PARTITION}::test_a_leader_behind_a_dead_switch_is_replaced_and_does_no_harm",
             f"{PARTITION}::test_a_flapping_link_is_survived",
