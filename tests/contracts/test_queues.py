@@ -201,11 +201,11 @@ async def test_acknowledged(stage: Stage) -> None:
 
 async def test_claim_floor(stage: Stage) -> None:
     """Until its TTL has passed a claim keeps the pair from being queued again, from then on it does not."""
-    (first,) = queued(await stage.queues.publish([pair("x", ttl_s=1)]))
-    assert queued(await stage.queues.publish([pair("x", ttl_s=1)]))[0].already
-    await stage.sleep(2.2)
+    (first,) = queued(await stage.queues.publish([pair("x", ttl_s=3)]))
+    assert queued(await stage.queues.publish([pair("x", ttl_s=3)]))[0].already
+    await stage.sleep(4.2)
     assert await stage.queues.claimed_seq(f"x.{TAIL}", 0) is None
-    (second,) = queued(await stage.queues.publish([pair("x", ttl_s=1)]))
+    (second,) = queued(await stage.queues.publish([pair("x", ttl_s=3)]))
     assert not second.already
     assert second.task_seq > first.task_seq
 
