@@ -248,8 +248,6 @@ FAULTS = (
             "tests/integration/test_watch.py::test_a_hundred_thousand_keys",
             "tests/integration/test_api.py::test_beyond_its_limit_a_replica_says_so",
         ),
-        missing="a run of 60,000 fires in a minute to its very end: once all were counted and clean, and then the test"
-        " ran out of time over its own cleaning up",
     ),
     Fault(
         id="F17",
