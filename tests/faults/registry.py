@@ -384,7 +384,7 @@ FAULTS = (
         expected="every invariant; memory, files, consumers and stored bytes return to where they were",
         tests=(
             "tests/faults/test_soak.py::test_a_soak_loses_nothing_and_gives_everything_back",
-            f"{SIMULATION}::test_histories",
+            f"{SEEDS}::test_histories",
         ),
     ),
 )
