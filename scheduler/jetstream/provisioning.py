@@ -23,7 +23,7 @@ from msgspec import Struct
 from nats.aio.client import Client as NatsClient
 
 from scheduler.core.errors import InvalidArgument, ScheddError, Unavailable
-from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Place, from_api
+from scheduler.jetstream.errors import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Place, from_api, is_led
 from scheduler.jetstream.requests import Requests
 from scheduler.jetstream.topology import (
     Consumer,
@@ -132,7 +132,7 @@ async def births(requests: Requests, names: Names) -> dict[str, StreamSeen | Non
         if reply is None:
             found[stream.name] = None
         elif isinstance(reply, _Reply):
-            if reply.cluster is None or reply.cluster.leader:
+            if is_led(reply.cluster):
                 found[stream.name] = StreamSeen(reply.created, (reply.state or _State()).last_seq)
         elif not isinstance(reply, _Refused | ScheddError):
             raise reply
