@@ -112,7 +112,7 @@ class Top(App[None]):
 
     def _show(self) -> None:
         look = self._last
-        if look is None:
+        if look is None or not self.is_running:  # a look may come back when the screen is being taken down
             return
         self.query_one("#summary", Static).update(Text("\n").join(self._header(look)))
         self._fill("queues", queue_rows(look, self._only))

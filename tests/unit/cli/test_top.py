@@ -203,3 +203,11 @@ async def test_a_tiny_and_a_changing_screen() -> None:
             await pilot.pause(0.5)
             pilot.app.query_one("#running").action_cursor_down()  # type: ignore[attr-defined]
         assert pilot.app.query_one("#running").row_count == 3  # type: ignore[attr-defined]
+
+
+async def test_a_look_that_comes_back_after_the_end() -> None:
+    """Who leaves while the screen looks sees no traceback: nothing is drawn on what is being taken down."""
+    daemon = Daemon()
+    async with screen(daemon, every_s=0.0):
+        pass
+    assert daemon.looks > 1
