@@ -21,4 +21,4 @@ def where() -> list[str]:
     """What the figures were taken on, without the name of the machine."""
     server = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, check=False).stdout.strip()
     machine = f"{os.cpu_count()} cores with everything on them, {platform.system()} {platform.machine()}"
-    return [f"{machine}, Python {platform.python_version()}, {server}, commit {commit()}"]
+    return [f"{machine}, Python {platform.python_version()}, {server}, schedd at {commit()}"]
