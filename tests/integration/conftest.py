@@ -1,4 +1,7 @@
-"""For tests of `schedctl`: a real NATS server, a stand-in for the daemon's API on it, and the command beside them."""
+"""For tests of `schedctl`: a real NATS server, a stand-in for the daemon's API on it, and the command beside them.
+
+For those of workers: a server with a queue, and a worker of it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.worker import Worker
 from tests.integration.cli_process import Cli, Result, run
 from tests.integration.fake_daemon import FakeDaemon, connected, nats_server
+from tests.integration.worker_stage import Stage, staged
+from tests.nats_servers import Server
 
 
 @pytest.fixture
@@ -31,3 +37,15 @@ def cli(url: str, daemon: FakeDaemon) -> Cli:
         return await run(*arguments, **{"NATS_URL": url, **more})
 
     return call
+
+
+@pytest.fixture
+async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A provisioned server with one queue, Q, whose ack wait is short."""
+    async with staged(nats_server, tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture
+def worker(stage: Stage) -> Worker:
+    return Worker("Q", nats=stage.url, stop_grace="5s")

@@ -9,22 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from scheduler.wire.reports import Cancel, encode
-from tests.integration.worker_stage import NAMES, ROOT, Stage, eventually, staged
-from tests.nats_servers import Server
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
+from tests.integration.worker_stage import NAMES, ROOT, Stage, eventually
 
 
 @contextlib.contextmanager

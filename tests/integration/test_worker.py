@@ -6,9 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,22 +15,7 @@ import pytest
 from scheduler.core.errors import Conflict
 from scheduler.wire.reports import RESULT_MAX
 from scheduler.worker import TaskContext, Worker
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, NOON, Stage, eventually, staged
-from tests.nats_servers import Server
-
-QUICK = {"initial": "50ms", "max": "200ms", "jitter": 0}
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A provisioned server with one queue, Q, whose ack wait is short."""
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
-
-
-@pytest.fixture
-def worker(stage: Stage) -> Worker:
-    return Worker("Q", nats=stage.url, stop_grace="5s")
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, NOON, QUICK, Stage, eventually
 
 
 async def test_a_result_is_on_record_and_the_task_gone(stage: Stage, worker: Worker) -> None:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scheduler.worker import Cancel, Fail, Retry, TaskContext, Worker
-from tests.integration.worker_stage import Stage, staged
-from tests.nats_servers import Server
+from tests.integration.worker_stage import Stage
 
 
 @dataclass
 class Mail:
     to: str
     copies: int = 1
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
 
 
 async def reports_of(stage: Stage, worker: Worker, body: bytes = b"") -> list[tuple[int, dict[str, Any]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from scheduler.core.errors import Unavailable
 from scheduler.wire.reports import BY_DAEMON, Started, encode
 from scheduler.worker import TaskContext, Worker, connecting, session
 from scheduler.worker import worker as worker_module
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually, staged
-from tests.nats_servers import Server
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually
 
 PROGRAM = """
 import asyncio, os, sys, time
@@ -63,13 +61,6 @@ async def stalled(payload, ctx):
 
 worker.run()
 """
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A provisioned server with one queue, Q, whose ack wait is short."""
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
 
 
 class Evidence:

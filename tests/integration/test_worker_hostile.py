@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +15,9 @@ from scheduler.core.errors import PayloadTooLarge
 from scheduler.testing import LocalSchedd, run_task
 from scheduler.worker import Worker
 from scheduler.worker.context import LINES_MAX
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, staged
-from tests.nats_servers import Server
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage
 
 TEN_MB = 10 * 1024 * 1024
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(nats_server, tmp_path) as found:
-        yield found
 
 
 class Unspeakable(Exception):

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from scheduler.worker import Worker
-from tests.integration.worker_stage import Stage, eventually, staged
-from tests.nats_servers import Server
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(nats_server, tmp_path) as found:
-        yield found
+from tests.integration.worker_stage import Stage, eventually
 
 
 class Gauge:

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scheduler.worker import TaskContext, Worker
-from tests.integration.worker_stage import ACK_WAIT_S, NAMES, Stage, eventually, staged
-from tests.nats_servers import Server
-
-QUICK = {"initial": "50ms", "max": "200ms", "jitter": 0}
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A provisioned server with one queue, Q, whose ack wait is short."""
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
-
-
-@pytest.fixture
-def worker(stage: Stage) -> Worker:
-    return Worker("Q", nats=stage.url, stop_grace="5s")
+from tests.integration.worker_stage import ACK_WAIT_S, NAMES, QUICK, Stage, eventually
 
 
 async def test_a_worker_waits_for_its_queue(stage: Stage) -> None:

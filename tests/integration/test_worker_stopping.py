@@ -5,28 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from scheduler.worker import TaskContext, Worker
-from tests.integration.worker_stage import NAMES, Stage, staged
-from tests.nats_servers import Server
-
-
-@pytest.fixture
-async def stage(nats_server: Server, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A provisioned server with one queue, Q, whose ack wait is short."""
-    async with staged(nats_server, tmp_path) as stage:
-        yield stage
-
-
-@pytest.fixture
-def worker(stage: Stage) -> Worker:
-    return Worker("Q", nats=stage.url, stop_grace="5s")
+from tests.integration.worker_stage import NAMES, Stage
 
 
 @pytest.mark.parametrize("action", ["cancel", "terminate"])

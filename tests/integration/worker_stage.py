@@ -29,6 +29,7 @@ from tests.nats_servers import Server
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = Names()
 ACK_WAIT_S = 1.2
+QUICK = {"initial": "50ms", "max": "200ms", "jitter": 0}
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 

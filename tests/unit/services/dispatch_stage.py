@@ -42,6 +42,13 @@ from tests.unit.services.tracking_stage import QUEUE, Replica, Tripwire, World
 FLOOR_S = 1800.0
 EVERY = {"every": "1s", "queue": QUEUE, "type": "t"}
 Act = Callable[[], Awaitable[None]]
+POLICIES: dict[str, dict[str, Any]] = {
+    "skip": {},
+    "allow": {"overlap": "allow"},
+    "max_running": {"overlap": "allow", "max_running": 2},
+    "paused": {"paused": True},
+    "superseded": {"every": None, "cron": "30 * * * * *"},
+}
 
 
 class Mingling(Tripwire):
@@ -277,3 +284,21 @@ async def launch(replica: Dispatching, *candidates: Candidate) -> list[Result]:
 
 async def die() -> None:
     raise asyncio.CancelledError
+
+
+async def check_once(world: World, policy: str) -> None:
+    """The occurrence at 0 s came to its one verdict, and nothing of it is left but that."""
+    world.server._faults.clear()
+    done = await execution(world)
+    assert list(await states(world)) == [done.id]
+    assert due_left(world) == []
+    assert world.server.due.ack_pending == 0
+    if policy in ("paused", "superseded"):
+        assert (done.state.value, world.tasks(), (await world.row()).active) == (policy, [], ())
+        return
+    assert (done.state, [done.task_seq]) == (State.QUEUED, world.tasks())
+    assert [each.state for each in done.history if each.note is None] == [State.CLAIMED, State.QUEUED]
+    assert (await world.row()).active == (() if policy == "allow" else (done.id,))
+    await finish(world)
+    assert (await execution(world)).state is State.SUCCEEDED
+    assert (await world.row()).active == ()

@@ -13,10 +13,12 @@ from scheduler.core.model.execution import State
 from scheduler.wire.reports import Outcome
 from tests.unit.core.executions import in_state
 from tests.unit.services.dispatch_stage import (
+    POLICIES,
     At,
     Dispatching,
     Mingling,
     Stoppable,
+    check_once,
     due,
     due_left,
     execution,
@@ -27,33 +29,6 @@ from tests.unit.services.dispatch_stage import (
     states,
 )
 from tests.unit.services.tracking_stage import Replica, World
-
-POLICIES: dict[str, dict[str, Any]] = {
-    "skip": {},
-    "allow": {"overlap": "allow"},
-    "max_running": {"overlap": "allow", "max_running": 2},
-    "paused": {"paused": True},
-    "superseded": {"every": None, "cron": "30 * * * * *"},
-}
-
-
-async def check_once(world: World, policy: str) -> None:
-    """The occurrence at 0 s came to its one verdict, and nothing of it is left but that."""
-    world.server._faults.clear()
-    done = await execution(world)
-    assert list(await states(world)) == [done.id]
-    assert due_left(world) == []
-    assert world.server.due.ack_pending == 0
-    if policy in ("paused", "superseded"):
-        assert (done.state.value, world.tasks(), (await world.row()).active) == (policy, [], ())
-        return
-    assert (done.state, [done.task_seq]) == (State.QUEUED, world.tasks())
-    assert [each.state for each in done.history if each.note is None] == [State.CLAIMED, State.QUEUED]
-    assert (await world.row()).active == (() if policy == "allow" else (done.id,))
-    await finish(world)
-    assert (await execution(world)).state is State.SUCCEEDED
-    assert (await world.row()).active == ()
-
 
 # --- rivals and repeats
 

@@ -12,6 +12,7 @@ from scheduler.memory.events import MemoryEvents
 from scheduler.memory.messages import Write
 from tests.unit.services.dispatch_stage import (
     Dispatching,
+    check_once,
     due,
     due_left,
     execution,
@@ -21,7 +22,6 @@ from tests.unit.services.dispatch_stage import (
     put,
     states,
 )
-from tests.unit.services.test_dispatcher import check_once
 from tests.unit.services.tracking_stage import World
 
 

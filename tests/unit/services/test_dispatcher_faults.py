@@ -7,13 +7,14 @@ import pytest
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.core.model.execution import State
 from tests.unit.services.dispatch_stage import (
+    POLICIES,
     Dispatching,
     Failing,
+    check_once,
     due,
     put,
     states,
 )
-from tests.unit.services.test_dispatcher import POLICIES, check_once
 from tests.unit.services.tracking_stage import Tripwire, World
 
 
