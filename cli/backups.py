@@ -65,14 +65,26 @@ def _written(output: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = output.with_name(output.name + ".part")
+    try:
+        if output.exists() and not output.is_file():  # a pipe or /dev/null: nothing takes its place
+            with output.open("wb") as file:
+                yield file
+        else:
+            with _replacing(output) as file:
+                yield file
+    except OSError as problem:
+        raise InvalidArgument(f"cannot write {output}: {problem.strerror}", field="output") from None
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[IO[bytes]]:
+    place = output.resolve()
+    part = place.with_name(place.name + ".part")
     try:
         part.touch(mode=0o600)
         with part.open("wb") as file:
             yield file
-        part.replace(output)
-    except OSError as problem:
-        raise InvalidArgument(f"cannot write {output}: {problem.strerror}", field="output") from None
+        part.replace(place)
     finally:
         with suppress(OSError):
             part.unlink()

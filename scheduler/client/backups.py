@@ -5,7 +5,7 @@ calendars after them, so every calendar that an exported schedule uses is in it:
 
 A restore creates what is missing, leaves alone what is equal, and what differs too unless it is told to overwrite; so
 repeating it is harmless. Every write expects what was compared: an edit meanwhile is a conflict, not a loss. Schedules
-that had no occurrence left are left out: made anew they might fire again.
+that had no occurrence left are left out, and so are `at` times that had passed: made anew they might fire again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from msgspec import Raw, Struct
 from scheduler.client.connected import Client
 from scheduler.core.errors import InvalidArgument, NotFound, ScheddError, Unavailable
 from scheduler.wire import api
-from scheduler.wire.backup import EXHAUSTED, Backup, Line, Part, encode_end, encode_line, restored, same
+from scheduler.wire.backup import (
+    EXHAUSTED,
+    Backup,
+    Line,
+    Part,
+    encode_end,
+    encode_line,
+    restored,
+    same,
+    still_to_come,
+)
 
 AT_ONCE = 16
 PAGE = 500
@@ -84,17 +94,29 @@ async def _queues(client: Client) -> AsyncIterator[tuple[str, bytes]]:
 async def plan(client: Client, backup: Backup, *, force: bool) -> list[Step]:
     """What a restore would do, in its order. Raises Unavailable."""
     stored = {(line.kind, line.id): line async for line in _all(client)}
-    return [_step(line, stored.get((line.kind, line.id)), force=force) for line in backup.lines]
+    exported_at = backup.header.exported_at
+    return [_step(line, stored.get((line.kind, line.id)), exported_at, force=force) for line in backup.lines]
 
 
-def _step(line: Line, stored: Line | None, *, force: bool) -> Step:
+def _step(line: Line, stored: Line | None, exported_at: str, *, force: bool) -> Step:
     if line.value is None:
         return Step(line, Fate.FAILED, problem="its value is no JSON")
+    if stored is not None and _says(stored, line.value):
+        return Step(line, Fate.UNCHANGED)
+    value = bytes(line.value)
+    left = still_to_come(value, exported_at) if line.kind == Part.SCHEDULE else value
+    if left is None or (stored is None and line.state == EXHAUSTED):
+        return Step(line, Fate.SPENT)
+    line = msgspec.structs.replace(line, value=Raw(left))
     if stored is None:
-        return Step(line, Fate.SPENT if line.state == EXHAUSTED else Fate.CREATED)
-    if stored.value is not None and same(line.kind, bytes(line.value), bytes(stored.value)):
+        return Step(line, Fate.CREATED)
+    if _says(stored, left):
         return Step(line, Fate.UNCHANGED)
     return Step(line, Fate.OVERWRITTEN if force else Fate.DIFFERS, stored.revision)
+
+
+def _says(stored: Line, value: bytes | Raw) -> bool:
+    return stored.value is not None and same(stored.kind, bytes(value), bytes(stored.value))
 
 
 async def restore(
@@ -130,17 +152,20 @@ async def _do(client: Client, step: Step) -> Step:
 
 async def _put_schedule(client: Client, step: Step) -> None:
     body = _value(step)
-    document = msgspec.json.decode(restored(body) if step.fate is Fate.OVERWRITTEN else body)
-    await client.schedules.put(step.line.id, document, expected_revision=step.expect)
+    body = restored(body) if step.fate is Fate.OVERWRITTEN else body
+    await client.schedules.put(step.line.id, Raw(body), expected_revision=step.expect)
 
 
 async def _put_calendar(client: Client, step: Step) -> None:
-    await client.calendars.put(step.line.id, msgspec.json.decode(_value(step)), expected_revision=step.expect)
+    await client.calendars.put(step.line.id, Raw(_value(step)), expected_revision=step.expect)
 
 
 async def _put_queue(client: Client, step: Step) -> None:
     """Settings that the backup does not have become the default again."""
-    settings: dict[str, Any] = msgspec.json.decode(_value(step))
+    try:
+        settings = msgspec.json.decode(_value(step), type=dict[str, Any])
+    except msgspec.MsgspecError as problem:
+        raise InvalidArgument(f"the settings of a queue must be a JSON object: {problem}") from None
     try:
         stored = (await client.queues.get(step.line.id)).settings
     except NotFound:

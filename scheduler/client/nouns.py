@@ -27,6 +27,7 @@ from scheduler.client.requests import (
     named_backfill,
     preview_request,
     put_calendar_request,
+    raw_of,
     retry_request,
     schedules_request,
     trigger_request,
@@ -38,7 +39,6 @@ from scheduler.wire import api
 from scheduler.wire.ids import check_calendar_name, check_schedule_id
 from scheduler.wire.lines import Line
 from scheduler.wire.record import Record
-from scheduler.wire.schedule_json import encode_document
 
 
 class Schedules:
@@ -48,12 +48,13 @@ class Schedules:
         self._calls = calls
 
     async def put(
-        self, schedule_id: str, schedule: Definition, *, expected_revision: int | None = None
+        self, schedule_id: str, schedule: Definition | Raw, *, expected_revision: int | None = None
     ) -> api.PutReply:
-        """Store a definition and wait until it is applied. `expected_revision` 0: create only, else Conflict."""
+        """Store a definition (Raw: JSON text, as it is) and wait until it is applied. `expected_revision` 0: create
+        only, else Conflict."""
         request = api.PutSchedule(
             id=check_schedule_id(schedule_id),
-            schedule=Raw(encode_document(schedule)),
+            schedule=raw_of(schedule),
             expected_revision=expected_revision,
         )
         deadline = self._calls.deadline()
@@ -282,7 +283,7 @@ class Calendars:
         self._calls = calls
 
     async def put(
-        self, name: str, calendar: Definition, *, expected_revision: int | None = None
+        self, name: str, calendar: Definition | Raw, *, expected_revision: int | None = None
     ) -> api.PutCalendarReply:
         """Store a calendar and wait until its users are planned by it. `expected_revision` 0: create only."""
         request = put_calendar_request(name, calendar, expected_revision)

@@ -46,8 +46,15 @@ def schedules_request(
     return api.ListSchedules(prefix=prefix, labels=labels, selector=selector, state=state, limit=limit)
 
 
-def put_calendar_request(name: str, calendar: Definition, expected_revision: int | None = None) -> api.PutCalendar:
-    raw = Raw(encode_document(calendar))
+def raw_of(definition: Definition | Raw) -> Raw:
+    """As it is sent; what is JSON text already stays what it is, to the byte."""
+    return definition if isinstance(definition, Raw) else Raw(encode_document(definition))
+
+
+def put_calendar_request(
+    name: str, calendar: Definition | Raw, expected_revision: int | None = None
+) -> api.PutCalendar:
+    raw = raw_of(calendar)
     return api.PutCalendar(id=check_calendar_name(name), calendar=raw, expected_revision=expected_revision)
 
 

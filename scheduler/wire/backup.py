@@ -17,14 +17,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.wire.instants import format_instant
-from scheduler.wire.schedule_json import STATE_FIELDS, same_definition
+from scheduler.wire.instants import format_instant, parse_instant
+from scheduler.wire.schedule_json import STATE_FIELDS, encode_document, fields_of, same_definition
 
 SCHEMA = 1
 LINE_MAX = 16_000_000
@@ -146,7 +145,7 @@ def _line(number: int, wire: _Wire) -> Line:
     if wire.kind not in set(Part):
         raise InvalidArgument(f"line {number}: there is no kind {wire.kind!r:.40}", field="file")
     found = getattr(wire, wire.kind)
-    value = None if found is UNSET or bytes(found) == b"null" else found
+    value = None if found is UNSET else found  # null is JSON, too
     if not wire.id or (value is None and wire.raw_base64 is None):
         raise InvalidArgument(f"line {number}: a {wire.kind} has an id and a {wire.kind}", field="file")
     return Line(wire.kind, wire.id, wire.revision, wire.state, value, wire.raw_base64)
@@ -169,21 +168,42 @@ def same(kind: str, one: bytes, other: bytes) -> bool:
     return same_definition(_plain(kind, one), _plain(kind, other))
 
 
-def restored(schedule: bytes) -> bytes:
-    """A schedule as it is put over another one: what is not paused says so, else a stored pause would stay."""
-    document = msgspec.json.decode(schedule)
-    if isinstance(document, dict) and not any(name in document for name in STATE_FIELDS):
-        return msgspec.json.encode({**document, "paused": False})
-    return schedule
-
-
 def _plain(kind: str, body: bytes) -> bytes:
     """Not paused is the default of a schedule; of a queue each setting that is null is."""
-    document: Any = msgspec.json.decode(body)
-    if not isinstance(document, dict):
+    default = {Part.QUEUE: b"null", Part.SCHEDULE: b"false"}.get(Part(kind))
+    try:
+        fields = fields_of(body)
+    except InvalidArgument:
         return body
-    if kind == Part.QUEUE:
-        return msgspec.json.encode({name: value for name, value in document.items() if value is not None})
-    if kind == Part.SCHEDULE and document.get("paused") is False:
-        document.pop("paused")
-    return msgspec.json.encode(document)
+    names = fields if kind == Part.QUEUE else ("paused",)
+    told = {name: value for name, value in fields.items() if name not in names or bytes(value) != default}
+    return body if len(told) == len(fields) else encode_document(told)
+
+
+# --- restoring
+
+
+def restored(schedule: bytes) -> bytes:
+    """A schedule as it is put over another one: what is not paused says so, else a stored pause would stay."""
+    try:
+        fields = fields_of(schedule)
+    except InvalidArgument:
+        return schedule
+    if not fields or any(name in fields for name in STATE_FIELDS):
+        return schedule
+    return b'{"paused":false,' + schedule.lstrip()[1:]  # what is wrong with the rest stays wrong
+
+
+def still_to_come(schedule: bytes, exported_at: str) -> bytes | None:
+    """A schedule without the `at` times that had passed when it was exported: made anew it would take them for late,
+    and fire them again. None: no other is left."""
+    try:
+        fields, since = fields_of(schedule), parse_instant(exported_at)
+        instants = msgspec.json.decode(fields.get("at", b"null"), type=str | list[str] | None)
+        listed = [instants] if isinstance(instants, str) else instants or []
+        left = [each for each in listed if parse_instant(each) > since]
+    except (InvalidArgument, msgspec.MsgspecError):
+        return schedule  # for others to refuse
+    if len(left) == len(listed):
+        return schedule
+    return encode_document({**fields, "at": left}) if left else None

@@ -58,6 +58,15 @@ def read_document(raw: bytes, bytes_max: int) -> tuple[Any, bytes | None]:
         raise InvalidArgument(f"the value is not valid JSON: {str(problem)[:120]}") from None
 
 
+def fields_of(raw: bytes) -> dict[str, Any]:
+    """The values of a stored JSON object as `msgspec.Raw`, by name. Raises InvalidArgument if it is none."""
+    try:
+        document: dict[str, Any] = dict(_read_top(raw))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise InvalidArgument("the stored value is not a JSON object: put a valid schedule first") from None
+    return document
+
+
 def encode_document(document: Mapping[str, Any]) -> bytes:
     """The JSON to store for a decoded document: compact, its fields in the given order.
 
@@ -92,7 +101,7 @@ def with_pause(raw: bytes, *, paused: bool, note: str | None = None, until: date
 
     Raises InvalidArgument if the value is no JSON object.
     """
-    document = _top(raw)
+    document = fields_of(raw)
     for name in STATE_FIELDS:
         document.pop(name, None)
     if paused:
@@ -106,7 +115,7 @@ def with_pause(raw: bytes, *, paused: bool, note: str | None = None, until: date
 
 def without_payload(raw: bytes) -> bytes:
     """The stored JSON without what its workers get: all that says when it fires. Raises InvalidArgument."""
-    document = _top(raw)
+    document = fields_of(raw)
     return encode_document({name: value for name, value in document.items() if name not in _PAYLOADS})
 
 
@@ -123,7 +132,7 @@ def keep_pause(document: Mapping[str, Any], stored: bytes | None) -> dict[str, A
     if stored is None or any(name in document for name in STATE_FIELDS):
         return dict(document)
     try:
-        old = _top(stored)
+        old = fields_of(stored)
     except InvalidArgument:
         return dict(document)
     return {**document, **{name: json.loads(bytes(old[name])) for name in STATE_FIELDS if name in old}}
@@ -131,17 +140,9 @@ def keep_pause(document: Mapping[str, Any], stored: bytes | None) -> dict[str, A
 
 def keep_pause_raw(raw: bytes, stored: bytes | None) -> bytes:
     """`keep_pause` for a new definition that is JSON text itself: its bytes, if there is no pause to keep."""
-    new = _top(raw)
+    new = fields_of(raw)
     kept = keep_pause(new, stored)
     return raw if len(kept) == len(new) else encode_document(kept)
-
-
-def _top(raw: bytes) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = dict(_read_top(raw))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise InvalidArgument("the stored value is not a JSON object: put a valid schedule first") from None
-    return document
 
 
 def _canonical(raw: bytes) -> str:

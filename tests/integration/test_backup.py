@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from scheduler.testing import LocalSchedd
 from tests.integration.cli_process import run
 
 HELLO = {"every": "1h", "queue": "q", "type": "t", "payload": {"n": 1}, "labels": {"team": "crm"}}
+TO = {"queue": "q", "type": "t"}
 FAST = {"SCHEDD_LEASE": "2"}
 
 
@@ -92,6 +95,11 @@ async def test_what_cannot_be_restored(old: LocalSchedd, tmp_path: Path) -> None
     client = await nats.connect(old.nats_url)
     await client.jetstream().publish("$KV.schedd-schedules.broken", b"\xff{")
     await client.jetstream().publish("$KV.schedd-schedules.typo", b'{"evry": "1s"}')
+    await client.jetstream().publish("$KV.schedd-schedules.null", b"null")
+    await client.jetstream().publish("$KV.schedd-schedules.list", b"[1]")
+    await client.jetstream().publish(
+        "$KV.schedd-schedules.twice", b'{"every":"1h","every":"2h","queue":"q","type":"t"}'
+    )
     await client.close()
     file = tmp_path / "backup.jsonl"
     assert (await run("export", "-o", str(file), NATS_URL=old.nats_url)).code == 0
@@ -100,7 +108,40 @@ async def test_what_cannot_be_restored(old: LocalSchedd, tmp_path: Path) -> None
         assert done.code == 2
         assert "schedule broken: its value is no JSON" in done.err
         assert "schedule typo: a schedule has no field" in done.err
+        assert "schedule null: a schedule must be a JSON object, not null" in done.err
+        assert "schedule list: a schedule must be a JSON object, not a list" in done.err
+        assert "schedule twice: a schedule has the field 'every' twice" in done.err
         assert set(await stored(new.nats_url)) == {"daily", "resting"}
+
+
+async def test_at_times_that_had_passed_do_not_fire_again(tmp_path: Path) -> None:
+    """One of two had fired when it was exported: only the other is made anew, and a second import finds it so."""
+    file = tmp_path / "backup.jsonl"
+    shots = ["2026-11-21T08:00:00Z", "2099-01-01T00:00:00Z"]
+    line = {"kind": "schedule", "id": "two", "schedule": {"at": shots, "catch_up": {"window": "3650d"}, **TO}}
+    header = {"schedd_backup": 1, "exported_at": "2026-11-21T08:00:01.000Z"}
+    lines = [header, line, {"kind": "end", "counts": {"schedule": 1}}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    async with LocalSchedd(env=FAST) as new, Client.connect(new.nats_url) as client:
+        for told in ("1 created", "1 as it is already"):
+            done = await run("import", "backup", str(file), NATS_URL=new.nats_url)
+            assert (done.code, told in done.out) == (0, True), done.err
+        assert (await stored(new.nats_url))["two"]["at"] == shots[1:]
+        assert [each.id async for each in client.executions.list(schedule="two")] == []
+
+
+async def test_into_what_is_no_file(old: LocalSchedd, tmp_path: Path) -> None:
+    """A device stays a device, and of a link only the file behind it is replaced."""
+    link, file = tmp_path / "newest", tmp_path / "backup.jsonl"
+    link.symlink_to(file)
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    for output in (link, device):
+        reader = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+        wrote = await run("export", "-o", str(output), NATS_URL=old.nats_url)
+        os.close(reader)
+        assert wrote.code == 0, wrote.err
+    assert (link.is_symlink(), file.is_file(), device.is_fifo()) == (True, True, True)
 
 
 async def test_files_that_are_none(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ import pytest
 from msgspec import Raw
 
 from scheduler.core.errors import InvalidArgument
-from scheduler.wire.backup import Line, Part, encode_end, encode_header, encode_line, read_backup, restored, same
+from scheduler.wire.backup import (
+    Line,
+    Part,
+    encode_end,
+    encode_header,
+    encode_line,
+    read_backup,
+    restored,
+    same,
+    still_to_come,
+)
 
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 LINES = [
@@ -57,7 +67,7 @@ def test_it_reads_back() -> None:
         (changed(1, kind="job"), "line 2: there is no kind 'job'"),
         (changed(1, id="broken"), "line 3: schedule 'broken' is in it twice"),
         (changed(1, id=""), "line 2: a schedule has an id"),
-        (changed(1, schedule=None), "line 2: a schedule has an id"),
+        ([WHOLE[0], b'{"kind":"schedule","id":"x"}', *WHOLE[2:]], "line 2: a schedule has an id"),
         (changed(1, id=5), "line 2: Expected `str`"),
         ([*WHOLE, WHOLE[1]], "line 8: something follows the last line"),
         ([WHOLE[0], b"[" * 100_000], "line 2"),
@@ -80,7 +90,42 @@ def test_the_same() -> None:
     assert not same(Part.SCHEDULE, b'{"a":1}', b'{"a":2}')
 
 
+@pytest.mark.parametrize("value", [b"null", b"[1,2]", b'"x"', b"{}", b'{"a":1,"a":2}', b'{"payload":1e999}'])
+def test_any_json_reads_back(value: bytes) -> None:
+    """Whatever anybody put is in it, compared and put back as it is, to the byte: it is for schedd to refuse."""
+    line = encode_line(Line(Part.SCHEDULE, "x", 1, "invalid", Raw(value)))
+    (found,) = read_backup([WHOLE[0], line, encode_end({Part.SCHEDULE: 1})]).lines
+    assert bytes(found.value or b"") == value
+    assert same(Part.SCHEDULE, value, value)
+    assert not same(Part.SCHEDULE, value, b'{"a":2}')
+    assert value.lstrip(b"{") in restored(value)
+    assert still_to_come(value, "2026-11-21T08:00:00.000Z") == value
+
+
 def test_what_is_put_over_a_paused_one() -> None:
     """A pause that the backup does not have ends; one that it has is put as it is."""
-    assert json.loads(restored(b'{"a":1}')) == {"a": 1, "paused": False}
-    assert json.loads(restored(b'{"a":1,"paused":true}')) == {"a": 1, "paused": True}
+    assert restored(b' {"a":1.10}') == b'{"paused":false,"a":1.10}'
+    assert restored(b'{"a":1,"paused":true}') == b'{"a":1,"paused":true}'
+
+
+@pytest.mark.parametrize(
+    ("at", "left"),
+    [
+        (["2026-11-21T08:00:00Z", "2026-11-21T09:30:00+01:00"], ["2026-11-21T09:30:00+01:00"]),
+        (["2026-11-21T08:00:00Z", "2026-11-20T09:30:00Z"], None),
+        ("2026-11-21T07:59:59Z", None),
+        ("2026-11-21T08:00:01Z", "2026-11-21T08:00:01Z"),
+        (["2026-11-21T07:00:00Z", "tomorrow"], ["2026-11-21T07:00:00Z", "tomorrow"]),
+        (7, 7),
+    ],
+)
+def test_at_times_that_had_passed(at: object, left: object) -> None:
+    """They are not made anew, where they would count as late and fire again; what is left stays as it is."""
+    found = still_to_come(json.dumps({"at": at, "payload": 1.5}).encode(), "2026-11-21T08:00:00.000Z")
+    assert found == (None if left is None else found)
+    assert found is None or json.loads(found) == {"at": left, "payload": 1.5}
+
+
+def test_a_backup_that_does_not_say_when_it_was_made() -> None:
+    """Is restored as it is."""
+    assert still_to_come(b'{"at":"2020-01-01T00:00:00Z"}', "") == b'{"at":"2020-01-01T00:00:00Z"}'
