@@ -150,6 +150,12 @@ LEADING = (
         "tests/integration/test_connection.py::test_lost_and_back",
         "tests/integration/test_connection.py::test_requests_while_it_is_away",
     ),
+    Interleaving(
+        "1.21",
+        "Another takes office between the two reads after a batch without an answer: its watermark is not taken for "
+        "the batch.",
+        f"{TAKE_OVER}::test_a_watermark_of_a_successor_is_not_taken_for_ones_own",
+    ),
 )
 
 WATERMARK = (

@@ -11,6 +11,7 @@ import pytest
 from scheduler.core.errors import Fenced, ScheddError
 from scheduler.memory.clock import START
 from scheduler.ports.timeline import Office
+from scheduler.services.leader import Deposed
 from scheduler.wire.instants import parse_instant
 from tests.unit.services.planning_world import HALF, SECOND, PlanningReplica, World, instant
 
@@ -70,6 +71,40 @@ async def test_a_batch_that_lands_between_the_look_and_the_repeat_is_not_the_end
         mark = await world.mark()
         assert mark.until > world.clock.now() + 15 * SECOND
         assert world.owed() == world.expected(mark.until)
+
+
+async def test_a_watermark_of_a_successor_is_not_taken_for_ones_own() -> None:
+    """A batch finds no answer and did not land; between the two reads about it another takes office, and so writes the
+    watermark: that the epoch was ours a moment before does not make it ours. The term ends, nothing is sent again."""
+    world = World()
+    await world.clock.advance(HALF)
+    world.put("s", every="1s")
+    async with PlanningReplica(world) as leader:
+        await leader.plans()
+        sent, reads = 0, 0
+        commit, epoch, watermark = leader.timeline.commit, leader.timeline.epoch, leader.timeline.watermark
+
+        async def lost(*args: Any, **kwargs: Any) -> Office:
+            nonlocal sent
+            sent += 1
+            world.server.lose_next()
+            return await commit(*args, **kwargs)
+
+        async def looked(read: Any) -> Any:
+            nonlocal reads
+            found, reads = await read(), reads + 1
+            if reads == 1:
+                await PlanningReplica(world).take_office()
+            return found
+
+        leader.timeline.commit = lost  # type: ignore[method-assign]  # the very order
+        leader.timeline.epoch = lambda: looked(epoch)  # type: ignore[method-assign]
+        leader.timeline.watermark = lambda: looked(watermark)  # type: ignore[method-assign]
+        await world.clock.advance(3)
+        assert leader.task is not None
+        with pytest.raises(Deposed, match="refused epoch"):
+            await leader.task
+        assert (sent, reads) == (1, 2)
 
 
 async def test_a_candidate_with_a_silent_watch_plans_nothing_stale() -> None:

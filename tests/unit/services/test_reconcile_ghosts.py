@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from scheduler.core.model.execution import State
+from scheduler.core.model.schedule import Overlap
+from scheduler.memory.messages import Write
 from scheduler.services.reconcile.ghosts import GhostsRepair
 from tests.unit.services.tracking_stage import EVERY_DAY, Replica, World
 
@@ -55,26 +57,51 @@ async def test_a_ghost_is_removed(fresh: bool) -> None:
             await world.clock.advance(1800 + 60)
 
 
+def forget_events(world: World) -> None:
+    """They are kept for a while only: from now on nobody can tell what ended before."""
+    stream = world.server.events
+    stream.store([Write("schedd.event.admin._", b"{}")])
+    for seq in list(stream.messages):
+        stream.delete(seq)
+
+
 async def test_what_waits_in_its_queue_is_no_ghost() -> None:
-    """For longer than its record will be kept: its task is there."""
+    """For longer than its record and even the events are kept: its task is there."""
     world = World()
-    async with Replica(world) as replica:
+    async with Replica(world, overlap=Overlap.ALLOW) as replica:
         await world.schedules.put("a", EVERY_DAY)
         execution = await replica.launched()
         await world.clock.advance(2 * RETENTION_S)
+        forget_events(world)
+        assert (await world.row()).active == ()
         assert await repair_of(replica).repair(replica.tenure()) == 0
         assert (await world.record(execution.id)).state is State.QUEUED
 
 
-async def test_what_nobody_ended_is_no_ghost() -> None:
-    """Its task went while no replica was there, for longer than it is kept: no event tells of an end, so it is still
-    to be ended."""
+async def test_what_holds_a_slot_is_no_ghost() -> None:
+    """For longer than its record and even the events are kept, though its task and its claim are gone: it runs."""
     world = World()
     async with Replica(world) as replica:
         await world.schedules.put("a", EVERY_DAY)
         execution = await replica.launched()
         world.queue.ack(world.take().token)
         await world.clock.advance(2 * RETENTION_S)
+        forget_events(world)
+        assert (await world.row()).active == (execution.id,)
+        assert await repair_of(replica).repair(replica.tenure()) == 0
+        assert (await world.record(execution.id)).state is State.QUEUED
+
+
+async def test_what_nobody_ended_is_no_ghost() -> None:
+    """Its task went while no replica was there, for longer than it is kept, and it holds no slot: no event tells of an
+    end, so it is still to be ended."""
+    world = World()
+    async with Replica(world, overlap=Overlap.ALLOW) as replica:
+        await world.schedules.put("a", EVERY_DAY)
+        execution = await replica.launched()
+        world.queue.ack(world.take().token)
+        await world.clock.advance(2 * RETENTION_S)
+        assert (await world.row()).active == ()
         assert await repair_of(replica).repair(replica.tenure()) == 0
         assert (await world.record(execution.id)).state is State.QUEUED
 
