@@ -194,6 +194,7 @@ async def test_a_paused_node_that_leads_is_survived(wide: Site, cluster: Cluster
     name = await cluster.leader_of("SCHEDD_TIMELINE")
     cluster.servers[name].pause()
     await asyncio.sleep(20)
+    assert await cluster.leader_of("SCHEDD_TIMELINE") != name, "nobody else was elected"
     cluster.servers[name].resume()
     await asyncio.sleep(8)
     await wide.verify(expected_of(puts), [worker], late_max_s=45, within_s=60)

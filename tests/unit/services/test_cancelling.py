@@ -24,13 +24,15 @@ def asked(world: World, action: Action = Action.CANCEL, grace_s: float | None = 
 
 
 async def test_queued_is_cancelled_at_once() -> None:
-    """Nobody has started it: its attempt is the daemon's, cancelled on record, the task gone, the slot free."""
+    """Nobody has started it: its attempt is the daemon's, cancelled on record, then the task gone, the slot free."""
     world = World()
+    removals = world.note_removals()
     async with Replica(world) as replica:
         run = await replica.launched()
         await replica.canceller.ask([run.id], asked(world))
         assert await state(world, run) == (State.CANCELLED, "requested")
         assert world.tasks() == []
+        assert removals == [State.CANCELLED]
         assert (await world.row()).active == ()
         assert sent(world) == []
         await replica.track()

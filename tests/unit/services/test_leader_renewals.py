@@ -112,13 +112,17 @@ async def test_answers_in_any_order_turn_no_term_back() -> None:
     assert later(newer, older) == later(older, newer) == newer
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["late", "lost"])
 @pytest.mark.parametrize("slow", ["campaign", "renewal"])
-async def test_the_deadline_counts_from_before_the_write_was_sent(slow: str) -> None:
-    """An answer that takes 1.5 s is 1.5 s less of trust: others count from when the write was stored."""
+async def test_the_deadline_counts_from_before_the_write_was_sent(slow: str, is_lost: bool) -> None:
+    """An answer that takes 1.5 s, or is missed by then and read back, is 1.5 s less of trust: others count from when
+    the write was stored."""
     world = World()
     async with Candidate(world, "a", duty=idle) as a:
         if slow == "renewal":
             await world.clock.advance(1)
+        if is_lost:
+            world.server.lose_ack_next()
         once(a.process, "put", a.process.stop)
         while not a.process.is_stopped:
             await world.clock.advance(0.1)

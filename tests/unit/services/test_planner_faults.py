@@ -11,6 +11,9 @@ import pytest
 from scheduler.core.errors import Internal, Unavailable
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.memory.clock import START
+from scheduler.memory.telemetry import RecordingTelemetry
+from scheduler.ports.timeline import Watermark
+from scheduler.services.committing import Committer
 from scheduler.services.leader import Deposed
 from tests.unit.services.planning_world import (
     HALF,
@@ -210,6 +213,16 @@ def writes_of(world: World) -> list[int]:
         world.status.stream.last_seq,
         world.server.events.last_seq,
     ]
+
+
+async def test_the_watermark_never_moves_back() -> None:
+    """Whatever somebody who plans by a clock that was set back takes for the end of a slice, or for applied."""
+    world = World()
+    mark = Watermark(START + HORIZON, 7, 3)
+    tenure = await PlanningReplica(world).take_office(first=mark)
+    committer = Committer(world.timeline, world.clock, RecordingTelemetry())
+    await committer.commit(tenure, [], until=START + SECOND, applied=2, calendars=1)
+    assert await world.mark() == tenure.office.watermark == mark
 
 
 async def test_stuck_arms_are_armed_again() -> None:

@@ -29,6 +29,33 @@ async def test_an_ack_that_nobody_told() -> None:
         assert replica.telemetry.of("repaired") == [{"kind": "gone"}]
 
 
+async def test_signals_about_others_put_nothing_off() -> None:
+    """There is always a newer one that nobody has folded yet: what was told by the time the task was gone counts."""
+    world = World()
+    async with Replica(world) as replica:
+        execution = await replica.launched()
+        world.queue.ack(world.take().token)
+        lose_signals(world)
+        for _ in range(4):
+            world.server.advisories.store([Write("$JS.EVENT.x", b"about another task")])
+            await replica.reconcile(every_s=31)
+            await replica.track()
+        assert (await world.record(execution.id)).reason == "inferred"
+
+
+async def test_a_task_that_the_server_lost_together_with_its_claim() -> None:
+    """Nobody saw it happen; but a claim outlives its task by far, so nobody need have worked on it: no success."""
+    world = World()
+    async with Replica(world) as replica:
+        execution = await replica.launched()
+        seq = execution.task_seq or 0
+        for each in (seq - 1, seq):
+            world.server.tasks.delete(each)
+        await replica.reconcile(rounds=3, every_s=31)
+    record = await world.record(execution.id)
+    assert (record.state, record.reason) == (State.LOST, "stream_lost")
+
+
 async def test_a_task_that_the_server_lost_behind_its_claim() -> None:
     """Its disk was damaged right between the two: the claim does not make it a success that nobody worked on."""
     world = World()

@@ -101,6 +101,19 @@ async def test_killed_anywhere(scene: Scene, late: bool) -> None:
     assert kills >= 6  # sometimes: it was really killed, at pulls, reads, writes, removals and acknowledgements
 
 
+@pytest.mark.parametrize("scene", [_plain_naks, _given_up], ids=lambda scene: scene.__name__.strip("_"))
+async def test_the_record_says_why_before_the_task_goes(scene: Scene) -> None:
+    """Nobody may ever find the task gone and the record open, with nothing on its way that tells why."""
+    world = World()
+    states = world.note_removals()
+    async with Replica(world) as replica:
+        execution = await replica.launched(max_tries=3)
+        await scene(world, execution.id)
+        await replica.track()
+        await _check(scene, world, execution.id)
+    assert states == [SCENES[scene][0]]
+
+
 @pytest.mark.parametrize("fault", ["lose_ack_next", "lose_next", "refuse_in_flight_next", "land_late"])
 @pytest.mark.parametrize("scene", list(SCENES), ids=lambda scene: scene.__name__.strip("_"))
 async def test_faults_of_the_first_write(scene: Scene, fault: str) -> None:

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from scheduler.core.dispatching import claim
 from scheduler.core.leadership import Term
-from scheduler.core.model.execution import Execution, Failure
+from scheduler.core.model.execution import Execution, Failure, State
 from scheduler.core.model.occurrence import Occurrence
 from scheduler.core.model.queue import QueueSettings
 from scheduler.core.model.schedule import Cron, Definition, Overlap, Schedule
@@ -59,6 +59,7 @@ from scheduler.wire.record import decode_execution, encode_execution
 from scheduler.wire.reports import Finished, Outcome, Running, Started, WorkerRow, encode
 from scheduler.wire.schedule import ScheduleLimits
 from scheduler.wire.status import decode_status, encode_status
+from scheduler.wire.tasks import execution_of
 
 QUEUE = "Q"
 DAILY = Cron(("0 9 * * *",))
@@ -138,6 +139,22 @@ class World:
     def tasks(self) -> list[int]:
         prefix = f"{self.names.namespace}.task."
         return [seq for seq, each in self.server.tasks.messages.items() if each.subject.startswith(prefix)]
+
+    def note_removals(self) -> list[State]:
+        """From now on the state of its execution at the moment in which a task is removed by us."""
+        states: list[State] = []
+        remove = self.server.remove_task
+
+        def noted(seq: int) -> bool:
+            task = self.server.tasks.messages.get(seq)
+            if task is not None:
+                key = f"$KV.{self.names.executions}.{execution_of(self.names, task.subject)}"
+                record = self.executions.stream.last_of(key)
+                states.extend([] if record is None else [decode_execution(record.data).state])
+            return remove(seq)
+
+        self.server.remove_task = noted  # type: ignore[method-assign]  # as said
+        return states
 
     def finished_events(self) -> list[dict[str, Any]]:
         return [event.data for event in MemoryEvents(self.server).of("finished")]
