@@ -10,6 +10,7 @@ import pytest
 
 from scheduler.core.errors import ScheddError, Unavailable, Unsure
 from scheduler.services.late import SETTLE_S
+from scheduler.services.leader import Deposed
 from tests.unit.services.dispatch_stage import FLOOR_S, At, Dispatching, Failing, Mingling, die, due, finish, put
 from tests.unit.services.late_stage import LateReplica, at, note, ranges, recorded, verdicts
 from tests.unit.services.tracking_stage import Tripwire, World
@@ -122,6 +123,31 @@ async def test_two_leaders_at_the_same_time(seed: int) -> None:
         await one.lead(10)
     await check(world, "cap")
     assert len(world.tasks()) == 2
+
+
+@pytest.mark.parametrize("point", ["late.disowned", "late.fixed", "late.fired", "late.told"])
+async def test_nothing_is_written_once_the_term_is_over(point: str) -> None:
+    """It ends between two steps: none of the following is taken, and the next leader comes to the same verdicts."""
+    world = await late_world("cap")
+    written: list[list[int]] = []
+
+    async def over() -> None:
+        tenure.end()
+        written.append(writes_of(world))
+
+    async with LateReplica(world, checkpoints=At(point, over)) as leader:
+        tenure = leader.tenure()
+        with pytest.raises(Deposed):
+            await leader.late.decide(["a"], tenure)
+    assert written == [writes_of(world)]
+    async with LateReplica(world) as successor:
+        await successor.lead()
+    await check(world, "cap")
+
+
+def writes_of(world: World) -> list[int]:
+    streams = (world.executions.stream, world.status.stream, world.server.tasks, world.server.events)
+    return [each.last_seq for each in streams]
 
 
 async def test_what_has_a_record_is_left_out() -> None:
