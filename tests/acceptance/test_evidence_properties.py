@@ -193,3 +193,17 @@ def test_intervals_tell_what_ids_hide(seed: int, name: str) -> None:
         wrong = check(expected, [*fine, again], late_max_s=LATE_S)
         assert wrong.surplus == [f"s at {again.at.isoformat()}"]
         assert not wrong.unmatched
+
+
+@given(st.integers(2, 30), st.data())
+def test_a_start_serves_one_instant(count: int, data: st.DataObject) -> None:
+    """Windows overlap, and each start lies in several: with one start fewer than instants, one of them has none."""
+    expected = on_grid("s", SECOND, NOON, NOON + count * SECOND)
+    gone = data.draw(st.sampled_from(sorted(expected.must)))
+    fine = [
+        Delivery(id=id_, seq=seq, delivered=1, at=at + 0.01 * SECOND, nominal_at=at)
+        for seq, (id_, at) in enumerate(sorted(expected.must.items()), start=1)
+    ]
+    found = check(expected, [each for each in fine if each.id != gone], late_max_s=LATE_S)
+    assert found.lost == [gone]
+    assert (len(found.unmatched), found.surplus) == (1, [])

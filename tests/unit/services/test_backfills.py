@@ -14,12 +14,14 @@ from scheduler.core.backfilling import Backfill, BackfillState
 from scheduler.core.errors import Conflict, NotFound
 from scheduler.core.model.execution import Kind, State
 from scheduler.core.model.schedule import Overlap
+from scheduler.core.model.status import StatusRow
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.telemetry import RecordingTelemetry
 from scheduler.ports.checkpoints import NoCheckpoints
 from scheduler.services.backfills import KEPT, KEPT_MAX, Backfiller, Backfills
+from scheduler.services.leader import Deposed
 from scheduler.wire.ids import backfill_execution_id
-from tests.unit.services.dispatch_stage import Dispatching, nominal, put, states
+from tests.unit.services.dispatch_stage import At, Dispatching, nominal, put, states
 from tests.unit.services.tracking_stage import Replica, Tripwire
 from tests.unit.services.tracking_stage import World as Twins
 
@@ -140,6 +142,41 @@ async def test_two_leaders_at_once_start_nothing_twice() -> None:
     await Carrying(world).run(3)
     assert len(world.tasks()) == len(await states(world)) == 20
     assert (await first.stored()).state is BackfillState.DONE
+
+
+@pytest.mark.parametrize("is_started", [False, True], ids=["before a start", "after it"])
+async def test_nothing_is_written_once_the_term_is_over(is_started: bool) -> None:
+    """It ends between two steps: neither a run nor what was started is written, and the next leader does the rest."""
+    world = World()
+    put(world, overlap="allow")
+    tenure, written = Replica(world).tenure(), list[list[int]]()
+
+    async def over() -> None:
+        tenure.end()
+        written.append(writes_of(world))
+
+    carrying = Carrying(world, checkpoints=At("backfill.started", over) if is_started else None)
+    if not is_started:
+        get = carrying.stage.rows.get
+
+        async def read(schedule_id: str) -> StatusRow:
+            await over()
+            return await get(schedule_id)
+
+        carrying.stage.rows.get = read  # type: ignore[method-assign]  # the last look before a start
+    await carrying.backfills.create(backfill(world))
+    async with carrying.stage:
+        with pytest.raises(Deposed):
+            await carrying.duty.turn(tenure)
+    assert written == [writes_of(world)]
+    successor = Carrying(world)
+    await successor.run(5)
+    assert sorted(await states(world)) == IDS
+    assert len(world.tasks()) == COUNT
+
+
+def writes_of(world: World) -> list[int]:
+    return [each.last_seq for each in (world.executions.stream, world.control.stream, world.server.tasks)]
 
 
 async def test_by_default_they_run_one_after_the_other_and_none_is_skipped() -> None:
