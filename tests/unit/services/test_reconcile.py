@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 from msgspec import structs
@@ -12,8 +13,10 @@ from scheduler.core.errors import Unavailable
 from scheduler.core.model.execution import State
 from scheduler.core.model.schedule import Overlap
 from scheduler.core.reconciling import REPAIR_KINDS
+from scheduler.memory.messages import Write
 from scheduler.services.leader import Deposed
 from scheduler.services.reconcile.consumers import ConsumersRepair
+from tests.unit.services.dispatch_stage import due
 from tests.unit.services.tracking_stage import EVERY_DAY, Replica, Tripwire, World, begun, lose_signals
 
 
@@ -59,24 +62,65 @@ async def test_one_repair_that_breaks_keeps_no_other(monkeypatch: pytest.MonkeyP
         assert (await world.record(execution.id)).state is State.QUEUED
 
 
-@pytest.mark.parametrize("state", ["claimed", "gone", "slots", "running"])
-async def test_a_term_that_is_over_writes_nothing(state: str) -> None:
-    """The lease has run out while the process slept: Deposed before any write."""
+async def _claimed(world: World, replica: Replica) -> None:
+    await world.store(replica.execution())
+
+
+async def _gone(world: World, replica: Replica) -> None:
+    await replica.launched()
+    world.queue.ack(world.take().token)
+    lose_signals(world)
+
+
+async def _slots(world: World, replica: Replica) -> None:
+    execution = await replica.launched()
+    world.queue.ack(world.take().token)
+    lose_signals(world)
+    await world.store(structs.replace(execution, state=State.FAILED))
+
+
+async def _running(world: World, replica: Replica) -> None:
+    await begun(world, replica, max_tries=1)
+
+
+async def _leftover(world: World, replica: Replica) -> None:
+    execution = await replica.launched()
+    await world.store(structs.replace(execution, state=State.FAILED, finished_at=world.clock.now()))
+
+
+async def _waiting(world: World, replica: Replica) -> None:
+    await world.store(structs.replace(replica.execution(), state=State.WAITING))
+
+
+async def _untold(world: World, replica: Replica) -> None:
+    await world.store(structs.replace(replica.execution(), state=State.SKIPPED, finished_at=world.clock.now()))
+
+
+async def _ghost(world: World, replica: Replica) -> None:
+    await world.store(replica.execution())
+    await world.clock.advance(8 * 86400)
+    world.server.events.store([Write("schedd.event.admin._", b"{}")])
+    world.server.events.delete(world.server.events.last_seq)
+
+
+async def _due(world: World, replica: Replica) -> None:
+    due(world, 1)
+    await world.timeline.deliver_from(world.server.timeline.last_seq + 1)
+
+
+WRECKS = (_claimed, _gone, _slots, _running, _leftover, _waiting, _untold, _ghost, _due)
+
+
+@pytest.mark.parametrize("wreck", WRECKS, ids=lambda each: each.__name__.strip("_"))
+async def test_a_term_that_is_over_writes_nothing(wreck: Callable[[World, Replica], Awaitable[None]]) -> None:
+    """The lease has run out while the process slept: Deposed before any write, and by each repair for itself."""
     world = World()
     async with Replica(world) as replica:
-        if state == "claimed":
-            await world.store(replica.execution())
-        elif state == "running":
-            await begun(world, replica, max_tries=1)
-        else:
-            execution = await replica.launched()
-            world.queue.ack(world.take().token)
-            lose_signals(world)
-            if state == "slots":
-                await world.store(structs.replace(await world.record(execution.id), state=State.FAILED))
+        await world.schedules.put("a", EVERY_DAY)
+        await wreck(world, replica)
         tenure = replica.tenure(lasts_s=90)
         await world.clock.advance(91)
-        before = (world.executions.stream.last_seq, world.status.stream.last_seq, world.server.tasks.last_seq)
+        before = stored(world)
         for repair in replica.reconciler.repairs:
             for _ in range(3):
                 with contextlib.suppress(Deposed):
@@ -84,7 +128,16 @@ async def test_a_term_that_is_over_writes_nothing(state: str) -> None:
                 await world.clock.advance(35)
         with pytest.raises(Deposed):
             await replica.reconciler.round(tenure)
-        assert before == (world.executions.stream.last_seq, world.status.stream.last_seq, world.server.tasks.last_seq)
+        assert stored(world) == before
+        assert replica.rearmed == []
+        await replica.reconcile(rounds=4)
+        assert stored(world) != before, "there was nothing to repair"
+
+
+def stored(world: World) -> list[list[int]]:
+    """Sequences of all that is there, and of what the dispatcher's consumer is at."""
+    streams = (world.executions.stream, world.status.stream, world.server.tasks, world.server.events)
+    return [*([*each.messages] for each in streams), [world.server.due.ack_floor]]
 
 
 async def test_it_runs_until_cancelled() -> None:
