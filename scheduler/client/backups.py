@@ -49,6 +49,12 @@ class Fate(StrEnum):
     FAILED = "failed"
 
 
+class _Of(Struct):
+    """Whose execution a record is."""
+
+    schedule: str
+
+
 class Step(Struct, frozen=True):
     """One thing and its fate; `problem` says why it failed. `expect`: the revision that it was compared with."""
 
@@ -67,11 +73,22 @@ async def export(client: Client, *, history: bool = False) -> AsyncIterator[tupl
         if line.kind == Part.SCHEDULE:
             ids.append(line.id)
         yield line.kind, encode_line(line)
-    for schedule_id in ids if history else ():
-        async for record in client.calls.pages("execution.list", api.ListExecutions(schedule=schedule_id, limit=PAGE)):
+    if history:
+        async for record in _records(client, ids):
             counts[Part.EXECUTION] += 1
             yield Part.EXECUTION, encode_line(Line(Part.EXECUTION, value=Raw(bytes(record))))
     yield "end", encode_end(counts)
+
+
+async def _records(client: Client, schedule_ids: Sequence[str]) -> AsyncIterator[Raw]:
+    """All that are kept of these schedules, and of those that are gone the recent ones."""
+    for schedule_id in schedule_ids:
+        async for record in client.calls.pages("execution.list", api.ListExecutions(schedule=schedule_id, limit=PAGE)):
+            yield record
+    known = frozenset(schedule_ids)
+    async for record in client.calls.pages("execution.list", api.ListExecutions(limit=PAGE)):
+        if msgspec.json.decode(record, type=_Of).schedule not in known:
+            yield record
 
 
 async def _all(client: Client) -> AsyncIterator[Line]:

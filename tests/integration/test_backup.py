@@ -130,6 +130,22 @@ async def test_at_times_that_had_passed_do_not_fire_again(tmp_path: Path) -> Non
         assert [each.id async for each in client.executions.list(schedule="two")] == []
 
 
+async def test_history_of_a_schedule_that_is_gone(old: LocalSchedd, tmp_path: Path) -> None:
+    """Its executions are kept for a while, and so are in it."""
+    file = tmp_path / "backup.jsonl"
+    async with Client.connect(old.nats_url) as client:
+        kept = (await client.schedules.trigger("daily")).execution_id
+        await client.schedules.put("gone", HELLO)
+        left = (await client.schedules.trigger("gone")).execution_id
+        await client.schedules.delete("gone")
+    wrote = await run("export", "-o", str(file), "--history", NATS_URL=old.nats_url)
+    assert wrote.code == 0, wrote.err
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    ids = [line["record"]["id"] for line in lines if line.get("kind") == "execution"]
+    assert sorted(each for each in ids if not each.startswith("spent.")) == sorted([kept, left])
+    assert lines[-1]["counts"]["execution"] == len(ids)
+
+
 async def test_into_what_is_no_file(old: LocalSchedd, tmp_path: Path) -> None:
     """A device stays a device, and of a link only the file behind it is replaced."""
     link, file = tmp_path / "newest", tmp_path / "backup.jsonl"
