@@ -142,8 +142,13 @@ def state_of(in_force: InForce | None, now: datetime, fires: int = 0) -> Schedul
 def is_spent(in_force: InForce | None, fires: int) -> bool:
     """Whether it has fired as often as its `max_fires` allows: nothing fires by itself any more, until an edit raises
     it. Nominal times behind the one that reached the limit are expected by nobody, unless they have a record."""
-    most = None if in_force is None else in_force.definition.schedule.max_fires
-    return most is not None and fires >= most
+    return in_force is not None and fires_left(in_force, fires) == 0
+
+
+def fires_left(in_force: InForce, fires: int) -> int | None:
+    """How often it may still fire by itself; None without a `max_fires`."""
+    most = in_force.definition.schedule.max_fires
+    return None if most is None else max(most - fires, 0)
 
 
 def turns_at(in_force: InForce, after: datetime, following: datetime | None) -> datetime | None:

@@ -352,10 +352,17 @@ def _warnings_of_anchor(schedule: Schedule) -> list[str]:
 
 def _why_never(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> str:
     if trigger.previous_before(LAST) is None:
-        return "at all: what it names lies outside of starts_at and ends_at"
+        return f"at all: {_what_is_in_the_way(schedule)}"
     if schedule.ends_at is not None and schedule.ends_at <= now:
         return f"again: ends_at {format_instant(schedule.ends_at)} is past"
     return "again: every instant it names is past"
+
+
+def _what_is_in_the_way(schedule: Schedule) -> str:
+    if schedule.starts_at is None and schedule.ends_at is None:
+        return "everything it names is excluded"
+    excluded = "is excluded or " if schedule.exclude else ""
+    return f"what it names {excluded}lies outside of starts_at and ends_at"
 
 
 def _is_late(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> bool:

@@ -14,13 +14,13 @@ from datetime import datetime
 
 from msgspec import UNSET
 
-from scheduler.core.arming import state_of
+from scheduler.core.arming import fires_left, state_of
 from scheduler.core.chain import begin, is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.model.schedule import Definition, Schedule
 from scheduler.core.model.status import StatusRow
-from scheduler.core.previewing import PreviewedFire, fire_of, preview
+from scheduler.core.previewing import COUNT_MAX, PreviewedFire, fire_of, preview
 from scheduler.core.triggers import FIRST, LAST, compile_trigger
 from scheduler.ports.clock import Clock
 from scheduler.ports.stores import Bucket, Entry
@@ -127,7 +127,8 @@ class Schedules:
         schedule = parse_schedule(schedule_id, stored, self._limits, self._cache.calendar_of)
         definition = Definition(schedule=schedule, generation=revision, effective_at=now)
         in_force = InForce(definition, compile_trigger(schedule, self._cache.calendar_of))
-        row = await self._rows.get(schedule_id) if is_chained(in_force) else StatusRow()
+        needs_row = is_chained(in_force) or schedule.max_fires is not None
+        row = await self._rows.get(schedule_id) if needs_row else StatusRow()
         fires = next_fires(in_force, now, NEXT_COUNT, row)
         return api.PutReply(
             id=schedule_id,
@@ -289,6 +290,7 @@ class Schedules:
             raise InvalidArgument("after is outside of what schedd can count: use 1970 to 2199", field="after")
         if is_chained(in_force):
             return await self._preview_chain(in_force, request)
+        last = await self._last_nominal(in_force, after)
         fires: list[PreviewedFire] = []
         while len(fires) < request.count:
             count = min(PREVIEW_SLICE, request.count - len(fires))
@@ -298,7 +300,26 @@ class Schedules:
                 break
             after = more[-1].nominal_at
             await asyncio.sleep(0)
-        return api.PreviewReply(fires=[_fire(each) for each in fires], past=await self._past(request))
+        shown = [_fire(each) for each in fires if each.nominal_at <= last]
+        return api.PreviewReply(fires=shown, past=await self._past(request))
+
+    async def _last_nominal(self, in_force: InForce, after: datetime) -> datetime:
+        """The last nominal time that `max_fires` allows, if none before it is skipped. Of a stored schedule so many are
+        left from now on, of a definition all of them from `after` on. LAST where more are left than a preview shows."""
+        definition, trigger = in_force.definition, in_force.trigger
+        stored = definition.generation > 0
+        left = fires_left(in_force, (await self._rows.get(definition.id)).fires if stored else 0)
+        if left is None or left > COUNT_MAX:
+            return LAST
+        last = self._clock.now() if stored else after
+        for number in range(left):
+            following = trigger.next_after(last)
+            if following is None:
+                break
+            last = following
+            if number % PREVIEW_SLICE == 0:
+                await asyncio.sleep(0)
+        return last
 
     async def _past(self, request: api.PreviewSchedule) -> Sequence[api.Past] | None:
         """The last occurrences of a stored schedule, as an audit judges them."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Raw
 
-from scheduler.core.arming import is_spent, state_of
+from scheduler.core.arming import fires_left, state_of
 from scheduler.core.chain import is_chained, to_come
 from scheduler.core.dispatching import InForce
 from scheduler.core.firing import fire_time
@@ -45,8 +45,7 @@ def schedule_item(known: Known, row: StatusRow, now: datetime) -> api.ScheduleIt
 
 def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.ScheduleStatus:
     """State, next fire and error come from the definition itself: they are right before the leader wrote the row."""
-    is_over = known.in_force is None or is_spent(known.in_force, row.fires)
-    fires = [] if known.in_force is None or is_over else next_fires(known.in_force, now, 1, row)
+    fires = [] if known.in_force is None else next_fires(known.in_force, now, 1, row)
     return api.ScheduleStatus(
         state=state_of(known.in_force, now, row.fires).value,
         next_at=format_instant(fires[0]) if fires else None,
@@ -58,8 +57,13 @@ def schedule_status(known: Known, row: StatusRow, now: datetime) -> api.Schedule
 
 
 def next_fires(in_force: InForce, now: datetime, count: int, row: StatusRow) -> list[datetime]:
-    """The next fire times from `now` on, without those that fall in a pause; of a chain the one that is to come."""
+    """The next fire times from `now` on, no more than `max_fires` leaves and without those that fall in a pause; of a
+    chain the one that is to come."""
     definition = in_force.definition
+    left = fires_left(in_force, row.fires)
+    count = count if left is None else min(count, left)
+    if not count:
+        return []
     if is_chained(in_force):
         occurrence = to_come(row.chain, in_force)
         return [] if occurrence is None else [occurrence.fire_at]

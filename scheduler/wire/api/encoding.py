@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,8 +14,8 @@ from scheduler.wire import headers as h
 from scheduler.wire.api.replies import ErrorBody
 
 T = TypeVar("T", bound=Struct)
-_JSON_WORDS = {"`str`": "text", "`int`": "a whole number", "`float`": "a number", "`bool`": "true or false",
-               "`object`": "an object", "`array`": "a list"}  # fmt: skip
+_JSON_WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
+               "object": "an object", "array": "a list"}  # fmt: skip
 
 
 def encode(body: Struct) -> bytes:
@@ -48,10 +49,14 @@ def _invalid(problem: str) -> InvalidArgument:
     if "missing required field" in reason:
         return InvalidArgument(f"{quoted[1]}: required", field=quoted[1])
     name = path.rstrip("`").lstrip(".").removesuffix("[...]")
-    for word, plain in _JSON_WORDS.items():
-        reason = reason.replace(word, plain)
-    sentence = reason[:1].lower() + reason[1:]
+    plain = re.sub("`([^`]*)`", _in_words, reason)
+    sentence = plain[:1].lower() + plain[1:]
     return InvalidArgument(f"{name}: {sentence}" if name else f"the request: {sentence}", field=name or None)
+
+
+def _in_words(quoted: re.Match[str]) -> str:
+    """`int | null` for people."""
+    return " or ".join(_JSON_WORDS.get(word, word) for word in quoted[1].split(" | "))
 
 
 def encode_error(error: ScheddError) -> bytes:

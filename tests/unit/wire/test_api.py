@@ -13,7 +13,9 @@ from scheduler.wire import api
 @pytest.mark.parametrize(
     ("body", "field", "word"),
     [
-        (b'{"id":1}', "id", "expected text"),
+        (b'{"id":1}', "id", "expected text, got a whole number"),
+        (b'{"id":"a","note":1}', "note", "expected text or null, got a whole number"),
+        (b'{"id":null}', "id", "expected text, got null"),
         (b'{"id":"a","notee":"x"}', "notee", "no such field"),
         (b"{}", "id", "required"),
         (b"", "id", "required"),

@@ -113,6 +113,11 @@ def test_warning_for_a_window_that_is_over_or_empty() -> None:
     between = {"starts_at": "2027-06-01T00:00:01Z", "ends_at": "2027-06-02T00:00:00Z"}
     (empty,) = warnings_for(parse({**NO_TRIGGER, "cron": "@daily", **between}), 30.0, now=now)
     assert empty == "this schedule will never fire at all: what it names lies outside of starts_at and ends_at"
+    daily = {**NO_TRIGGER, "cron": "@daily", "exclude": ["* * * * *"]}
+    (excluded,) = warnings_for(parse(daily), 30.0, now=now)
+    assert excluded == "this schedule will never fire at all: everything it names is excluded"
+    (either,) = warnings_for(parse({**daily, **between}), 30.0, now=now)
+    assert "what it names is excluded or lies outside of starts_at and ends_at" in either
     late = {**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"}
     assert warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:00Z"}), 30.0, now=now) == []
     (never,) = warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:01Z"}), 30.0, now=now)

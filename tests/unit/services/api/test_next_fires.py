@@ -41,3 +41,10 @@ def test_the_next_fires_are_the_first_ones_to_come(
     nominals = (START + number * 10 * SECOND for number in range(-20, 40))
     fires: list[datetime] = [fire_time(schedule, trigger, at) for at in nominals if not schedule.is_paused_at(at)]
     assert next_fires(known, now, 5, StatusRow()) == [at for at in fires if at > now][:5]
+
+
+def test_there_are_no_more_next_fires_than_max_fires_leaves() -> None:
+    """What has fired by itself is counted in the row; a spent schedule has none."""
+    known = in_force(max_fires=3)
+    found = [len(next_fires(known, START, 5, StatusRow(fires=fires))) for fires in range(5)]
+    assert found == [3, 2, 1, 0, 0]

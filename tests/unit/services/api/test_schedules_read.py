@@ -227,6 +227,30 @@ async def test_preview_of_what_is_over(stage: Stage) -> None:
     assert (await stage.ask("schedule.preview", schedule=schedule, after="2027-01-01T00:00:00Z"))["fires"] == []
 
 
+async def test_preview_ends_with_max_fires(stage: Stage) -> None:
+    """A definition fires so often from `after` on; a stored one what is left from now on, so that later there is none.
+
+    What lies before now is told as the trigger yields it, since how much of it was skipped is not asked.
+    """
+    hourly = {**HELLO, "every": "1h", "max_fires": 3}
+
+    async def hours(**body: Any) -> list[str]:
+        return [fire["nominal_at"][11:13] for fire in (await stage.ask("schedule.preview", **body))["fires"]]
+
+    assert await hours(schedule=hourly) == ["09", "10", "11"]
+    assert await hours(schedule=hourly, after="2026-11-20T23:00:00Z") == ["00", "01", "02"]
+    assert await hours(schedule=hourly, count=2) == ["09", "10"]
+    assert len(await hours(schedule={**hourly, "max_fires": 1001}, count=1000)) == 1000
+    await stage.put("a", hourly)
+    await stage.status.put("a", encode_status(StatusRow(fires=1)))
+    assert await hours(id="a") == ["09", "10"]
+    assert await hours(id="a", after="2026-11-21T09:00:00Z") == ["10"]
+    assert await hours(id="a", after="2026-11-21T10:00:00Z") == []
+    assert await hours(id="a", after="2026-11-21T06:00:00Z") == ["07", "08", "09", "10"]
+    await stage.status.put("a", encode_status(StatusRow(fires=3)))
+    assert await hours(id="a") == []
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "field"),
     [

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import Conflict, InvalidArgument, NotFound, PayloadTooLarge, Unavailable
+from scheduler.core.model.status import StatusRow
 from scheduler.ports.stores import Entry
+from scheduler.wire.status import encode_status
 from tests.unit.services.api.stage import HELLO, Stage
 
 
@@ -36,6 +38,13 @@ async def test_next_fires_keep_out_of_a_pause(stage: Stage) -> None:
     paused = await stage.put("a", {**HELLO, "paused": True, "paused_until": until, "start_delay": "3s"})
     assert paused["next"][:2] == ["2026-11-21T09:00:03.000Z", "2026-11-21T09:00:13.000Z"]
     assert (await stage.put("b", {**HELLO, "paused": True}))["next"] == []
+
+
+async def test_next_fires_end_with_max_fires(stage: Stage) -> None:
+    """A new schedule fires so often; of one that is edited what has fired is taken off."""
+    assert len((await stage.put("a", {**HELLO, "max_fires": 2}))["next"]) == 2
+    await stage.status.put("a", encode_status(StatusRow(fires=1)))
+    assert (await stage.put("a", {**HELLO, "max_fires": 2, "name": "n"}))["next"] == ["2026-11-21T08:00:10.000Z"]
 
 
 async def test_put_warns(stage: Stage) -> None:
