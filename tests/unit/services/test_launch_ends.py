@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from scheduler.core.errors import Conflict, Unavailable, Unsure
-from scheduler.core.lifecycle import Resume
+from scheduler.core.lifecycle import Resume, advance
 from scheduler.core.model.execution import Execution, State
 from scheduler.services.launch_steps import FRESH, Candidate
 from scheduler.wire.record import encode_execution
@@ -61,6 +61,23 @@ async def test_only_its_creator_says_that_it_waits() -> None:
         (result,) = await launch(replica, one)
         assert isinstance(result, Execution)
         assert result.state is State.WAITING
+
+
+@pytest.mark.parametrize("is_promoted", [False, True])
+async def test_whose_turn_has_come_is_not_withdrawn(is_promoted: bool) -> None:
+    """Whoever launches it has said so on record, and may be about to send its task: who cancels or drops it then leaves
+    it to him. Until then it ends at once."""
+    world = World()
+    put(world, overlap="buffer_all")
+    async with Dispatching(world) as replica:
+        waiting = structs.replace(candidate(replica).execution, state=State.WAITING)
+        stored = advance(waiting, Resume(world.clock.now())) if is_promoted else waiting
+        assert stored is not None
+        await world.store(stored)
+        ended = await replica.launcher.withdraw([stored.id], State.CANCELLED, "requested")
+    state = State.WAITING if is_promoted else State.CANCELLED
+    assert (await world.record(stored.id)).state is state
+    assert [each.state for each in ended] == ([] if is_promoted else [state])
 
 
 async def claimed_by_the_dead(world: World, point: str) -> Candidate:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 import pytest
 
-from scheduler.core.errors import Unavailable
+from scheduler.core.errors import ScheddError, Unavailable
 from scheduler.memory.buckets import MemoryBucket
 from scheduler.memory.clock import VirtualClock
 from scheduler.memory.server import MemoryServer
 from scheduler.memory.telemetry import RecordingTelemetry
-from scheduler.ports.stores import StreamSeen
+from scheduler.ports.stores import StreamSeen, Write
 from scheduler.services.calendars import CalendarCache
 from scheduler.services.executions import ExecutionIndex
 from scheduler.services.lost_tasks import LostTasks
@@ -133,6 +133,35 @@ async def test_what_was_put_meanwhile_stays(world: World) -> None:
     await look(world)
     assert json.loads((await world.live())["a"])["every"] == "5m"
     assert set(await world.live()) == {"a", "b.c", "typo"}
+
+
+async def test_who_puts_between_the_look_and_the_repair_stays(world: World) -> None:
+    """A definition of now stands over the one from memory, which is on its way already."""
+    world.lose()
+    bucket = world.cache.mirror.bucket
+    put_many = bucket.put_many
+
+    async def overtaken(writes: Sequence[Write]) -> list[int | ScheddError]:
+        world.schedules.put_raw("a", b'{"every": "5m", "queue": "q", "type": "t"}')
+        return await put_many(writes)
+
+    bucket.put_many = overtaken  # type: ignore[method-assign]  # the very order
+    await look(world)
+    assert json.loads((await world.live())["a"])["every"] == "5m"
+    assert set(await world.live()) == {"a", "b.c", "typo"}
+
+
+async def test_who_is_behind_for_a_moment_has_lost_nothing(world: World) -> None:
+    """A node that was just elected tells of fewer writes than there were, and a second later of all of them."""
+    births, told = world.births, [StreamSeen("monday", 1)]
+
+    async def behind() -> dict[str, StreamSeen | None]:
+        return await births() | ({SCHEDULES: told.pop()} if told else {})
+
+    world.restoring._births = behind
+    await look(world)
+    assert told == []
+    assert (world.raised, world.telemetry.count("repaired", kind="consumers")) == ([], 0)
 
 
 async def test_it_goes_on_after_a_failure(world: World) -> None:

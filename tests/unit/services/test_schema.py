@@ -150,3 +150,18 @@ async def test_a_step_that_was_cut_off_is_repeated() -> None:
     stage.begin()
     await stage.lead(0.5)
     assert (stage.steps, await stage.stored()) == ([9, 1, 2], {"schema": 3, "tzdata": tzdata_version()})
+
+
+async def test_the_schema_never_goes_back() -> None:
+    """A leader that slept over a step notes nothing over what its successors have made of it meanwhile."""
+    stage = Migrating(3)
+    await stage.control.put(SCHEMA_KEY, json.dumps({"schema": 1, "tzdata": tzdata_version()}).encode())
+    migrated = {"schema": 3, "tzdata": tzdata_version()}
+
+    async def overtaken() -> None:
+        await stage.control.put(SCHEMA_KEY, json.dumps(migrated).encode())
+
+    stage.schema = Schema(stage.control, stage.clock, known=3, steps={1: overtaken, 2: stage.two})
+    stage.schema.live = stage.lowest
+    await stage.lead(1)
+    assert (await stage.stored(), stage.steps) == (migrated, [])
