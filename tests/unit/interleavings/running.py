@@ -198,6 +198,7 @@ SLOTS = (
         "Whoever waits is ended while its turn comes: one of the two is turned away.",
         f"{ENDS}::test_what_ended_before_its_turn_came_gets_no_task",
         f"{ENDS}::test_only_its_creator_says_that_it_waits",
+        f"{ENDS}::test_whose_turn_has_come_is_not_withdrawn",
     ),
     Interleaving(
         "5.7",
