@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from tests.acceptance.harness import Site, eventually, utc_now
 from tests.acceptance.plain_queue import HAND, SECOND, put, queue_of, record_of
@@ -179,3 +180,39 @@ async def test_max_running_is_skipped_with_that_reason(contract: Site) -> None:
         assert (record["state"], record["reason"]) == ("skipped", "max_running")
         for _ in range(2):
             await (await queue.next()).ack()
+
+
+async def test_a_moved_occurrence_keeps_its_nominal(contract: Site) -> None:
+    """Tomorrow is excluded: its occurrence fires today, under tomorrow's nominal and with a deadline of today."""
+    async with queue_of(contract, "moves") as queue:
+        at, fields = tomorrow_excluded("moves")
+        tomorrow = at + timedelta(days=1)
+        cron = f"{at.second} {at.minute} {at.hour} {tomorrow.day} {tomorrow.month} *"
+        await put(contract, "moves", {**fields, "cron": cron, "deadline": "90m"})
+        message = await queue.next(wait_s=10)
+        await message.ack()
+    assert message.headers["Schedd-Execution-Id"] == f"moves.{tomorrow:%Y%m%dT%H%M%S}000Z"
+    told = {name: message.headers[f"Schedd-{name}"] for name in ("Nominal-At", "Fire-At", "Deadline")}
+    assert {name: datetime.fromisoformat(text) for name, text in told.items()} == {
+        "Nominal-At": tomorrow, "Fire-At": at, "Deadline": at + timedelta(minutes=90),
+    }  # fmt: skip
+
+
+async def test_a_moved_occurrence_gives_way(contract: Site) -> None:
+    """Where its new day already has one, it is skipped, reason coalesced."""
+    async with queue_of(contract, "gives-way") as queue:
+        at, fields = tomorrow_excluded("gives-way")
+        await put(contract, "gives-way", {**fields, "cron": f"{at.second} {at.minute} {at.hour} * * *"})
+        message = await queue.next(wait_s=10)
+        await message.ack()
+        record = await record_of(contract, f"gives-way.{at + timedelta(days=1):%Y%m%dT%H%M%S}000Z")
+    assert datetime.fromisoformat(message.headers["Schedd-Nominal-At"]) == at
+    assert (record["state"], record["reason"], record["queued_at"]) == ("skipped", "coalesced", None)
+
+
+def tomorrow_excluded(queue: str) -> tuple[datetime, dict[str, Any]]:
+    """An instant soon, and a schedule whose occurrences of the day after move to its day."""
+    at = utc_now().replace(microsecond=0) + 4 * SECOND
+    day = at + timedelta(days=1)
+    excluded = {"exclude": [f"* * {day.day} {day.month} *"], "on_excluded": "previous_business_day"}
+    return at, {**excluded, "type": "t", "queue": queue, "overlap": "allow"}
