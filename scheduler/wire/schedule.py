@@ -368,4 +368,5 @@ def _what_is_in_the_way(schedule: Schedule) -> str:
 def _is_late(schedule: Schedule, trigger: CompiledTrigger, now: datetime) -> bool:
     """Whether it is a one-shot that, put now, still fires late."""
     last = trigger.previous_before(now + _MILLISECOND) if isinstance(schedule.trigger, At) else None
-    return last is not None and last >= now - schedule.reach
+    reach = min(schedule.reach, schedule.late_after) if schedule.catch_up.mode == "none" else schedule.reach
+    return last is not None and last >= now - reach

@@ -120,6 +120,10 @@ def test_warning_for_a_window_that_is_over_or_empty() -> None:
     assert "what it names is excluded or lies outside of starts_at and ends_at" in either
     late = {**NO_TRIGGER, "at": "2026-12-31T23:00:00Z"}
     assert warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:00Z"}), 30.0, now=now) == []
+    (missed,) = warnings_for(parse({**late, "catch_up": {"mode": "none"}}), 30.0, now=now)
+    assert missed == "this schedule will never fire again: every instant it names is past"
+    in_time = {**NO_TRIGGER, "at": "2026-12-31T23:59:51Z", "catch_up": {"mode": "none"}}
+    assert warnings_for(parse(in_time), 30.0, now=now) == []
     (never,) = warnings_for(parse({**late, "starts_at": "2026-12-31T23:00:01Z"}), 30.0, now=now)
     assert "never fire at all" in never
     assert warnings_for(parse({**BASE, "starts_at": "2150-12-31T00:00:00Z"}), 30.0, now=now) == []
