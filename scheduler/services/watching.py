@@ -9,7 +9,7 @@ from datetime import datetime
 
 from scheduler.core.arming import state_of
 from scheduler.core.errors import ScheddError
-from scheduler.core.model.schedule import At
+from scheduler.core.model.schedule import At, Schedule
 from scheduler.core.model.status import ScheduleState
 from scheduler.ports.clock import Clock
 from scheduler.ports.queues import QueueState, TaskQueues
@@ -143,7 +143,12 @@ class Census:
 
 
 def _state_of(known: Known, now: datetime) -> ScheduleState:
-    """As `state_of`, but a cron or interval always counts as going on: asking each trigger would take seconds."""
-    if known.in_force is not None and not isinstance(known.in_force.definition.schedule.trigger, At):
+    """As `state_of`, but a cron or interval counts as going on until its `ends_at`: asking each trigger would take
+    seconds, and each row (`max_fires`) longer."""
+    if known.in_force is not None and not _may_be_over(known.in_force.definition.schedule, now):
         return ScheduleState.PAUSED if known.in_force.definition.schedule.is_paused_at(now) else ScheduleState.ACTIVE
     return state_of(known.in_force, now)
+
+
+def _may_be_over(schedule: Schedule, now: datetime) -> bool:
+    return isinstance(schedule.trigger, At) or (schedule.ends_at is not None and schedule.ends_at <= now)

@@ -174,7 +174,7 @@ async def test_an_outage_leaves_what_was_known() -> None:
 
 
 async def test_the_census_counts_every_state() -> None:
-    """Deleted ones not, invalid keys as invalid, pauses and one-shots by the time it is."""
+    """Deleted ones not, invalid keys as invalid, pauses, one-shots and windows by the time it is."""
     world, telemetry = World(), RecordingTelemetry()
     schedules = ScheduleCache(world.schedules, world.clock, ScheduleLimits())
     soon = format_instant(START + timedelta(seconds=20))
@@ -183,6 +183,8 @@ async def test_the_census_counts_every_state() -> None:
     world.put("paused", every="1s", paused=True)
     world.put("until", every="1s", paused=True, paused_until=soon)
     world.put("once", at=soon)
+    world.put("window", every="1s", ends_at=soon)
+    world.put("manual-window", manual=True, ends_at=soon)
     world.put_raw("bad", b"{")
     world.schedules.put_raw("-bad", b"{}")
     world.put("gone", every="1s")
@@ -190,9 +192,9 @@ async def test_the_census_counts_every_state() -> None:
     await schedules.start()
     running = asyncio.create_task(Census(schedules, world.clock, telemetry).run())
     await world.clock.advance(1)
-    assert telemetry.of("schedules")[-1]["counts"] == {"active": 3, "paused": 2, "invalid": 2, "exhausted": 0}
+    assert telemetry.of("schedules")[-1]["counts"] == {"active": 5, "paused": 2, "invalid": 2, "exhausted": 0}
     await world.clock.advance(25)
-    assert telemetry.of("schedules")[-1]["counts"] == {"active": 3, "paused": 1, "invalid": 2, "exhausted": 1}
+    assert telemetry.of("schedules")[-1]["counts"] == {"active": 4, "paused": 1, "invalid": 2, "exhausted": 2}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await schedules.stop()
