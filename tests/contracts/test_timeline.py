@@ -68,6 +68,28 @@ async def test_office_is_taken_once(stage: Stage) -> None:
     assert second.epoch > first.epoch
 
 
+@pytest.mark.parametrize("stale", ["epoch", "watermark"])
+async def test_office_is_taken_from_what_stands(stage: Stage, stale: str) -> None:
+    """Either of the two that it replaces was read before somebody else took office: refused, each by itself."""
+    first = await office_of(stage, "first")
+    second = await office_of(stage, "second")
+    seen = {"epoch": second.epoch, "watermark": second.watermark_seq}
+    seen[stale] = {"epoch": first.epoch, "watermark": first.watermark_seq}[stale]
+    with pytest.raises(Fenced):
+        await stage.timeline.take_office(
+            holder="third",
+            lease_rev=9,
+            at=stage.now(),
+            expect_epoch=seen["epoch"],
+            watermark=second.watermark,
+            expect_watermark=seen["watermark"],
+        )
+    epoch, watermark = await stage.timeline.epoch(), await stage.timeline.watermark()
+    assert epoch is not None
+    assert watermark is not None
+    assert (epoch.seq, watermark.seq) == (second.epoch, second.watermark_seq)
+
+
 @pytest.mark.parametrize("arming", [True, False], ids=["with arms", "empty"])
 async def test_stale_epoch(stage: Stage, arming: bool) -> None:
     """A batch of an ex-leader is refused whole, even when it arms nothing."""

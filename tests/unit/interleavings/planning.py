@@ -72,6 +72,7 @@ LEADING = (
         "1.8",
         "Two saw the same epoch: taking office is one batch of epoch and watermark, and one of them gets it.",
         f"{TIMELINE}::test_office_is_taken_once",
+        f"{TIMELINE}::test_office_is_taken_from_what_stands",
         f"{TIMELINE}::test_taking_office",
     ),
     Interleaving(
