@@ -9,11 +9,13 @@ from msgspec import Struct
 from scheduler.core.durations import format_duration
 from scheduler.core.firing import fire_time, jitter_at
 from scheduler.core.model.schedule import Definition, Schedule
-from scheduler.core.triggers import CompiledTrigger, clock_changes, zone_at
+from scheduler.core.triggers import CompiledTrigger, Moved, clock_changes, zone_at
 from scheduler.core.zones import zone_of
 
 COUNT_MAX = 1000
 WARNINGS_MAX = 20
+MOVES_LOOKED_AT = 400
+SATURDAY = 5
 _YEAR = timedelta(days=366)
 
 
@@ -52,6 +54,24 @@ def clock_warnings(trigger: CompiledTrigger, *, after: datetime) -> list[str]:
     if len(notes) <= WARNINGS_MAX:
         return notes
     return [*notes[:WARNINGS_MAX], f"and {len(notes) - WARNINGS_MAX} more such wall times within a year"]
+
+
+def weekend_warnings(schedule: Schedule, trigger: CompiledTrigger, *, after: datetime) -> list[str]:
+    """The first occurrence within a year that `on_excluded` moves to a Saturday or Sunday: whoever says business day
+    may not mean one, and a business day is any that `exclude` leaves."""
+    if not isinstance(trigger, Moved):
+        return []
+    local = zone_of(schedule.timezone).local
+    nominal = trigger.next_after(after)
+    for _ in range(MOVES_LOOKED_AT):
+        if nominal is None or nominal > after + _YEAR:
+            break
+        target = trigger.target(nominal)
+        if target not in (None, nominal) and local(target).weekday() >= SATURDAY and not trigger.is_coalesced(nominal):
+            moves = f"the occurrence of {local(nominal):%a %Y-%m-%d} moves to {local(target):%a %Y-%m-%d}"
+            return [f"{moves}: a business day is any that exclude leaves, so exclude the weekend if it is none"]
+        nominal = trigger.next_after(nominal)
+    return []
 
 
 def fire_of(schedule: Schedule, trigger: CompiledTrigger, nominal: datetime) -> PreviewedFire:

@@ -33,7 +33,7 @@ from scheduler.core.model.schedule import (
     RRule,
     Schedule,
 )
-from scheduler.core.previewing import WARNINGS_MAX, clock_warnings
+from scheduler.core.previewing import WARNINGS_MAX, clock_warnings, weekend_warnings
 from scheduler.core.triggers import LAST, CompiledTrigger, compile_trigger, shortest_gap
 from scheduler.core.triggers.cron_text import long_step
 from scheduler.core.zones import zone_of
@@ -336,7 +336,8 @@ def _warnings_of_time(schedule: Schedule, trigger: CompiledTrigger, now: datetim
         return []
     if trigger.next_after(now) is None and not _is_late(schedule, trigger, now):
         return [f"this schedule will never fire {_why_never(schedule, trigger, now)}"]
-    return [*_warnings_of_anchor(schedule), *clock_warnings(trigger, after=now)]
+    of_weekends = weekend_warnings(schedule, trigger, after=now)
+    return [*_warnings_of_anchor(schedule), *of_weekends, *clock_warnings(trigger, after=now)]
 
 
 def _warnings_of_anchor(schedule: Schedule) -> list[str]:

@@ -150,3 +150,24 @@ def test_no_warning_for_clocks_on_an_excluded_day() -> None:
     crons = {"cron": "30 2 * * *", "timezone": "Europe/Berlin", "exclude": ["* * * * 0"]}
     saved = parse({**NO_TRIGGER, **crons})
     assert warnings_for(saved, 30.0, now=datetime(2027, 1, 1, tzinfo=UTC)) == []
+
+
+def test_warning_for_a_business_day_on_a_weekend() -> None:
+    """Christmas 2026 is a Friday: moved to a Saturday that nobody excluded it is told, once; with the weekend excluded,
+    skipped, or on a Saturday that has an occurrence of its own it is not."""
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    xmas, weekend = "* * 25 12 *", "* * * * sat,sun"
+
+    def told(**fields: Any) -> list[str]:
+        fields = {"cron": "0 18 25 * *", "exclude": [xmas], "on_excluded": "next_business_day", **fields}
+        return warnings_for(parse({**NO_TRIGGER, **fields}), 30.0, now=now)
+
+    (warning,) = told()
+    assert warning == (
+        "the occurrence of Fri 2026-12-25 moves to Sat 2026-12-26: a business day is any that exclude leaves, "
+        "so exclude the weekend if it is none"
+    )
+    assert told(exclude=[xmas, weekend]) == []
+    assert told(on_excluded="previous_business_day") == []
+    assert told(on_excluded="skip") == []
+    assert told(cron="0 18 * * *") == []
