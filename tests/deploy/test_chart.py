@@ -142,11 +142,16 @@ def test_versions_agree() -> None:
 
 
 def test_the_network_policy_follows_the_servers() -> None:
-    """Ports of `nats.url` are open, and only those."""
-    policy = only(template({"nats": {"url": "a:4333,nats://b:4444/,c"}}), "NetworkPolicy")
-    assert [port["port"] for port in policy["spec"]["egress"][1]["ports"]] == [4333, 4444]
-    policy = only(template(), "NetworkPolicy")
-    assert [port["port"] for port in policy["spec"]["egress"][1]["ports"]] == [4222]
+    """Ports of `nats.url` are open, and only those; a server that names none listens on the usual one."""
+
+    def opened(url: str) -> list[int]:
+        policy = only(template({"nats": {"url": url}}), "NetworkPolicy")
+        return [port["port"] for port in policy["spec"]["egress"][1]["ports"]]
+
+    assert opened("a:4333,nats://b:4444/,c") == [4333, 4444, 4222]
+    assert opened("nats://nats:4222") == opened("tls://user:1234@nats") == opened("a,nats://b") == [4222]
+    assert opened("wss://a,wss://b:8443") == [443, 8443]
+    assert opened("ws://a/") == [80]
 
 
 def test_the_scaler_asks_the_queue() -> None:
@@ -164,6 +169,20 @@ def test_large_numbers_stay_numbers() -> None:
     """Helm reads 5000000 as a float; it must not become 5e+06."""
     [container] = only(template(CASES["everything"]), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert {"name": "SCHEDD_MAX_PENDING", "value": "5000000"} in container["env"]
+
+
+def test_large_ids_and_limits_stay_numbers() -> None:
+    """Users and groups as OpenShift numbers them, in every pod, and whatever else may be large."""
+    number = 1_000_640_000
+    values = {
+        "securityContext": {"runAsUser": number, "runAsGroup": number},
+        "schedules": {"a": SCHEDULE},
+        "applyJob": {"activeDeadlineSeconds": 2_000_000},
+        "keda": {"scaledObjects": [{"name": "w", "queue": "Q", "tasksPerReplica": 2_000_000}]},
+    }
+    done = helm("template", "x", CHART, values=values)
+    assert done.stdout.count(f"runAsUser: {number}\n") == done.stdout.count(f"fsGroup: {number}\n") == 3
+    assert "e+0" not in done.stdout
 
 
 def test_the_notes_help() -> None:
@@ -199,6 +218,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"nats": {"url": ""}}, "/nats/url"),
     ({"nats": {"creds": {"secret": "x"}}}, "additional properties 'secret' not allowed"),
     ({"nats": {"creds": "user.creds"}}, "'/nats/creds': got string, want object"),
+    ({"nats": {"creds": {"secretName": "a"}, "token": {"secretName": "b"}}}, "nats.creds, nats.token: give one way"),
+    ({"nats": {"context": {"secretName": "a"}, "urlSecret": {"name": "b"}}}, "a context brings its servers"),
     ({"terminationGracePeriodSeconds": 5}, "5 s is too short"),
     ({"schedd": {"shutdown": "5m"}}, "use 312 or more"),
     ({"nats": {"waitForServer": "90m"}}, "90m is too long: use 1h or less"),

@@ -1,4 +1,5 @@
-{{/* What every pod of this release has in common: Pod Security "restricted", no token, no service links. */}}
+{{/* What every pod of this release has in common: Pod Security "restricted", no token, no service links. int64: Helm
+     reads numbers of a values file as floats, and writes 1000640000, an id as OpenShift gives them, as 1.00064e+09. */}}
 
 {{- define "schedd.podSecurity" -}}
 serviceAccountName: {{ include "schedd.serviceAccountName" . }}
@@ -7,11 +8,11 @@ enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
   {{- with .Values.securityContext.runAsUser }}
-  runAsUser: {{ . }}
+  runAsUser: {{ int64 . }}
   {{- end }}
   {{- with .Values.securityContext.runAsGroup }}
-  runAsGroup: {{ . }}
-  fsGroup: {{ . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
   {{- end }}
   seccompProfile:
     type: RuntimeDefault
