@@ -7,6 +7,7 @@ for a while, the stream's leader is asked whether there is more. Whoever reads k
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ class NatsEventFeed:
         self._puller: Puller | None = None
         self._at: tuple[int, list[str]] | None = None
         self._count = self._pending = self._reconnects = 0
+        self._pulled_at_s = 0.0
 
     async def newest(self) -> int:
         return int((await self._requests.api(f"STREAM.INFO.{self._stream}"))["state"]["last_seq"])
@@ -64,9 +66,10 @@ class NatsEventFeed:
     ) -> Page:
         subjects = self._names.event_subjects(kinds, schedule)
         puller = self._puller
-        if puller is None or self._at != (after, subjects) or self._has_reconnected():
+        if puller is None or self._at != (after, subjects) or self._has_reconnected() or self._is_forgotten():
             puller = await self._begin(after, subjects)
         batch = await puller.pull(most, wait_s)
+        self._pulled_at_s = asyncio.get_running_loop().time()
         has_more = False
         if not batch and (has_more := await self._has_more(after, subjects)):
             batch = await puller.pull(most, LAG_S)
@@ -96,6 +99,10 @@ class NatsEventFeed:
 
     def _has_reconnected(self) -> bool:
         return bool(self._requests.client.stats["reconnects"] != self._reconnects)
+
+    def _is_forgotten(self) -> bool:
+        """Whether it was read so long ago that the server may have removed the consumer, or is about to."""
+        return asyncio.get_running_loop().time() - self._pulled_at_s > FORGET_S / 2
 
     async def _has_more(self, after: int, subjects: Sequence[str]) -> bool:
         """Whether the leader has something behind that place."""

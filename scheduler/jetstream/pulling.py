@@ -105,6 +105,7 @@ class Puller:
         self._left = 0
         status = (message.headers or {}).get("Status", "")
         if status not in {"404", "408"}:
-            self.trouble = f"{status} {(message.headers or {}).get('Description', '')}".strip()
+            told = (message.headers or {}).get("Description", "").partition("\n")[0]  # the client adds a header line
+            self.trouble = f"{status} {told}".strip()
             self._pause_until = asyncio.get_running_loop().time() + RETRY_S
         self._arrived.set()

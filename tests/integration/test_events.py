@@ -18,6 +18,7 @@ import pytest
 
 from scheduler.client import Client, Event, Watch, events
 from scheduler.core.errors import InvalidArgument, PermissionDenied, Unavailable
+from scheduler.jetstream.event_feed import NatsEventFeed
 from scheduler.jetstream.provisioning import provision
 from scheduler.jetstream.requests import Message, Requests
 from scheduler.testing import LocalSchedd
@@ -232,6 +233,22 @@ async def test_nothing_is_missed(requests: Requests, nats_server: Server, monkey
         async with connected(nats_server.url) as others:
             await publish(others, 320, 10)
         assert await numbers(watch, 10) == list(range(320, 330))
+
+
+async def test_a_feed_that_nobody_read_for_long(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has removed its consumer by then: the next read makes another, and fails nobody over it."""
+    monkeypatch.setattr("scheduler.jetstream.event_feed.FORGET_S", 1.0)
+    await provision(requests, NAMES)
+    feed = NatsEventFeed(requests, NAMES)
+    await publish(requests, 0, 1)
+    page = await feed.read(0, ("finished",), most=9, wait_s=0.4)
+    async with asyncio.timeout(10):
+        while (await requests.api(f"STREAM.INFO.{NAMES.events}"))["state"]["consumer_count"]:
+            await asyncio.sleep(0.1)
+    await publish(requests, 1, 1)
+    page = await feed.read(page.items[-1].seq, ("finished",), most=9, wait_s=0.4)
+    assert [told.event.data["n"] for told in page.items if told.event] == [1]
+    await feed.close()
 
 
 async def test_listeners(requests: Requests, nats_server: Server) -> None:
