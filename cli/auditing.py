@@ -11,13 +11,13 @@ import typer
 
 from cli.connecting import Connection, connected
 from cli.output import Column, Format, instant, print_json, print_table, say, shown_as, warn
+from cli.spans import METAVAR, instant_of
 from scheduler.client import Client, audit_request
-from scheduler.core.durations import duration_ms
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.core.zones import zone_of
 from scheduler.system.clock import SystemClock
 from scheduler.wire import api
-from scheduler.wire.instants import format_instant, parse_instant
+from scheduler.wire.instants import parse_instant
 
 _MILLISECOND = timedelta(milliseconds=1)
 _STRETCH = 8  # how much longer the next piece is where there is little
@@ -44,7 +44,7 @@ async def audit(
     shown: Format,
     schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the schedule.", show_default=False)],
     since: Annotated[
-        str, typer.Option("--since", metavar="SPAN|INSTANT", help="From so long ago (24h), or from this instant on.")
+        str, typer.Option("--since", metavar=METAVAR, help="From so long ago (24h), or from this instant on.")
     ] = "24h",
     until: Annotated[
         str | None, typer.Option("--until", metavar="INSTANT", help="Up to before this instant; default now.")
@@ -55,7 +55,7 @@ async def audit(
     ] = None,
 ) -> None:
     """Show what became of every nominal time: 100 % of them have a verdict, or the exit code is 1."""
-    request = audit_request(schedule_id, since=_instant(since), until=until)
+    request = audit_request(schedule_id, since=instant_of(since, field="since"), until=until)
     async with connection.client() as client:
         if shown.json:
             body = await client.schedules.audit_body(request)
@@ -66,18 +66,6 @@ async def audit(
             await _show(client, request, reply, verdict or [])
     if reply.unexplained:
         raise typer.Exit(1)
-
-
-def _instant(since: str) -> str:
-    """A span is counted back from now, by this machine's clock."""
-    count_ms = duration_ms(since)
-    if count_ms is None:
-        try:
-            return format_instant(parse_instant(since, field="since"))
-        except InvalidArgument:
-            hint = "write a span (24h, 90m) or an instant (2026-11-21T08:00:00Z)"
-            raise InvalidArgument(f"--since {since[:60]!r}: {hint}", field="since") from None
-    return format_instant(SystemClock().now() - timedelta(milliseconds=count_ms))
 
 
 async def _show(client: Client, request: api.AuditSchedule, reply: api.AuditReply, only: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cli.options import Command, expand, option
+from cli.spans import METAVAR, instant_of
 from scheduler.client import Client, ListNotes, executions_request
 from scheduler.core.errors import InvalidArgument, NotFound
 from scheduler.wire import api
@@ -29,9 +30,12 @@ OPTIONS = (
         text="For this reason (max_tries, worker_gone ...), or with an error of this type.",
     ),
     option(
-        "since", str | None, "--since", metavar="INSTANT", rich_help_panel=PANEL, text="Nominal time from this on."
+        "since", str | None, "--since", metavar=METAVAR, rich_help_panel=PANEL,
+        text="Nominal time from so long ago (1h), or from this instant on.",
     ),
-    option("until", str | None, "--until", metavar="INSTANT", rich_help_panel=PANEL, text="And before this one."),
+    option(
+        "until", str | None, "--until", metavar=METAVAR, rich_help_panel=PANEL, text="And before this one."
+    ),
 )  # fmt: skip
 OLDER = "Only recent executions were looked at. Older ones are found by their schedule:  --schedule ID"
 
@@ -54,8 +58,12 @@ class Filter(Struct, frozen=True):
         """The page to ask for first. Raises InvalidArgument."""
         return executions_request(
             schedule=self.schedule, state=self.state or default_state, queue=self.queue, type_=self.type_,
-            reason=self.reason, since=self.since, until=self.until,
+            reason=self.reason, since=_instant(self.since, "since"), until=_instant(self.until, "until"),
         )  # fmt: skip
+
+
+def _instant(text: str | None, field: str) -> str | None:
+    return None if text is None else instant_of(text, field=field)
 
 
 class Chosen(Struct, frozen=True):

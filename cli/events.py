@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -13,13 +12,13 @@ from msgspec import Raw
 
 from cli.connecting import Connection, connected
 from cli.output import Format, clean, console, print_array, print_json_lines, shown_as, warn
+from cli.spans import METAVAR, instant_of
 from scheduler.client import Event, Watch
-from scheduler.system.clock import SystemClock
 from scheduler.wire.events import Kind
-from scheduler.wire.instants import format_instant, parse_duration, parse_instant
+from scheduler.wire.instants import format_instant
 
 SINCE = "1h"
-WIDTH_MAX = 160  # of the data of one event; --json has all of it
+WIDTH_MAX = 160  # of the data of one event, on a terminal; a pipe and --json get all of it
 LARGE = frozenset({"definition", "calendar_definitions"})
 STYLES: Mapping[str, str] = {
     Kind.APPLIED: "green", Kind.RESUMED: "green", Kind.INVALID: "red", Kind.PAUSED: "yellow", Kind.VERDICTS: "yellow",
@@ -40,11 +39,13 @@ async def events(
     schedule: Annotated[str | None, typer.Option("--schedule", metavar="ID", help="About this schedule.")] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help=f"An instant, or a span before now; default {SINCE}; -f: now."),
+        typer.Option(
+            "--since", metavar=METAVAR, help=f"From so long ago, or from this instant on; default {SINCE}; -f: now."
+        ),
     ] = None,
 ) -> None:
     """Show what happened: definitions applied, executions finished, who did what. With `--json -f` each is one line."""
-    begin = _instant(since) if since or not follow else "now"
+    begin = instant_of(since or SINCE, field="since") if since or not follow else "now"
     async with connection.client() as client:
         read = client.watch if follow else client.events
         async with read(kind or None, schedule=schedule, since=begin) as watch:
@@ -55,35 +56,29 @@ async def events(
                 warn(f"No events since {begin}. Earlier ones: --since 24h; those to come: -f")
 
 
-def _instant(text: str | None) -> str:
-    """An instant, or that long before now. Raises InvalidArgument."""
-    if text is not None and ("T" in text or "-" in text):
-        return format_instant(parse_instant(text, field="since"))
-    span: timedelta = parse_duration(text or SINCE, field="since")
-    return format_instant(SystemClock().now() - span)
-
-
 async def _bodies(watch: Watch) -> AsyncIterator[Raw]:
     async for event in watch:
         yield Raw(event.body)
 
 
 async def _print(watch: Watch) -> int:
-    out, count = console(), 0
+    out, count, most = console(), 0, WIDTH_MAX if sys.stdout.isatty() else None
     async for event in watch:
         out.print(
-            line(event), style=STYLES.get(Kind(event.kind), "") if event.kind in list(Kind) else "", soft_wrap=True
-        )
+            line(event, most), soft_wrap=True,
+            style=STYLES.get(Kind(event.kind), "") if event.kind in list(Kind) else "",
+        )  # fmt: skip
         sys.stdout.flush()
         count += 1
     return count
 
 
-def line(event: Event) -> str:
-    """`2026-11-21 09:52:41.066Z  finished  report  state=succeeded ...`; what is large is left out."""
+def line(event: Event, most: int | None = None) -> str:
+    """`2026-11-21 09:52:41.066Z  finished  report  state=succeeded ...`; what is large is left out, as is what `most`
+    characters of data have no room for."""
     at = format_instant(event.at).replace("T", " ")
     facts = "  ".join(_facts(event.data))
-    facts = facts if len(facts) <= WIDTH_MAX else facts[: WIDTH_MAX - 1] + "…"
+    facts = facts if most is None or len(facts) <= most else facts[: most - 1] + "…"
     return clean(f"{at}  {event.kind:<{KIND_WIDTH}}  {event.schedule or '-'}  {facts}").rstrip()
 
 

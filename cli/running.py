@@ -54,6 +54,10 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
         return INTERRUPTED
     except (ReaderGone, BrokenPipeError):
         raise
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of rich, over a page of help
+            raise ReaderGone from None
+        raise
     except ScheddError as error:
         warn(f"{name}: {sentence(error)}")
         return error.exit_code

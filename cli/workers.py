@@ -155,7 +155,7 @@ def load_worker(target: str) -> Worker:
         raise InvalidArgument(f"cannot import {module_name}: {_cause(problem)}", field="target") from None
     found = getattr(module, name, None)
     if not isinstance(found, Worker):
-        what = "has no such name" if found is None else f"is a {type(found).__name__}, not a Worker"
+        what = "is not there" if found is None else f"is a {type(found).__name__}, not a Worker"
         raise InvalidArgument(f"{target}: {name} {what}", field="target")
     return found
 

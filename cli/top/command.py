@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 from typing import Annotated
 
@@ -41,7 +43,10 @@ async def top(
         from cli.top.app import Top
 
         await looker.listen()
-        await Top(looker.look, every_s=every).run_async()
+        screen = Top(looker.look, every_s=every)
+        # Ended from outside, it gives the terminal back as well.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, screen.exit)
+        await screen.run_async()
     say("")
 
 

@@ -59,3 +59,11 @@ async def test_a_reader_that_leaves_a_coloured_table(url: str, daemon: FakeDaemo
         )
         out, err = await process.communicate()
         assert (process.returncode, err, b"LEVEL" in out) == (0, b"", True)
+
+
+async def test_a_reader_that_leaves_a_page_of_help() -> None:
+    """`schedctl --help | head -1`, under pipefail: no failure."""
+    script = f"{sys.executable} -m cli.schedctl --help | true; exit ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")

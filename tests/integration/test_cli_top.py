@@ -85,6 +85,16 @@ async def test_it_shows_and_ends(url: str, keys: str) -> None:
     assert b"\x1b[?1049l" in terminal.shown  # the ordinary screen again
 
 
+async def test_it_is_ended_from_outside(url: str) -> None:
+    """SIGTERM gives the terminal back as a key does: no raw input, no second screen is left to whoever sits there."""
+    terminal = Terminal(url, "-m", "cli.schedctl", "top", "--every", "0.2")
+    await terminal.start()
+    await terminal.see("leader a, epoch 7", "Quit")
+    terminal.process.terminate()
+    assert await terminal.end() == 0
+    assert b"\x1b[?1049l" in terminal.shown
+
+
 async def test_without_textual(url: str) -> None:
     """One sentence that says how to install it, exit 1; --once works all the same."""
     terminal = Terminal(url, "-c", WITHOUT, "top")
