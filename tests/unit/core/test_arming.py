@@ -50,6 +50,15 @@ def test_an_edit_arms_what_comes_after_it_up_to_the_reach() -> None:
     assert plan.disarms == ()
 
 
+def test_what_is_late_by_then_is_noted_and_not_armed() -> None:
+    """Put an hour ago, and nobody led: from the first to the last late one a span, armed from the one behind it on."""
+    plan = plan_arming(in_force(EVERY_SECOND, effective_s=-3600), NO_ARMS, at(4), now=at(0))
+    assert plan.late is not None
+    assert plan.late.first == at(-3599)
+    assert at(-12) < plan.late.last < at(-9)
+    assert armed(plan)[0] == plan.late.last + SECOND
+
+
 def test_an_edit_disarms_what_it_does_not_yield() -> None:
     """Wherever it is armed, before the edit or beyond the reach; what still matches stays, beyond the reach anew."""
     there = [at(0), at(1), at(2), at(3), at(50), at(51), at(52.5)]

@@ -390,3 +390,9 @@ def test_a_late_chain(mode: str, late_s: float, expected: str | None) -> None:
     assert missed_in_chain(chain, NOON, now) == expected
     assert not is_late(chain, NOON, now)
     assert missed_in_chain(structs.replace(chain, trigger=MINUTE), NOON, now) is None
+
+
+def test_what_is_fixed_is_not_fixed_anew() -> None:
+    """What is noted beside a catch-up that is under way waits for its own turn."""
+    row = StatusRow(deciding=Deciding(at(1), at(3), at(4), 7), late_from=at(4), late_until=at(5))
+    assert with_span(row, in_force(schedule()), compile_trigger(schedule()), at(90)) == row

@@ -10,6 +10,7 @@ from scheduler.core.lifecycle import (
     FOLLOWERS,
     OUTCOMES,
     TERMINAL,
+    Ask,
     Event,
     Finish,
     Queue,
@@ -20,7 +21,7 @@ from scheduler.core.lifecycle import (
     diagram,
     is_terminal,
 )
-from scheduler.core.model.execution import HISTORY_MAX, Failure, State
+from scheduler.core.model.execution import HISTORY_MAX, Action, Asked, Failure, State
 from tests.unit.core.executions import QUEUED, STARTED, after, at, claimed, in_state
 
 C, W, Q, R, Y = State.CLAIMED, State.WAITING, State.QUEUED, State.RUNNING, State.RETRYING
@@ -163,6 +164,18 @@ def test_success_clears_an_earlier_error() -> None:
     retrying = after(claimed(), QUEUED, STARTED, Retry(at(3), 1, Failure("E", "x")), Start(at(5), 2, "w1"))
     done = after(retrying, Finish(at=at(6), state=State.SUCCEEDED, attempt=2, result=b"1"))
     assert (done.error, done.result, done.attempt, done.duration_s) == (None, b"1", 2, 1.0)
+
+
+def test_what_is_asked_first_holds_but_for_haste() -> None:
+    """Neither its reason nor its grace is put off by whoever asks again; to terminate goes over to cancel, once."""
+    first, later = (Ask(Asked(Action.CANCEL, at(each), "requested", 30.0)) for each in (1, 2))
+    at_once = Ask(Asked(Action.TERMINATE, at(3), "overlap", 0.0))
+    asked = after(claimed(), QUEUED, STARTED, first)
+    assert asked.asked == first.asked
+    assert advance(asked, later) is None
+    hastier = after(asked, at_once)
+    assert hastier.asked == at_once.asked
+    assert advance(hastier, at_once) is None
 
 
 def test_history_is_bounded() -> None:

@@ -178,6 +178,14 @@ def test_who_waits_is_reserved_its_fire() -> None:
     assert admit(release(slots, {E[2]: 0}, terms).slots, E[3], terms).verdict == WAIT
 
 
+def test_what_is_carried_out_again_is_no_other_fire() -> None:
+    """All fires are spent: a retry of one of them finds its slot, and is not counted; a new one does not."""
+    spent, terms = Slots(fires=2), Terms(SKIPS, None, 2)
+    again = admit(spent, E[1], terms, drive=1)
+    assert (again.verdict, again.slots.fires) == (ADMIT, 2)
+    assert admit(spent, E[2], terms).reason == "max_fires"
+
+
 def test_latest_takes_the_place_and_the_fire() -> None:
     """The newest takes over what the older one was reserved."""
     found = admit(Slots(R, (E[2],), fires=1), E[3], Terms(LATEST, None, 2))
