@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,15 @@ async def preview(
     show_fires(reply.fires)
     if not reply.fires:
         warn("It never fires.")
+    elif schedule_id is None and _is_hashed(fields):
+        warn("warning: H and jitter are hashed from the id: name it, and these are the times that it will have")
+
+
+def _is_hashed(fields: Mapping[str, Any]) -> bool:
+    """Whether the id decides when it fires."""
+    expressions = fields.get("cron") or ()
+    cron = " ".join([expressions] if isinstance(expressions, str) else map(str, expressions))
+    return "jitter" in fields or re.search(r"(^|[\s,])H", cron) is not None
 
 
 def _only(entries: Sequence[Entry], file: Path) -> Entry:

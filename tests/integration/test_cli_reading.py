@@ -224,6 +224,9 @@ async def test_preview(cli: Cli, daemon: FakeDaemon) -> None:
     """`preview` takes an id or the flags; queue and type are not needed to ask when something fires."""
     assert (await cli("preview", "hello", "--count", "3", "--json")).json == daemon._schedule_preview({"count": 3})
     assert daemon.requests[-1][1] == {"id": "hello", "count": 3}
+    nameless = await cli("preview", "--cron", "H 9 * * *")
+    assert "hashed from the id" in nameless.err
+    assert "hashed" not in (await cli("preview", "hello", "--cron", "H 9 * * *")).err
     result = await cli("preview", "--cron", "0 9 * * *", "--after", "2026-11-21T09:00:00+01:00")
     assert "2026-11-21 09:00:00+01:00" in result.out
     assert daemon.requests[-1][1] == {"schedule": {"cron": "0 9 * * *"}, "after": "2026-11-21T08:00:00.000Z"}
