@@ -8,11 +8,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduler.core.calendars import Calendar
+from scheduler.core.catch_up import catch_up
 from scheduler.core.dispatching import Close, Fire, InForce, decide_dispatch
 from scheduler.core.errors import InvalidArgument
 from scheduler.core.firing import fire_time, is_coalesced, lead_of, occurrence_of
 from scheduler.core.model.execution import State
 from scheduler.core.model.schedule import Definition, Dst, Every, Gap, OnExcluded, Schedule, Twice
+from scheduler.core.model.status import Deciding
 from scheduler.core.planning import plan_window
 from scheduler.core.previewing import preview
 from scheduler.core.triggers import compile_trigger
@@ -109,6 +111,18 @@ def test_a_run_of_holidays_coalesces_into_a_day_that_has_one() -> None:
         "Sun 12-27 09:00 > Mon 12-28 09:00 coalesced",
         "Mon 12-28 09:00",
     ]
+
+
+def test_one_that_coalesces_is_skipped_however_late() -> None:
+    """Its verdict is that of its day, and none of catch-up: neither missed nor made up for."""
+    schedule = schedule_of("0 9 * * *", "weekend", "xmas", on_excluded=NEXT)
+    trigger = compiled(schedule, WEEKEND, XMAS)
+    friday = trigger.next_after(datetime(2026, 12, 25, tzinfo=UTC))
+    assert friday is not None
+    assert is_coalesced(trigger, friday)
+    decision = catch_up(schedule, trigger, Deciding(friday, friday, friday + timedelta(days=4)))
+    assert decision.fires == ()
+    assert [(each.first, each.verdict, each.reason) for each in decision.ranges] == [(friday, "skipped", "coalesced")]
 
 
 @pytest.mark.parametrize(("direction", "day"), [(NEXT, "Mon 12-28"), (PREVIOUS, "Thu 12-24")])

@@ -213,6 +213,12 @@ def test_an_edit_does_not_fire_a_one_shot_again() -> None:
     assert nominals(edit(new, NOON + seconds(10), previous=old)) == [NOON - seconds(30)]
 
 
+def test_a_one_shot_that_is_left_out_is_not_late() -> None:
+    """Put after its time, and behind the end of its own schedule: nobody owes it."""
+    ended = definition(At((NOON - seconds(60), NOON - seconds(30))), effective_at=NOON, ends_at=NOON - seconds(45))
+    assert nominals(edit(ended, NOON + seconds(10))) == [NOON - seconds(60)]
+
+
 def test_a_paused_one_shot_that_is_late_is_counted() -> None:
     """A late one-shot in a pause is paused, not fired."""
     plan = edit(definition(At((NOON - seconds(5),)), effective_at=NOON, paused=True), NOON + seconds(10))
