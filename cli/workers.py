@@ -155,8 +155,9 @@ def load_worker(target: str) -> Worker:
         raise InvalidArgument(f"cannot import {module_name}: {_cause(problem)}", field="target") from None
     found = getattr(module, name, None)
     if not isinstance(found, Worker):
-        what = "is not there" if found is None else f"is a {type(found).__name__}, not a Worker"
-        raise InvalidArgument(f"{target}: {name} {what}", field="target")
+        what = f"{name} is a {type(found).__name__}, not a Worker"
+        what = f"{module_name} has no such name" if found is None else what
+        raise InvalidArgument(f"{target}: {what}", field="target")
     return found
 
 

@@ -56,7 +56,7 @@ async def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
         "mytasks": ("MODULE:NAME",),
         "absent:worker": ("absent",),
         "mytasks:number": ("int", "not a Worker"),
-        "mytasks:nothing": ("no such name",),
+        "mytasks:nothing": ("mytasks has no such name",),
         "broken:worker": ("ZeroDivisionError", "broken.py, line 2"),
     }.items():
         process = await start("worker", "run", target, cwd=tmp_path)
