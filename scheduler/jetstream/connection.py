@@ -34,6 +34,7 @@ from scheduler.wire.ids import check_namespace
 from scheduler.wire.names import DEFAULT_NAMESPACE
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
+ABANDON_S = 2.0
 CONNECT_TIMEOUT_S = 5
 PING_S = 10  # two unanswered ones end the connection
 FIRST_RETRY_S = 0.25
@@ -216,7 +217,8 @@ def _next_server(pool: list[Server], _: dict[str, Any]) -> tuple[Server | None, 
 async def _abandon(client: NatsClient) -> None:
     """Close a client that never connected, whatever state it is in; its own callbacks are none of our business."""
     try:
-        await client.close()
+        async with asyncio.timeout(ABANDON_S):  # a TLS stream that the server cut may wait for its end for ever
+            await client.close()
     except Exception as problem:
         log.debug("closing a half-open connection: %s", problem, extra={"event": "nats_abandoned"})
 
