@@ -91,3 +91,11 @@ def test_links_lead_somewhere() -> None:
     """Files beside and above the chart."""
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (CHART / link).exists(), link
+
+
+def test_our_own_labels_win() -> None:
+    """Who names one of them in podLabels gets a pod that the selectors still find, and each key once."""
+    deployment = only(template({"podLabels": {"app.kubernetes.io/component": "mine", "team": "jobs"}}), "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/component"], labels["team"]) == ("daemon", "jobs")
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()

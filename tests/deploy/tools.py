@@ -53,10 +53,19 @@ def _template(values: str, kube_version: str) -> str:
     return done.stdout
 
 
+class Strict(yaml.SafeLoader):
+    """Refuses a key given twice, of which others silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"given twice among {keys}, {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
 def template(values: Mapping[str, Any] | None = None, kube_version: str = "") -> list[Object]:
     """What Helm makes of the chart with these values."""
     text = _template(json.dumps(values or {}, sort_keys=True), kube_version)
-    return [each for each in yaml.safe_load_all(text) if each]
+    return [each for each in yaml.load_all(text, Strict) if each]
 
 
 def refusal(values: Mapping[str, Any]) -> str:
