@@ -217,7 +217,7 @@ def _next_server(pool: list[Server], _: dict[str, Any]) -> tuple[Server | None, 
 async def _abandon(client: NatsClient) -> None:
     """Close a client that never connected, whatever state it is in; its own callbacks are none of our business."""
     try:
-        async with asyncio.timeout(ABANDON_S):  # a TLS stream that the server cut may wait for its end for ever
+        async with asyncio.timeout(ABANDON_S):  # who wants to connect is not kept waiting for an end
             await client.close()
     except Exception as problem:
         log.debug("closing a half-open connection: %s", problem, extra={"event": "nats_abandoned"})

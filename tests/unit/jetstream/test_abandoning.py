@@ -11,7 +11,7 @@ from scheduler.jetstream import connection
 
 
 class NeverClosed:
-    """A client over a TLS stream whose end never comes."""
+    """A client that does not come to its end, as over a TLS stream whose other side says nothing more."""
 
     async def close(self) -> None:
         await asyncio.Event().wait()
