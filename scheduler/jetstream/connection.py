@@ -128,7 +128,7 @@ async def connect(
     """
     client = ToughClient()
     client.renew_tls = _renewing(settings)
-    listener = _Listener(client, settings.where)
+    listener = _Listener(client, settings.where, until_s=asyncio.get_running_loop().time() + timeout_s)
     options = {**_authentication(settings), **_tls(settings)}
     options.update(
         servers=[_plain(server) for server in settings.servers],
@@ -159,11 +159,16 @@ async def connect(
 
 
 class _Listener:
-    """Hears what happens to a connection: before the first success to explain a failure, later to log and to tell."""
+    """Hears what happens to a connection: before the first success to explain a failure, later to log and to tell.
 
-    def __init__(self, client: NatsClient, where: str) -> None:
+    Nobody tries for longer than `until_s` (the loop's time): `asyncio.wait_for` of Python 3.11, within nats-py, loses
+    the one cancellation by which a timeout speaks when what it waits for ends at the same moment.
+    """
+
+    def __init__(self, client: NatsClient, where: str, *, until_s: float) -> None:
         self._client = client
         self._where = where
+        self._until_s = until_s
         self.connected = False
         self.latest = ""
 
@@ -175,6 +180,8 @@ class _Listener:
             log.log(level, "trouble with NATS: %s", text, extra={"event": "nats_error", "servers": self._where})
         elif any(word in text.lower() for word in _REFUSALS):
             raise PermissionDenied(f"NATS at {self._where} refuses us: {text}; check the credentials")
+        elif asyncio.get_running_loop().time() > self._until_s:
+            raise Unavailable(f"no NATS server at {self._where}: {text}")
         elif not repeated:
             log.warning("no NATS server at %s yet: %s", self._where, text, extra={"event": "nats_awaited"})
 
