@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.core.model.execution import State
+from scheduler.core.model.execution import Execution, State
 from scheduler.memory.messages import Write
 from scheduler.wire.reports import Outcome
 from tests.unit.services.tracking_stage import Replica, World, lose_signals
+
+
+async def acked_unheard(world: World, replica: Replica) -> Execution:
+    """A plain worker did it, and the server's word of the ack is lost."""
+    execution = await replica.launched()
+    world.queue.ack(world.take().token)
+    lose_signals(world)
+    return execution
 
 
 async def test_an_ack_that_nobody_told() -> None:
     """Gone without a signal: succeeded, inferred, only after a grace and after every signal told so far is folded."""
     world = World()
     async with Replica(world) as replica:
-        execution = await replica.launched()
-        world.queue.ack(world.take().token)
-        lose_signals(world)
+        execution = await acked_unheard(world, replica)
         world.server.advisories.store([Write("$JS.EVENT.x", b"told to somebody, not folded yet")])
         await replica.reconcile(every_s=31)
         await replica.reconcile(rounds=3)
@@ -33,9 +39,7 @@ async def test_signals_about_others_put_nothing_off() -> None:
     """There is always a newer one that nobody has folded yet: what was told by the time the task was gone counts."""
     world = World()
     async with Replica(world) as replica:
-        execution = await replica.launched()
-        world.queue.ack(world.take().token)
-        lose_signals(world)
+        execution = await acked_unheard(world, replica)
         for _ in range(4):
             world.server.advisories.store([Write("$JS.EVENT.x", b"about another task")])
             await replica.reconcile(every_s=31)
